@@ -1,0 +1,1 @@
+"""Piano performances composed, continued and infilled by a bidirectional LSTM."""
