@@ -1,0 +1,71 @@
+"""What a model is: its sizes, its cell, its direction and the composers it knows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from music_generator.errors import InputError
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, TICKS_PER_SECOND, VELOCITY_BINS, Bins
+
+CELLS = ("lstm", "gru", "rnn")
+DIRECTIONS = ("both", "forward")
+
+FIELDS = ("shift", "key", "velocity", "duration")
+
+# keys of the stack's inputs after the strokes: no past (or future) to hear, because the piece begins (ends), or because
+# what was before (after) is not known
+EDGE_OF_PIECE, CUT = STROKES, STROKES + 1
+INPUT_KEYS = STROKES + 2
+
+# time left until the future's first onset, in ticks, coarse when far; the class after the bins: there is no future
+TIME_TO_GO_BINS = Bins(np.concatenate([SHIFT_BINS.edges[:-1], [2500, 3300, 4500, 6000, 9000, 18000]]))
+NO_FUTURE = len(TIME_TO_GO_BINS)
+
+# recency roll, per stroke key: exp(-age), exp(-time left until its release), is it still held
+ROLL_AGE_TICKS = 1.0 * TICKS_PER_SECOND
+ROLL_LEFT_TICKS = 0.2 * TICKS_PER_SECOND
+ROLL_SIZE = 3 * STROKES
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes are numbers of units; `composers` are the names it was trained with, index 0 being "unknown"."""
+
+    cell: str = "lstm"
+    direction: str = "both"
+    forward_layers: int = 2
+    forward_size: int = 384
+    backward_layers: int = 1
+    backward_size: int = 256
+    input_size: int = 256
+    head_size: int = 256
+    dropout: float = 0.0
+    composers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "composers", tuple(self.composers))
+        if self.cell not in CELLS:
+            raise InputError(f"`cell` must be one of {', '.join(CELLS)}, not {self.cell!r}")
+        if self.direction not in DIRECTIONS:
+            raise InputError(f"`direction` must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}")
+        for name in ("forward_layers", "forward_size", "backward_layers", "backward_size", "input_size", "head_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"`dropout` must be at least 0 and below 1, not {self.dropout}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a JSON file; the inverse is `ModelConfig(**data)`."""
+        return asdict(self)
+
+
+# classes of each field's inputs
+INPUT_CLASSES = {
+    "shift": len(SHIFT_BINS),
+    "key": INPUT_KEYS,
+    "velocity": len(VELOCITY_BINS),
+    "duration": len(DURATION_BINS),
+}

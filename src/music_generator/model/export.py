@@ -1,0 +1,276 @@
+"""The network as three ONNX graphs, which is what generation runs on without torch.
+
+`past`: the forward stack over T tokens (or one) → contexts, states. `future`: the backward stack over a future → what it
+says. `draw`: context and future → the next token, drawn field by field, or given and scored. T tokens, N streams,
+K = 91 stroke keys, S state rows (layers, twice that for an LSTM), H hidden units, D head units.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from music_generator.model.config import FIELDS, NO_FUTURE, ROLL_AGE_TICKS, ModelConfig
+from music_generator.model.network import CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
+
+GRAPHS = ("past", "future", "draw")
+PRECISIONS = ("int8", "float32")
+OPSET = 17
+
+
+class _Stack(nn.Module):
+    """A `Stack` with its states in and out: (T, N, in), (S, N, H) → (T, N, H), (S, N, H)."""
+
+    def __init__(self, stack: Stack, cell: str) -> None:
+        super().__init__()
+        self.cell = cell
+        self.layers = nn.ModuleList()
+        for layer in stack.layers:
+            assert isinstance(layer, nn.RNNBase)
+            twin = type(layer)(layer.input_size, layer.hidden_size)
+            twin.load_state_dict(layer.state_dict())
+            self.layers.append(twin)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        total: Tensor | None = None
+        after = []
+        per_layer = 2 if self.cell == "lstm" else 1
+        for i, layer in enumerate(self.layers):
+            mine = [state[per_layer * i + j : per_layer * i + j + 1] for j in range(per_layer)]
+            x, left = layer(x, tuple(mine) if self.cell == "lstm" else mine[0])
+            after += list(left) if self.cell == "lstm" else [left]
+            total = x if total is None else total + x
+        assert total is not None
+        return total, torch.cat(after, 0)
+
+
+def state_rows(config: ModelConfig, layers: int) -> int:
+    """S: the state's rows of a stack with that many layers."""
+    return layers * (2 if config.cell == "lstm" else 1)
+
+
+class Past(nn.Module):
+    """(T, N) fields and `now` (ticks), (N,) composer, (T, N, K) last strokes, (S, N, H) state → (T, N, D), (S, N, H)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.input, self.context = network.forward_input, network.context
+        self.stack = _Stack(network.forward_stack, network.config.cell)
+
+    def forward(
+        self,
+        shift: Tensor,
+        key: Tensor,
+        velocity: Tensor,
+        duration: Tensor,
+        composer: Tensor,
+        struck: Tensor,
+        released: Tensor,
+        now: Tensor,
+        state: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        roll = recency_roll(struck, released, now)
+        fields = dict(zip(FIELDS, (shift, key, velocity, duration), strict=True))
+        hidden, state = self.stack(self.input(fields, composer, roll), state)
+        return self.context(torch.cat([hidden, roll], -1)), state
+
+
+class Future(nn.Module):
+    """(T, N) fields, from the future's end to its first token, and the roll's (T, N, K) ages → (N, D)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.input: TokenInput = network.backward_input
+        self.future = network.future
+        self.stack = _Stack(network.backward_stack, network.config.cell)
+        self.rows = state_rows(network.config, network.config.backward_layers)
+        self.size = network.config.backward_size
+
+    def forward(
+        self, shift: Tensor, key: Tensor, velocity: Tensor, duration: Tensor, composer: Tensor, age: Tensor
+    ) -> Tensor:
+        roll = torch.exp(-age / ROLL_AGE_TICKS)
+        fields = dict(zip(FIELDS, (shift, key, velocity, duration), strict=True))
+        state = torch.zeros(self.rows, key.shape[1], self.size)
+        hidden, _ = self.stack(self.input(fields, composer, roll), state)
+        said: Tensor = self.future(torch.cat([hidden[-1], roll[-1]], -1))
+        return said
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
+    """A class of each row (N, C) → (N,): tempered, of the fewest classes that hold `top_p` of the probability.
+
+    Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1. `uniform` (N,) in [0, 1) chooses among them.
+    """
+    chances, order = torch.topk(torch.softmax(logits / temperature, -1), logits.shape[-1])
+    total = torch.cumsum(chances, -1)
+    nucleus = ((total - chances < top_p) * chances).sum(-1, keepdim=True)
+    place = (total <= uniform[:, None] * nucleus).sum(-1, keepdim=True)
+    place = torch.minimum(place, (total - chances < top_p).sum(-1, keepdim=True) - 1)
+    return order.gather(1, place)[:, 0]
+
+
+class Draw(nn.Module):
+    """The next token of N streams.
+
+    In: `context`, `future` (N, D); `to_go` (N,) ticks to the future's first onset, -1 where there is none; `struck`,
+    `released` (N, K) and `now` (N,) ticks; `last_key` (N,) of the last token, -1 if none; `earliest`, `latest` (N,)
+    ticks that a shift may take; `shift_bias` (N, shift classes), `key_bias` (N, K) added to the logits; `uniforms`
+    (N, 7); `temperature`, `top_p` (4,) of the fields; `given` (N, 4) bins to score in place of drawing, -1 to draw.
+
+    Out: `bins` (N, 4); `values` (N, 4): shift in ticks, key, velocity, duration in ticks; `log_probabilities` (N, 4) of
+    the bins under the model's own distributions, before temperature, top-p and biases.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.both = network.config.direction == "both"
+        for name, bins in (("shift", SHIFT_BINS), ("velocity", VELOCITY_BINS), ("duration", DURATION_BINS)):
+            room = CLASSES[name] - len(bins)
+            for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):
+                padded = torch.cat([torch.as_tensor(values), torch.zeros(room, dtype=torch.int64)])
+                self.register_buffer(f"{name}_{what}", padded)
+        self.register_buffer("all_keys", torch.arange(STROKES))
+
+    def _value(self, name: str, bins: Tensor, uniform: Tensor) -> Tensor:
+        """A whole number within each bin, all equally likely."""
+        first, width = getattr(self, f"{name}_first")[bins], getattr(self, f"{name}_width")[bins]
+        return torch.as_tensor(first + torch.minimum((uniform * width).long(), (width - 1).clamp(min=0)))
+
+    def forward(
+        self,
+        context: Tensor,
+        future: Tensor,
+        to_go: Tensor,
+        struck: Tensor,
+        released: Tensor,
+        now: Tensor,
+        last_key: Tensor,
+        earliest: Tensor,
+        latest: Tensor,
+        shift_bias: Tensor,
+        key_bias: Tensor,
+        uniforms: Tensor,
+        temperature: Tensor,
+        top_p: Tensor,
+        given: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        network, has_future = self.network, to_go >= 0
+        if self.both:
+            to_go_bin = torch.where(has_future, network.time_to_go_bin(to_go), NO_FUTURE)
+            context = context + future + network.time_to_go(to_go_bin)
+        bins: dict[str, Tensor] = {}
+        scores: list[Tensor] = []
+
+        def choose(i: int, logits: Tensor, bias: Tensor | None = None) -> Tensor:
+            biased = logits if bias is None else logits + bias
+            drawn = draw(biased, uniforms[:, i], temperature[i], top_p[i])
+            chosen = torch.where(given[:, i] >= 0, given[:, i], drawn)
+            scores.append(torch.log_softmax(logits, -1).gather(1, chosen[:, None]))
+            bins[FIELDS[i]] = chosen
+            return chosen
+
+        logits = network.mask_shift(network.heads["shift"](context, {}), to_go, has_future)
+        shift = choose(0, logits, shift_bias)
+        ticks = torch.maximum(torch.minimum(self._value("shift", shift, uniforms[:, 4]), latest), earliest)
+        then = now + ticks
+        extra = network.key_roll(recency_roll(struck, released, then))
+        if self.both:
+            left = torch.where(has_future, network.time_to_go_bin(to_go - ticks), NO_FUTURE)
+            extra = extra + network.key_time_to_go(left)
+        not_in_order = (ticks == 0)[:, None] & (self.all_keys[None] <= last_key[:, None])
+        impossible = (not_in_order | (released > then[:, None])) * MASKED
+        # after the last shift class a key is still drawn, and not used
+        bins["shift"] = torch.where(shift < len(SHIFT_BINS), shift, 0)
+        key = choose(1, network.heads["key"](context + extra, bins), key_bias + impossible)
+        velocity_bin = choose(2, network.heads["velocity"](context, bins))
+        velocity = self._value("velocity", velocity_bin, uniforms[:, 5]).clamp(min=1)
+        duration_bin = choose(3, network.heads["duration"](context, bins))
+        duration = self._value("duration", duration_bin, uniforms[:, 6])
+        return (
+            torch.stack([shift, key, velocity_bin, duration_bin], 1),
+            torch.stack([ticks, key, velocity, duration], 1),
+            torch.cat(scores, 1),
+        )
+
+
+def _examples(network: Network) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str], dict[str, dict[int, str]]]]:
+    """Of each graph: the module, example inputs, output names, and the axes that vary."""
+    config = network.config
+    t, n, d = 3, 2, config.head_size
+    fields = {name: torch.zeros(t, n, dtype=torch.int64) for name in FIELDS}
+    composer = torch.zeros(n, dtype=torch.int64)
+    strokes = {name: torch.full((t, n, STROKES), -1e6) for name in ("struck", "released")}
+    state = torch.zeros(state_rows(config, config.forward_layers), n, config.forward_size)
+    varying = {0: "T", 1: "N"}
+    past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
+    past_axes = {name: varying for name in (*FIELDS, "struck", "released", "now", "context")}
+    past_axes |= {"composer": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
+    whole = dict.fromkeys(("to_go", "last_key", "earliest", "latest"), torch.zeros(n, dtype=torch.int64))
+    draw_in = {
+        "context": torch.zeros(n, d),
+        "future": torch.zeros(n, d),
+        "to_go": whole["to_go"],
+        "struck": strokes["struck"][0],
+        "released": strokes["released"][0],
+        "now": torch.zeros(n),
+        "last_key": whole["last_key"],
+        "earliest": whole["earliest"],
+        "latest": whole["latest"],
+        "shift_bias": torch.zeros(n, CLASSES["shift"]),
+        "key_bias": torch.zeros(n, STROKES),
+        "uniforms": torch.zeros(n, 7),
+        "temperature": torch.ones(4),
+        "top_p": torch.ones(4),
+        "given": torch.full((n, 4), -1),
+    }
+    draw_out = ["bins", "values", "log_probabilities"]
+    draw_axes = {name: {0: "N"} for name in (*draw_in, *draw_out) if name not in ("temperature", "top_p")}
+    graphs = {
+        "past": (Past(network), past_in, ["context", "state_after"], past_axes),
+        "draw": (Draw(network), draw_in, draw_out, draw_axes),
+    }
+    if config.direction == "both":
+        future_in = {**fields, "composer": composer, "age": torch.zeros(t, n, STROKES)}
+        future_axes = {name: varying for name in (*FIELDS, "age")} | {"composer": {0: "N"}, "said": {0: "N"}}
+        graphs["future"] = (Future(network), future_in, ["said"], future_axes)
+    return graphs  # type: ignore[return-value]
+
+
+def export_graphs(network: Network, folder: Path, precisions: tuple[str, ...] = ("int8",)) -> list[Path]:
+    """Write `past`, `draw` and (with a backward stack) `future` as `NAME.PRECISION.onnx`; the paths written.
+
+    int8: weights of recurrences and matrices as 8-bit integers, inputs quantised as they come (dynamic quantisation).
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    network = network.eval().cpu()
+    written = []
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but the other one's LSTM is not quantised
+        for name, (module, inputs, outputs, axes) in _examples(network).items():
+            plain = Path(scratch) / f"{name}.onnx"
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                str(plain),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+            for precision in precisions:
+                path = folder / f"{name}.{precision}.onnx"
+                if precision == "int8":
+                    quantize_dynamic(plain, path, weight_type=QuantType.QInt8, per_channel=True)
+                else:
+                    path.write_bytes(plain.read_bytes())
+                written.append(path)
+    return written

@@ -1,0 +1,306 @@
+"""The network: two independent recurrent stacks that meet only in the output.
+
+The forward stack reads the past, the backward stack reads the future from its end towards the gap (as the two
+language models of ELMo, Peters et al. 2018, arXiv:1802.05365, sec. 3.1). A stacked `nn.LSTM(bidirectional=True)` would
+let its second layer see the tokens it is asked for.
+
+Shapes: B windows, T tokens, K = 91 stroke keys, H hidden units, D head units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from music_generator.model.config import (
+    FIELDS,
+    INPUT_CLASSES,
+    NO_FUTURE,
+    ROLL_AGE_TICKS,
+    ROLL_LEFT_TICKS,
+    ROLL_SIZE,
+    TIME_TO_GO_BINS,
+    ModelConfig,
+)
+from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
+
+CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
+CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+MASKED = -1e4  # a logit that never wins
+
+
+@dataclass
+class Batch:
+    """Windows of token rows and the gaps they are cut into, as tensors.
+
+    `shift`, `key`, `velocity`, `duration`: (B, T) int64 bins; `onset`, `held`: (B, T) int64 ticks from the window's
+    start, and how long; `present`: (B, T) bool, False past the end of a short piece; `start`, `stop`: (B,) the input
+    key (`EDGE_OF_PIECE` or `CUT`) before and after the window; `composer`: (B,). `resume`: (B, T) the first token after
+    the gap that token t lies in, or T where it has no future. `ends`: (B,) bool, the piece ends after the last present
+    token.
+    """
+
+    shift: Tensor
+    key: Tensor
+    velocity: Tensor
+    duration: Tensor
+    onset: Tensor
+    held: Tensor
+    present: Tensor
+    start: Tensor
+    stop: Tensor
+    composer: Tensor
+    resume: Tensor
+    ends: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+
+def last_strokes(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Onset and release (ticks) of each key's last stroke before each token and after all: two of (B, T + 1, K).
+
+    Where a key was not struck yet, both are far in the past.
+    """
+    batch, length = key.shape
+    index = torch.zeros(batch, length + 1, STROKES, dtype=torch.int64, device=key.device)
+    order = torch.arange(1, length + 1, device=key.device).expand(batch, -1)
+    index[:, 1:].scatter_(2, key.clamp(max=STROKES - 1)[..., None], (order * present)[..., None])
+    index = index.cummax(1).values
+    never = onset.new_full((batch, 1), -(10**6))
+    flat = index.flatten(1)
+    struck = torch.cat([never, onset], 1).gather(1, flat).view_as(index)
+    released = torch.cat([never, onset + held], 1).gather(1, flat).view_as(index)
+    return struck, released
+
+
+def recency_roll(struck: Tensor, released: Tensor, now: Tensor) -> Tensor:
+    """What each key did last, heard at `now` (ticks, (...)): (..., K), (..., K) → (..., 3 K)."""
+    now = now[..., None]
+    age = torch.exp((struck - now) / ROLL_AGE_TICKS)
+    left = (released - now).float()
+    is_held = (left > 0).float()
+    return torch.cat([age, torch.exp(-left.clamp(min=0) / ROLL_LEFT_TICKS) * is_held, is_held], -1)
+
+
+class Stack(nn.Module):
+    """Recurrent layers, each hearing the one below, their outputs summed: (B, T, in) → (B, T, H)."""
+
+    def __init__(self, cell: str, layers: int, inputs: int, size: int, dropout: float) -> None:
+        super().__init__()
+        make = CELL_CLASSES[cell]
+        self.layers = nn.ModuleList(make(inputs if i == 0 else size, size, batch_first=True) for i in range(layers))
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        for name, weight in self.named_parameters():
+            if "weight_hh" in name:
+                for gate in weight.data.split(size):
+                    nn.init.orthogonal_(gate)
+            elif "bias_ih" in name and cell == "lstm":
+                weight.data[size : 2 * size] = 1.0  # forget gates begin open
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for layer in self.layers:
+            x = self.dropout(layer(x)[0])
+            total = x if total is None else total + x
+        assert total is not None
+        return total
+
+
+class TokenInput(nn.Module):
+    """Sum of the fields' embeddings, the composer's and a roll's projection: → (B, T, in)."""
+
+    def __init__(self, config: ModelConfig, roll_size: int) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleDict({name: nn.Embedding(n, config.input_size) for name, n in INPUT_CLASSES.items()})
+        self.composer = nn.Embedding(1 + len(config.composers), config.input_size)
+        self.roll = nn.Linear(roll_size, config.input_size)
+        for embedding in (*self.embeddings.values(), self.composer):
+            assert isinstance(embedding, nn.Embedding)
+            nn.init.normal_(embedding.weight, std=0.5)
+        nn.init.zeros_(self.composer.weight)
+
+    def forward(self, fields: dict[str, Tensor], composer: Tensor, roll: Tensor) -> Tensor:
+        x = self.roll(roll) + self.composer(composer)
+        for name in FIELDS:
+            x = x + self.embeddings[name](fields[name])
+        return x
+
+
+class Head(nn.Module):
+    """One field's distribution given the context and the fields drawn before it: (..., D) → (..., classes)."""
+
+    def __init__(self, given: tuple[str, ...], classes: int, size: int) -> None:
+        super().__init__()
+        self.given = nn.ModuleDict({name: nn.Embedding(CLASSES[name], size) for name in given})
+        self.hidden = nn.Linear(size, size)
+        self.out = nn.Linear(size, classes)
+        for embedding in self.given.values():
+            assert isinstance(embedding, nn.Embedding)
+            nn.init.normal_(embedding.weight, std=0.5)
+
+    def forward(self, context: Tensor, fields: dict[str, Tensor]) -> Tensor:
+        for name, embedding in self.given.items():
+            context = context + embedding(fields[name])
+        x = F.gelu(context)
+        logits: Tensor = self.out(F.gelu(self.hidden(x)) + x)
+        return logits
+
+
+class Network(nn.Module):
+    """Token distributions given the past and, where there is one, the future. See `Batch` for what goes in."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.head_size
+        self.forward_input = TokenInput(config, ROLL_SIZE)
+        self.forward_stack = Stack(
+            config.cell, config.forward_layers, config.input_size, config.forward_size, config.dropout
+        )
+        self.context = nn.Linear(config.forward_size + ROLL_SIZE, size)
+        self.key_roll = nn.Linear(ROLL_SIZE, size, bias=False)
+        if config.direction == "both":
+            self.backward_input = TokenInput(config, STROKES)
+            self.backward_stack = Stack(
+                config.cell, config.backward_layers, config.input_size, config.backward_size, config.dropout
+            )
+            self.future = nn.Linear(config.backward_size + STROKES, size, bias=False)
+            self.time_to_go = nn.Embedding(NO_FUTURE + 1, size)
+            self.key_time_to_go = nn.Embedding(NO_FUTURE + 1, size)
+            nn.init.zeros_(self.time_to_go.weight)
+            nn.init.zeros_(self.key_time_to_go.weight)
+        self.heads = nn.ModuleDict({name: Head(FIELDS[:i], CLASSES[name], size) for i, name in enumerate(FIELDS)})
+        for name, bins in (("shift", SHIFT_BINS), ("duration", DURATION_BINS)):
+            log_widths = torch.zeros(CLASSES[name])
+            log_widths[: len(bins)] = torch.as_tensor(bins.widths).log()
+            self.register_buffer(f"{name}_log_widths", log_widths, persistent=False)
+        self.register_buffer("shift_first", torch.as_tensor(SHIFT_BINS.edges[:-1]), persistent=False)
+        self.register_buffer("time_to_go_edges", torch.as_tensor(TIME_TO_GO_BINS.edges[1:-1]), persistent=False)
+
+    def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Context (B, T + 1, D) before each token and after the last, and every key's last stroke as `last_strokes`."""
+        struck, released = last_strokes(batch.key, batch.onset, batch.held, batch.present)
+        now = F.pad(batch.onset, (1, 0))
+        roll = recency_roll(struck, released, now)
+        fields = {name: F.pad(getattr(batch, name), (1, 0)) for name in FIELDS}
+        fields["key"][:, 0] = batch.start
+        hidden = self.forward_stack(self.forward_input(fields, batch.composer[:, None], roll))
+        return self.context(torch.cat([hidden, roll.to(hidden.dtype)], -1)), struck, released
+
+    def read_future(self, batch: Batch) -> Tensor:
+        """What the future from token r on says, r = 0 … T - 1: (B, T, D); the shift before r is not heard."""
+        flip = (1,)
+        fields = {name: getattr(batch, name).flip(flip) for name in FIELDS}
+        length = batch.key.shape[1]
+        # going back, the time to the previous one read: for the last token of the window it is not known
+        to_next = F.pad(batch.shift[:, 1:], (0, 1)).flip(flip)
+        fields["shift"] = to_next
+        key = torch.where(batch.present, batch.key, batch.stop[:, None]).flip(flip)
+        fields["key"] = torch.cat([batch.stop[:, None], key], 1)
+        for name in ("shift", "velocity", "duration"):
+            fields[name] = F.pad(fields[name], (1, 0))
+        ahead = (batch.onset[:, -1:] - batch.onset).flip(flip)
+        struck, _ = last_strokes(batch.key.flip(flip), ahead, batch.held, batch.present.flip(flip))
+        now = F.pad(ahead, (1, 0))
+        roll = torch.exp((struck - now[..., None]) / ROLL_AGE_TICKS)
+        hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], roll))
+        said: Tensor = self.future(torch.cat([hidden, roll.to(hidden.dtype)], -1))
+        return said[:, 1:].flip(flip)[:, :length]
+
+    def time_to_go_bin(self, ticks: Tensor) -> Tensor:
+        """The class of a time to go in ticks."""
+        return (ticks[..., None] >= self.time_to_go_edges).sum(-1)
+
+    def mask_shift(self, logits: Tensor, ticks_to_go: Tensor, has_future: Tensor) -> Tensor:
+        """With a future: no shift past its onset, no end. Without: nothing to resume."""
+        late = (self.shift_first > ticks_to_go[..., None]) & has_future[..., None]
+        late = F.pad(late, (0, SHIFT_CLASSES - late.shape[-1]))
+        late[..., RESUME] = ~has_future
+        late[..., END] = has_future
+        return logits.masked_fill(late, MASKED)
+
+    def logits(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Logits of each field of each token (B, T, classes); of shift at the resume token of each gap, and at the end.
+
+        The last two are (N, classes), one row per gap with a future in order of (window, gap), and (B, classes).
+        """
+        context, struck, released = self.read_past(batch)
+        batch_size, length = batch.key.shape
+        has_future = batch.resume < length
+        resume = batch.resume.clamp(max=length - 1)
+        before = F.pad(batch.onset, (1, 0))[:, :-1]
+        resume_onset = batch.onset.gather(1, resume)
+        to_go, key_to_go = (resume_onset - now for now in (before, batch.onset))
+        at_end = context[torch.arange(batch_size, device=context.device), batch.present.sum(1)]
+        main = context[:, :-1]
+        key_extra = self.key_roll(recency_roll(struck[:, :-1], released[:, :-1], batch.onset))
+        rows, gap_ends = self._gap_ends(batch)
+        at_resume = context[rows, gap_ends]
+        if self.config.direction == "both":
+            future = self.read_future(batch)
+            heard = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
+            null = torch.full_like(resume, NO_FUTURE)
+            main = main + torch.where(has_future[..., None], heard, torch.zeros_like(heard))
+            main = main + self.time_to_go(torch.where(has_future, self.time_to_go_bin(to_go), null))
+            key_extra = key_extra + self.key_time_to_go(torch.where(has_future, self.time_to_go_bin(key_to_go), null))
+            last = self._last_shift(batch, rows, gap_ends)
+            at_resume = at_resume + future[rows, gap_ends] + self.time_to_go(self.time_to_go_bin(last))
+            at_end = at_end + self.time_to_go.weight[NO_FUTURE]
+        else:
+            has_future = torch.zeros_like(has_future)
+            last = torch.zeros_like(gap_ends)
+        fields = {name: getattr(batch, name) for name in FIELDS}
+        logits = {
+            name: self.heads[name](main + key_extra if name == "key" else main, fields).float() for name in FIELDS
+        }
+        logits["shift"] = self.mask_shift(logits["shift"], to_go, has_future)
+        some = torch.ones_like(gap_ends, dtype=torch.bool)
+        resumed = self.mask_shift(self.heads["shift"](at_resume, {}).float(), last, some)
+        none = torch.zeros_like(batch.ends)
+        ended = self.mask_shift(self.heads["shift"](at_end, {}).float(), torch.zeros_like(batch.start), none)
+        return logits, resumed, ended
+
+    @staticmethod
+    def _gap_ends(batch: Batch) -> tuple[Tensor, Tensor]:
+        """Window and resume token of each gap that has a future."""
+        length = batch.key.shape[1]
+        ends = torch.zeros(len(batch.key), length + 1, dtype=torch.bool, device=batch.key.device)
+        ends.scatter_(1, batch.resume, True)
+        rows, gap_ends = ends[:, :length].nonzero(as_tuple=True)
+        return rows, gap_ends
+
+    @staticmethod
+    def _last_shift(batch: Batch, rows: Tensor, gap_ends: Tensor) -> Tensor:
+        """Ticks from the last token before the resume token to it."""
+        return batch.onset[rows, gap_ends] - F.pad(batch.onset, (1, 0))[rows, gap_ends]
+
+    def nats(self, logits: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Each token's surprise per field (B, T) in nats on the grid: times on 10 ms, velocities in bins of 4.
+
+        A time is taken as uniform within its bin, so the logarithm of the bin's width is counted.
+        """
+        nats = {}
+        for name in FIELDS:
+            target = getattr(batch, name)
+            nats[name] = F.cross_entropy(logits[name].flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+            if name in ("shift", "duration"):
+                nats[name] = nats[name] + getattr(self, f"{name}_log_widths")[target]
+        return nats
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Sums over the batch: each field's `nats`, those of the `decisions`, and the number of `tokens`.
+
+        The decisions are to resume at the end of each gap that has a future, and to end with the piece.
+        """
+        logits, resumed, ended = self.logits(batch)
+        sums = {name: (nats * batch.present).sum() for name, nats in self.nats(logits, batch).items()}
+        sums["decisions"] = (-ended.log_softmax(-1)[:, END] * batch.ends).sum()
+        if self.config.direction == "both":
+            sums["decisions"] = sums["decisions"] - resumed.log_softmax(-1)[:, RESUME].sum()
+        sums["tokens"] = batch.present.sum()
+        return sums

@@ -1,0 +1,277 @@
+"""Pictures: a performance's piano roll, its distributions and a training run's loss curves.
+
+Matplotlib takes half a second to import, so only the functions import it; they make `Figure` objects that belong to
+the caller and change nothing global (no pyplot).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import InputError
+from music_generator.features import EDGES, Distributions
+from music_generator.files import replacing
+from music_generator.performance import PEDAL_NAMES, SUSTAIN, Performance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+Window = tuple[float, float]
+
+# blue and orange stay apart for every common colour blindness; (softest, loudest)
+_SHADES = {"given": ("#bcd7ee", "#08306b"), "generated": ("#fdc692", "#8f2f00")}
+_BLUE, _ORANGE, _GREEN, _PURPLE, _INK, _PALE = "#1f6fb4", "#e0700e", "#16866a", "#8a5aa8", "#333333", "#e4e4e4"
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def _tidy(axes: Axes, grid: str = "both") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(color="#999999", labelcolor=_INK, labelsize=9)
+    axes.grid(True, axis=grid, color=_PALE, linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+# --- piano roll --------------------------------------------------------------------------------------------------
+
+
+def piano_roll(performance: Performance, *, generated: Window | None = None, title: str = "") -> Figure:
+    """Notes over seconds and pitch, louder ones darker, with the pedals beneath.
+
+    `generated` is (start, end) in seconds: strokes whose onset lies in [start, end) are drawn as what the model
+    wrote, in another colour than what was given, on a shaded ground.
+
+    Raises `InputError` if `generated` ends before it starts.
+    """
+    from matplotlib.figure import Figure
+
+    if generated is not None and generated[1] < generated[0]:
+        raise InputError(f"`generated` must end after its start ({generated[0]}), not at {generated[1]}")
+    lanes = [p for p in range(len(PEDAL_NAMES)) if p == SUSTAIN or (performance.pedals["pedal"] == p).any()]
+    end = max(performance.end, 1.0)
+    width = float(np.clip(3 + 0.22 * end, 10, 40))
+    figure = Figure((width, 5.2 + 0.22 * len(lanes)), layout="constrained")
+    ratios = [4.6, 0.24 * len(lanes)]
+    roll, pedals = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": ratios, "hspace": 0.01})
+    for axes in (roll, pedals):
+        _shade(axes, generated, end)
+    _draw_notes(roll, performance.notes, generated)
+    _draw_pedals(pedals, performance.pedals, lanes, generated)
+    pedals.set_xlim(0, end)
+    pedals.set_xlabel("seconds")
+    _head(roll, title, generated)
+    return figure
+
+
+def _roles(strokes: Array, generated: Window | None) -> Iterable[tuple[str, Array]]:
+    """The strokes of each role; a role without any is left out."""
+    start, end = generated or (np.inf, np.inf)
+    inside = (strokes["onset"] >= start) & (strokes["onset"] < end)
+    parts = (("given", strokes[~inside]), ("generated", strokes[inside]))
+    return ((role, part) for role, part in parts if len(part))
+
+
+def _shade(axes: Axes, generated: Window | None, end: float) -> None:
+    if generated is not None:
+        axes.axvspan(generated[0], min(generated[1], end), color=_ORANGE, alpha=0.07, linewidth=0, zorder=0)
+
+
+def _boxes(strokes: Array, heights: Array, thickness: float) -> Array:
+    """The corners of one rectangle a stroke: float, of shape (strokes, 4, 2)."""
+    left, right = strokes["onset"], strokes["onset"] + strokes["duration"]
+    bottom, top = heights - thickness / 2, heights + thickness / 2
+    return np.stack([left, bottom, left, top, right, top, right, bottom], axis=1).reshape(-1, 4, 2)
+
+
+def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    for role, part in _roles(notes, generated):
+        shades = LinearSegmentedColormap.from_list(role, _SHADES[role])
+        boxes = PolyCollection(
+            list(_boxes(part, part["pitch"], 0.85)), array=part["velocity"], cmap=shades, norm=Normalize(10, 110)
+        )
+        boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # so that the shortest notes are seen too
+        axes.add_collection(boxes)
+    low, high = (int(notes["pitch"].min()), int(notes["pitch"].max())) if len(notes) else (48, 72)
+    axes.set_ylim(min(low - 1.5, 47), max(high + 1.5, 73))
+    octaves = [pitch for pitch in range(24, 109, 12) if axes.get_ylim()[0] <= pitch <= axes.get_ylim()[1]]
+    axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
+    axes.set_ylabel("pitch")
+    axes.tick_params(labelbottom=False)
+    _tidy(axes)
+
+
+def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Window | None) -> None:
+    from matplotlib.collections import PolyCollection
+
+    for role, part in _roles(presses, generated):
+        heights = np.array([lanes.index(pedal) for pedal in part["pedal"]], np.float64)
+        axes.add_collection(PolyCollection(list(_boxes(part, heights, 0.55)), color=_SHADES[role][1], linewidth=0))
+    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    axes.set_yticks(range(len(lanes)), [PEDAL_NAMES[pedal] for pedal in lanes])
+    _tidy(axes, grid="x")
+    axes.tick_params(axis="y", length=0)
+
+
+def _head(axes: Axes, title: str, generated: Window | None) -> None:
+    """The title at the left and what the colours mean at the right, both above the roll."""
+    from matplotlib.patches import Patch
+
+    axes.set_title(title, loc="left", fontsize=12, color=_INK, parse_math=False)
+    names = {"given": "given", "generated": "generated"} if generated is not None else {"given": "notes"}
+    keys = [Patch(color=_SHADES[role][shade], label=label) for role, name in names.items()
+            for shade, label in ((0, f"{name}, soft"), (1, f"{name}, loud"))]  # fmt: skip
+    axes.legend(
+        handles=keys, ncols=len(keys), loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=9,
+        handlelength=1.2, columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
+
+
+# --- distributions -----------------------------------------------------------------------------------------------
+
+_AXIS_LABELS = {
+    "pitch": "pitch",
+    "step": "seconds since the previous note (last bar: 1 s and more)",
+    "duration": "seconds the key is held (last bar: 2 s and more)",
+    "velocity": "velocity (1 to 127)",
+}
+
+
+def distributions(generated: Distributions, reference: Distributions | None) -> Figure:
+    """Pitch, step, duration and velocity as shares of all notes: `generated` as bars, `reference` as an outline.
+
+    Each panel's title tells the overlap: the sum over bins of the smaller share, 1 if both agree everywhere.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((11, 6.6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 2).flat, EDGES, strict=True):
+        _draw_shares(axes, name, generated, reference)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=2, frameon=False, fontsize=10)
+    return figure
+
+
+def _draw_shares(axes: Axes, name: str, generated: Distributions, reference: Distributions | None) -> None:
+    edges, shares, title = EDGES[name], generated.shares(name), name
+    label = f"generated ({generated.counts['pitch'].sum():,} notes)"
+    axes.bar(edges[:-1], 100 * shares, np.diff(edges), align="edge", color=_ORANGE, alpha=0.75, label=label)
+    if reference is not None:
+        label = f"reference ({reference.counts['pitch'].sum():,} notes)"
+        axes.stairs(100 * reference.shares(name), edges, color=_SHADES["given"][1], linewidth=1.5, label=label)
+        title = f"{name}: overlap {np.minimum(shares, reference.shares(name)).sum():.2f}"
+    if name == "pitch":
+        axes.set_xticks(range(24, 109, 12), [f"C{octave}" for octave in range(1, 9)])
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel(_AXIS_LABELS[name], fontsize=9, color=_INK)
+    axes.set_ylabel("% of notes", fontsize=9, color=_INK)
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    _tidy(axes, grid="y")
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+_FIELDS = ("shift", "key", "velocity", "duration")
+_LINES = {  # column: label, colour, line width, marker
+    "train_{}": ("train", _ORANGE, 1.0, ""),
+    "validation_{}": ("validation", _BLUE, 1.8, "."),
+    "validation_infill_16": ("gap of 16, both sides known", _GREEN, 1.0, "."),
+    "validation_blind_16": ("gap of 16, only the past known", _PURPLE, 1.0, "."),
+}
+
+
+def read_history(path: str | Path) -> dict[str, Array]:
+    """A training run's history: each column of the CSV as float64 of shape (rows,), empty or missing cells as nan.
+
+    Raises `InputError` if the file cannot be read, has no header, or holds what is not a number.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from error
+    if not header or len(set(header)) < len(header):
+        raise InputError(f"{path} must begin with a line of different column names")
+    table = [_numbers(row, len(header), f"{path}, line {line}") for line, row in enumerate(rows, 2) if row]
+    values = np.array(table, np.float64).reshape(-1, len(header))
+    return {name: values[:, i] for i, name in enumerate(header)}
+
+
+def _numbers(row: list[str], width: int, where: str) -> list[float]:
+    if len(row) > width:
+        raise InputError(f"{where}: {len(row)} cells under {width} column names")
+    try:
+        return [float(cell) if cell.strip() else np.nan for cell in row] + [np.nan] * (width - len(row))
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
+    """Losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
+
+    `history` is what `read_history` gives; columns that are missing or hold no number are left out.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((13, 6.4), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_INK, parse_math=False)
+    grid = figure.add_gridspec(2, 4)
+    total = figure.add_subplot(grid[:, :2])
+    _draw_losses(total, history, list(_LINES), "total")
+    if total.lines:
+        total.legend(frameon=False, fontsize=9)
+    for i, field in enumerate(_FIELDS):
+        panel = figure.add_subplot(grid[i // 2, 2 + i % 2])
+        _draw_losses(panel, history, ["train_{}", "validation_{}"], field)
+    return figure
+
+
+def _draw_losses(axes: Axes, history: dict[str, Array], columns: list[str], name: str) -> None:
+    seen = []
+    for column in columns:
+        label, colour, width, marker = _LINES[column]
+        values = history.get(column.format(name), np.empty(0))
+        at = history["tokens"] / 1e6 if "tokens" in history else np.arange(len(values))
+        known = np.isfinite(values) & np.isfinite(at[: len(values)])
+        if known.any():
+            axes.plot(at[known], values[known], color=colour, linewidth=width, marker=marker, markersize=5, label=label)
+            seen.append(values[known])
+    best = history.get(f"validation_{name}", np.empty(0))
+    told = f" (best validation {np.nanmin(best):.3f})" if np.isfinite(best).any() else ""
+    axes.set_title(name + told, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("million tokens" if "tokens" in history else "rows", fontsize=9, color=_INK)
+    axes.set_ylabel("nats per token", fontsize=9, color=_INK)
+    if seen and len(np.concatenate(seen)) > 40:  # the first steps' losses would flatten all that follows
+        low, high = np.percentile(np.concatenate(seen), [0, 97])
+        axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
+    _tidy(axes)
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` as .png (150 dots per inch), .svg or .pdf, by the suffix of `path`.
+
+    Raises `InputError` for another suffix or if the file cannot be written; no part of it remains.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(_SUFFIXES)}")
+    FigureCanvasAgg(figure)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150, format=suffix[1:])
