@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from music_generator import download as download_module
-from music_generator import maestro
+from music_generator import maestro, pairs
 from music_generator.download import fetch, is_contained, unpack
 from music_generator.errors import CorpusError, DownloadError, InputError
 
@@ -566,15 +566,15 @@ def test_pairs_and_their_faults(tmp_path: Path) -> None:
     recordings = maestro.read_metadata(folder)
     write_wav(folder / "2004/a.wav", np.zeros(12_000), channels=2)
     write_wav(folder / "2004/b.wav", np.zeros(44_000))
-    pair = maestro.pair_info(folder, recordings[0])
+    pair = pairs.pair_info(folder, recordings[0])
     assert (pair.midi_seconds, pair.wav_seconds, pair.sample_rate, pair.channels) == (1.0, 1.5, 8000, 2)
     assert pair.difference_seconds == pytest.approx(0.5)
-    faults = list(maestro.check_pairs(folder, recordings))
+    faults = list(pairs.check_pairs(folder, recordings))
     assert [fault.recording.title for fault in faults] == ["In the Mists", "Sonata Op. 1"]
     assert "b.wav is 4.25 s longer than its MIDI file" in faults[0].problem
     assert "cannot read" in faults[1].problem
     assert faults[1].pair is None
-    assert len(list(maestro.check_pairs(folder, recordings, tolerance_seconds=0.1))) == 3
+    assert len(list(pairs.check_pairs(folder, recordings, tolerance_seconds=0.1))) == 3
 
 
 def test_bad_wav_files_are_refused(tmp_path: Path) -> None:
@@ -588,13 +588,13 @@ def test_bad_wav_files_are_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         with pytest.raises(CorpusError, match=message):
-            maestro.pair_info(tmp_path, recording)
+            pairs.pair_info(tmp_path, recording)
 
 
 def test_audio_beside(tmp_path: Path) -> None:
-    assert maestro.audio_beside(tmp_path / "x.midi") is None
+    assert pairs.audio_beside(tmp_path / "x.midi") is None
     path = write_wav(tmp_path / "x.wav", np.zeros(10))
-    assert maestro.audio_beside(tmp_path / "x.midi") == path
+    assert pairs.audio_beside(tmp_path / "x.midi") == path
 
 
 def clicks(onsets: np.ndarray[Any, Any], rate: int, seconds: float) -> np.ndarray[Any, Any]:
@@ -616,19 +616,19 @@ def test_offset_is_found(tmp_path: Path, rate: int, width: int, channels: int, s
     onsets = 1 + np.cumsum(np.random.default_rng(2).uniform(0.05, 0.6, 40))
     sound = clicks(onsets + shift, rate, 20)
     path = write_wav(tmp_path / "x.wav", sound, rate, width, channels)
-    assert maestro.estimate_offset(path, onsets) == pytest.approx(shift, abs=0.01)
+    assert pairs.estimate_offset(path, onsets) == pytest.approx(shift, abs=0.01)
 
 
 def test_offset_refusals(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "x.wav", np.zeros(8000))
     with pytest.raises(InputError, match="an onset in the first 60 seconds"):
-        maestro.estimate_offset(path, [61.0, 62.0])
+        pairs.estimate_offset(path, [61.0, 62.0])
     with pytest.raises(CorpusError, match="is silent in its first 60 seconds"):
-        maestro.estimate_offset(path, [0.5])
+        pairs.estimate_offset(path, [0.5])
     with pytest.raises(CorpusError, match="cannot read"):
-        maestro.estimate_offset(tmp_path / "none.wav", [0.5])
+        pairs.estimate_offset(tmp_path / "none.wav", [0.5])
     with pytest.raises(CorpusError, match="must have 16, 24 or 32 bits per sample, not 8"):
-        maestro.estimate_offset(write_wav(path, np.zeros(8000), width=1), [0.5])
+        pairs.estimate_offset(write_wav(path, np.zeros(8000), width=1), [0.5])
 
 
 # the real one

@@ -444,6 +444,7 @@ _WRITERS: dict[str, Callable[[Path, Sound], None]] = {
     ".ogg": _write_with_soundfile,
     ".mp3": _write_with_soundfile,
 }
+FORMATS = tuple(suffix[1:] for suffix in _WRITERS)
 
 
 def write_audio(path: str | Path, sound: Sound) -> None:

@@ -1,7 +1,7 @@
 """A folder of MIDI files → one prepared corpus on disk: token rows of all pieces, and what is known of each.
 
 A corpus is a folder of two files: `tokens.npy` (`STORED_DTYPE`, all pieces end to end, opened by memory map) and
-`corpus.json` (format, source, licence and one record a piece, in the order of their rows). Opening one needs NumPy only.
+`corpus.json` (format, source and one record a piece, in the order of their rows). Opening one needs NumPy only.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def open_corpus(folder: str | Path) -> Corpus:
         source = header["source"]
     except FileNotFoundError as error:
         missing = Path(error.filename).name
-        raise CorpusError(f"{folder}: no prepared corpus ({missing} is missing); see `music-generator prepare`") from None
+        raise CorpusError(
+            f"{folder}: no prepared corpus ({missing} is missing); see `music-generator prepare`"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{folder}: the corpus is damaged ({error}); make it anew") from error
     if rows.dtype != STORED_DTYPE or len(rows) != sum(piece.rows for piece in pieces):
@@ -223,7 +225,9 @@ def prepare(
         if progress:
             progress(done, len(sources))
     if not reads:
-        raise CorpusError(f"{folder}: none of its {len(sources)} MIDI files can be used; the first: {skipped[0].reason}")
+        raise CorpusError(
+            f"{folder}: none of its {len(sources)} MIDI files can be used; the first: {skipped[0].reason}"
+        )
     pieces = _split_by_content([_piece(read) for read in reads])
     _write(out, folder.resolve().name, pieces, [read.rows for read in reads])
     return open_corpus(out), skipped

@@ -31,7 +31,8 @@ class Distributions:
     def shares(self, name: str) -> Array:
         """The share of all notes in each bin; zeros where there are no notes."""
         counts = self.counts[name]
-        return counts / max(counts.sum(), 1)
+        shares: Array = counts / max(counts.sum(), 1)
+        return shares
 
     def to_json(self) -> dict[str, list[int]]:
         """Plain lists, for a JSON file; the inverse of `from_json`."""

@@ -130,7 +130,9 @@ def _parse(name: str, data: bytes) -> Any:
         return symusic.Score.from_midi(data)
     except Exception as error:  # the library's own error classes are not a promise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MidiError(f"{name}: the MIDI file is damaged or cut off ({reason}); export or download it again") from error
+        raise MidiError(
+            f"{name}: the MIDI file is damaged or cut off ({reason}); export or download it again"
+        ) from error
 
 
 def _tempo_map(name: str, score: Any) -> TempoMap:

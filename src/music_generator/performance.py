@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from music_generator.errors import InputError
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the piano's 88 keys as MIDI numbers
 
 SUSTAIN, SOSTENUTO, UNA_CORDA = 0, 1, 2
+NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below a time signature's line
 PEDAL_NAMES = ("sustain", "sostenuto", "una corda")
 
 # onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)
@@ -42,10 +44,15 @@ class TempoMap:
         if not 0 < self.ticks_per_quarter <= 32767:
             raise InputError(f"`ticks_per_quarter` must be 1 to 32767, not {self.ticks_per_quarter}")
         ticks = [tick for tick, _ in self.tempos]
-        if not ticks or ticks[0] != 0 or any(b <= a for a, b in zip(ticks, ticks[1:], strict=False)):
+        if not ticks or ticks[0] != 0 or any(b <= a for a, b in pairwise(ticks)):
             raise InputError("`tempos` must begin at tick 0 and rise strictly")
         if any(not 0 < tempo < 1 << 24 for _, tempo in self.tempos):
             raise InputError("a tempo must be 1 to 16777215 microseconds per quarter note")
+        ticks = [tick for tick, _, _ in self.time_signatures]
+        if any(tick < 0 for tick in ticks) or any(b <= a for a, b in pairwise(ticks)):
+            raise InputError("`time_signatures` must begin at tick 0 or later and rise strictly")
+        if any(not 0 < top < 256 or bottom not in NOTE_VALUES for _, top, bottom in self.time_signatures):
+            raise InputError("a time signature must be 1 to 255 over 1, 2, 4, 8, 16, 32 or 64")
 
     @cached_property
     def _knots(self) -> tuple[Array, Array, Array]:
@@ -81,14 +88,18 @@ class TempoMap:
 
 
 def _released_before_struck_again(strokes: Array, key: str) -> Array:
-    """Strokes by onset, then key; one still held when its key is struck again ends there; of two at once the longer stays."""
+    """Strokes by onset, then key; one still held when its key is struck again ends there.
+
+    Of two strokes of one key at once the longer stays.
+    """
     by_key = strokes[np.lexsort((-strokes["duration"], strokes["onset"], strokes[key]))]
     twice = (np.diff(by_key[key], prepend=-1) == 0) & (np.diff(by_key["onset"], prepend=-1.0) == 0)
     by_key = by_key[~twice]
     room = np.where(np.diff(by_key[key]) == 0, np.diff(by_key["onset"]), np.inf)
     overlong = np.flatnonzero(by_key["duration"][:-1] > room)
     by_key["duration"][overlong] = room[overlong]
-    return by_key[np.lexsort((by_key[key], by_key["onset"]))]
+    by_onset: Array = by_key[np.lexsort((by_key[key], by_key["onset"]))]
+    return by_onset
 
 
 def _checked(strokes: Array, dtype: np.dtype[Any], key: str, keys: tuple[int, int], force: str) -> Array:
@@ -148,7 +159,8 @@ class Performance:
     @property
     def end(self) -> float:
         """The second at which the last key or pedal is released; 0.0 if there is none."""
-        return max((float((s["onset"] + s["duration"]).max()) for s in (self.notes, self.pedals) if len(s)), default=0.0)
+        ends = (s["onset"] + s["duration"] for s in (self.notes, self.pedals))
+        return max((float(end.max()) for end in ends if len(end)), default=0.0)
 
     def between(self, start: float, end: float = np.inf) -> Performance:
         """The strokes whose onset lies in [start, end) seconds, where they are."""
@@ -164,10 +176,11 @@ class Performance:
 
     def transposed(self, semitones: int) -> Performance:
         """The same performance `semitones` higher; notes that would leave the piano are left out."""
-        notes = self.notes.copy()
-        notes["pitch"] += semitones
-        on_piano = (notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH)
-        return replace(self, notes=notes[on_piano])
+        pitch = self.notes["pitch"].astype(np.int64) + semitones
+        on_piano = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
+        notes = self.notes[on_piano]
+        notes["pitch"] = pitch[on_piano]
+        return replace(self, notes=notes)
 
 
 def join(parts: Sequence[Performance]) -> Performance:

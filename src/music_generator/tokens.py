@@ -93,7 +93,7 @@ def _geometric(first: int, ratio: float, last: int) -> Bins:
     """One bin per value while a step by `ratio` is less than one value, then bins that grow by it, up to `last`."""
     edges = [first]
     while edges[-1] <= last:
-        edges.append(max(edges[-1] + 1, int(round(edges[-1] * ratio))))
+        edges.append(max(edges[-1] + 1, round(edges[-1] * ratio)))
     return Bins(np.asarray(edges, np.int64))
 
 

@@ -1,25 +1,32 @@
 """The network as three ONNX graphs, which is what generation runs on without torch.
 
-`past`: the forward stack over T tokens (or one) → contexts, states. `future`: the backward stack over a future → what it
-says. `draw`: context and future → the next token, drawn field by field, or given and scored. T tokens, N streams,
+`past`: the forward stack over T tokens (or one) → contexts, states. `future`: the backward stack over a future → what
+it says. `draw`: context and future → the next token, drawn field by field, or given and scored. T tokens, N streams,
 K = 91 stroke keys, S state rows (layers, twice that for an LSTM), H hidden units, D head units.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from music_generator.errors import BundleError
+from music_generator.features import Distributions
+from music_generator.model.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle, write_bundle
 from music_generator.model.config import FIELDS, NO_FUTURE, ROLL_AGE_TICKS, ModelConfig
-from music_generator.model.network import CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
+from music_generator.model.network import CELL_CLASSES, CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
-GRAPHS = ("past", "future", "draw")
-PRECISIONS = ("int8", "float32")
 OPSET = 17
 
 
@@ -32,7 +39,7 @@ class _Stack(nn.Module):
         self.layers = nn.ModuleList()
         for layer in stack.layers:
             assert isinstance(layer, nn.RNNBase)
-            twin = type(layer)(layer.input_size, layer.hidden_size)
+            twin = CELL_CLASSES[cell](layer.input_size, layer.hidden_size)
             twin.load_state_dict(layer.state_dict())
             self.layers.append(twin)
 
@@ -55,7 +62,7 @@ def state_rows(config: ModelConfig, layers: int) -> int:
 
 
 class Past(nn.Module):
-    """(T, N) fields and `now` (ticks), (N,) composer, (T, N, K) last strokes, (S, N, H) state → (T, N, D), (S, N, H)."""
+    """(T, N) fields and `now` in ticks, (N,) composer, (T, N, K) strokes, (S, N, H) state → (T, N, D), (S, N, H)."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -140,7 +147,7 @@ class Draw(nn.Module):
 
     def _value(self, name: str, bins: Tensor, uniform: Tensor) -> Tensor:
         """A whole number within each bin, all equally likely."""
-        first, width = getattr(self, f"{name}_first")[bins], getattr(self, f"{name}_width")[bins]
+        first, width = self.get_buffer(f"{name}_first")[bins], self.get_buffer(f"{name}_width")[bins]
         return torch.as_tensor(first + torch.minimum((uniform * width).long(), (width - 1).clamp(min=0)))
 
     def forward(
@@ -184,7 +191,7 @@ class Draw(nn.Module):
         if self.both:
             left = torch.where(has_future, network.time_to_go_bin(to_go - ticks), NO_FUTURE)
             extra = extra + network.key_time_to_go(left)
-        not_in_order = (ticks == 0)[:, None] & (self.all_keys[None] <= last_key[:, None])
+        not_in_order = (ticks == 0)[:, None] & (self.get_buffer("all_keys")[None] <= last_key[:, None])
         impossible = (not_in_order | (released > then[:, None])) * MASKED
         # after the last shift class a key is still drawn, and not used
         bins["shift"] = torch.where(shift < len(SHIFT_BINS), shift, 0)
@@ -200,7 +207,7 @@ class Draw(nn.Module):
         )
 
 
-def _examples(network: Network) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str], dict[str, dict[int, str]]]]:
+def _examples(network: Network) -> dict[str, Any]:
     """Of each graph: the module, example inputs, output names, and the axes that vary."""
     config = network.config
     t, n, d = 3, 2, config.head_size
@@ -210,7 +217,7 @@ def _examples(network: Network) -> dict[str, tuple[nn.Module, dict[str, Tensor],
     state = torch.zeros(state_rows(config, config.forward_layers), n, config.forward_size)
     varying = {0: "T", 1: "N"}
     past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
-    past_axes = {name: varying for name in (*FIELDS, "struck", "released", "now", "context")}
+    past_axes = dict.fromkeys((*FIELDS, "struck", "released", "now", "context"), varying)
     past_axes |= {"composer": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
     whole = dict.fromkeys(("to_go", "last_key", "earliest", "latest"), torch.zeros(n, dtype=torch.int64))
     draw_in = {
@@ -232,45 +239,86 @@ def _examples(network: Network) -> dict[str, tuple[nn.Module, dict[str, Tensor],
     }
     draw_out = ["bins", "values", "log_probabilities"]
     draw_axes = {name: {0: "N"} for name in (*draw_in, *draw_out) if name not in ("temperature", "top_p")}
-    graphs = {
+    graphs: dict[str, Any] = {
         "past": (Past(network), past_in, ["context", "state_after"], past_axes),
         "draw": (Draw(network), draw_in, draw_out, draw_axes),
     }
     if config.direction == "both":
         future_in = {**fields, "composer": composer, "age": torch.zeros(t, n, STROKES)}
-        future_axes = {name: varying for name in (*FIELDS, "age")} | {"composer": {0: "N"}, "said": {0: "N"}}
+        future_axes = dict.fromkeys((*FIELDS, "age"), varying) | {"composer": {0: "N"}, "said": {0: "N"}}
         graphs["future"] = (Future(network), future_in, ["said"], future_axes)
-    return graphs  # type: ignore[return-value]
+    return graphs
 
 
-def export_graphs(network: Network, folder: Path, precisions: tuple[str, ...] = ("int8",)) -> list[Path]:
-    """Write `past`, `draw` and (with a backward stack) `future` as `NAME.PRECISION.onnx`; the paths written.
+def export_graphs(network: Network, folder: Path, precisions: Sequence[str] = ("int8",)) -> None:
+    """Write the graphs of those precisions, as `bundle.GRAPH_FILES` names them.
 
-    int8: weights of recurrences and matrices as 8-bit integers, inputs quantised as they come (dynamic quantisation).
+    int8: the weights of recurrences and matrices as 8-bit integers, their inputs quantised as they come (dynamic
+    quantisation).
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     network = network.eval().cpu()
-    written = []
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but the other one's LSTM is not quantised
+    with tempfile.TemporaryDirectory() as scratch:
         for name, (module, inputs, outputs, axes) in _examples(network).items():
             plain = Path(scratch) / f"{name}.onnx"
-            torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                str(plain),
-                input_names=list(inputs),
-                output_names=outputs,
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-            for precision in precisions:
-                path = folder / f"{name}.{precision}.onnx"
-                if precision == "int8":
-                    quantize_dynamic(plain, path, weight_type=QuantType.QInt8, per_channel=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the tracing exporter is deprecated; the new one's LSTM stays float32
+                torch.onnx.export(
+                    module.eval(),
+                    tuple(inputs.values()),
+                    str(plain),
+                    input_names=list(inputs),
+                    output_names=outputs,
+                    dynamic_axes=axes,
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+            for file in {GRAPH_FILES[precision][name] for precision in precisions}:
+                if file.endswith(".int8.onnx"):
+                    _quantize(plain, folder / file)
                 else:
-                    path.write_bytes(plain.read_bytes())
-                written.append(path)
-    return written
+                    shutil.copyfile(plain, folder / file)
+
+
+def _quantize(plain: Path, path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logger = logging.getLogger()  # it warns on the root logger of a preparation that recurrences do not need
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        quantize_dynamic(plain, path, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logger.setLevel(level)
+
+
+def bundle_network(
+    network: Network,
+    folder: str | Path,
+    provenance: dict[str, Any],
+    reference: Distributions,
+    *,
+    precisions: Sequence[str] = ("int8",),
+    texts: dict[str, str] | None = None,
+) -> Bundle:
+    """Write a network as a bundle: weights in float16, the graphs, and `texts` (file name → content) beside them."""
+
+    def write_files(beside: Path) -> None:
+        weights = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+        save_file(weights, beside / WEIGHTS_FILE)
+        export_graphs(network, beside, precisions)
+        for name, text in (texts or {}).items():
+            (beside / name).write_text(text, "utf-8")
+
+    return write_bundle(folder, network.config, provenance, reference, write_files)
+
+
+def load_network(bundle: Bundle) -> Network:
+    """The network of a bundle, its float16 weights as float32. Raises `BundleError` if they do not fit."""
+    network = Network(bundle.config)
+    try:
+        weights = load_file(bundle.folder / WEIGHTS_FILE)
+        network.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BundleError(f"{bundle.folder}: {WEIGHTS_FILE} does not fit its configuration: {reason}") from error
+    return network

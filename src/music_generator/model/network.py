@@ -97,7 +97,7 @@ class Stack(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         for name, weight in self.named_parameters():
             if "weight_hh" in name:
-                for gate in weight.data.split(size):
+                for gate in torch.split(weight.data, size):
                     nn.init.orthogonal_(gate)
             elif "bias_ih" in name and cell == "lstm":
                 weight.data[size : 2 * size] = 1.0  # forget gates begin open
@@ -128,7 +128,7 @@ class TokenInput(nn.Module):
         x = self.roll(roll) + self.composer(composer)
         for name in FIELDS:
             x = x + self.embeddings[name](fields[name])
-        return x
+        return torch.as_tensor(x)
 
 
 class Head(nn.Module):
@@ -214,11 +214,11 @@ class Network(nn.Module):
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
         """The class of a time to go in ticks."""
-        return (ticks[..., None] >= self.time_to_go_edges).sum(-1)
+        return (ticks[..., None] >= self.get_buffer("time_to_go_edges")).sum(-1)
 
     def mask_shift(self, logits: Tensor, ticks_to_go: Tensor, has_future: Tensor) -> Tensor:
         """With a future: no shift past its onset, no end. Without: nothing to resume."""
-        late = (self.shift_first > ticks_to_go[..., None]) & has_future[..., None]
+        late = (self.get_buffer("shift_first") > ticks_to_go[..., None]) & has_future[..., None]
         late = F.pad(late, (0, SHIFT_CLASSES - late.shape[-1]))
         late[..., RESUME] = ~has_future
         late[..., END] = has_future
@@ -289,7 +289,7 @@ class Network(nn.Module):
             target = getattr(batch, name)
             nats[name] = F.cross_entropy(logits[name].flatten(0, 1), target.flatten(), reduction="none").view_as(target)
             if name in ("shift", "duration"):
-                nats[name] = nats[name] + getattr(self, f"{name}_log_widths")[target]
+                nats[name] = nats[name] + self.get_buffer(f"{name}_log_widths")[target]
         return nats
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

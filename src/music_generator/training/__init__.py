@@ -1,1 +1,1 @@
-"""Training: windows and gaps, the loop, the likelihood protocol. The only package, with the network, that needs torch."""
+"""Training: windows and gaps, the loop, the likelihood protocol. With the network, all that needs torch."""

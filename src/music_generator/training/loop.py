@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from music_generator.corpus import Corpus
 from music_generator.errors import BundleError, InputError
@@ -121,7 +121,8 @@ def make_optimizers(network: Network, options: TrainingOptions) -> list[torch.op
     Muon: Jordan 2024, with the step size of Liu et al. 2025 (arXiv:2502.16982). A recurrent layer's gates are one
     stacked matrix.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
         inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future."))
         (matrices if inside and weight.ndim == 2 else others).append(weight)
@@ -192,7 +193,7 @@ class Trainer:
         """bfloat16 where it is used, else nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def run(self, report: Callable[[Progress], None] = lambda progress: None, until: int | None = None) -> None:
+    def run(self, report: Callable[[Progress], None] = lambda _: None, until: int | None = None) -> None:
         """Train to the last step (or stop after step `until`, as a kill would), reporting as it goes."""
         begun, before = time.monotonic(), self.state.seconds
         sums: dict[str, float] = {}
@@ -250,9 +251,7 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names]))
         return {**dict(zip(names, values.tolist(), strict=True)), "tokens": float(tokens)}
 
-    def _log(
-        self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]
-    ) -> None:
+    def _log(self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
         train = {name: sums[name] / sums["tokens"] for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
         found = None
@@ -273,7 +272,9 @@ class Trainer:
         """Write a checkpoint of tensors and plain data, beside and renamed into place; the first process does."""
         if not self.accelerator.is_main_process:
             return
-        tensors = {f"weights/{key}": value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()}
+        tensors = {
+            f"weights/{key}": value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()
+        }
         if with_optimizers:
             tensors |= self._optimizer_tensors()
             tensors["random"] = torch.get_rng_state()
@@ -313,11 +314,9 @@ class Trainer:
 
 def _bfloat16_pays(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available()) and bool(
-        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    )
+        return bool(torch.cuda.is_bf16_supported())
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public, and not in every torch
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -391,6 +390,6 @@ def trim_history(path: Path, step: int) -> None:
         beside.write_text("\n".join(kept) + "\n", "utf-8")
 
 
-def extended(options: TrainingOptions, **changes: Any) -> TrainingOptions:
-    """The options with those changes that are not None."""
-    return replace(options, **{name: value for name, value in changes.items() if value is not None})
+def given(**options: Any) -> dict[str, Any]:
+    """Those options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -28,7 +28,7 @@ class WindowOptions:
     """How windows are drawn. Lengths in tokens; `future_share` of the gaps are given their future."""
 
     batch: int = 32
-    length: int = 128
+    length: int = 256
     future_share: float = 0.45
     shortest_gap: int = 4
     longest_gap: int = 64
@@ -56,16 +56,18 @@ class Window:
     ends: bool
 
 
-def sample_windows(corpus: Corpus, pieces: Array, known: dict[str, int], options: WindowOptions,
-                   rng: np.random.Generator) -> list[Window]:
+def sample_windows(
+    corpus: Corpus, pieces: Array, known: dict[str, int], options: WindowOptions, rng: np.random.Generator
+) -> list[Window]:
     """`options.batch` windows of the given pieces, each piece in proportion to its rows, augmented."""
     sizes = np.asarray([corpus.pieces[i].rows for i in pieces], np.float64)
     chosen = rng.choice(len(pieces), options.batch, p=sizes / sizes.sum())
     return [_sample_window(corpus, int(pieces[c]), known, options, rng) for c in chosen]
 
 
-def _sample_window(corpus: Corpus, piece: int, known: dict[str, int], options: WindowOptions,
-                   rng: np.random.Generator) -> Window:
+def _sample_window(
+    corpus: Corpus, piece: int, known: dict[str, int], options: WindowOptions, rng: np.random.Generator
+) -> Window:
     first, total = corpus.offsets[piece], corpus.pieces[piece].rows
     last_start = max(0, total - options.length)
     place = rng.random()
@@ -115,7 +117,7 @@ def segments(corpus: Corpus, split: str, length: int) -> list[Window]:
 
 
 def sampled_gaps(windows: list[Window], length: int, options: WindowOptions, rng: np.random.Generator) -> Array:
-    """Each window cut into gaps of log-uniform length: (B, length) the token each token's gap resumes at, or `length`."""
+    """Windows cut into gaps of log-uniform length: (B, length) the token each token's gap resumes at, or `length`."""
     resume = np.full((len(windows), length), length, np.int64)
     low, high = np.log(options.shortest_gap), np.log(options.longest_gap + 1)
     for row, window in enumerate(windows):

@@ -1,0 +1,468 @@
+"""The command line: the only place that prints and exits. Results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from music_generator.errors import InputError, MusicGeneratorError
+
+if TYPE_CHECKING:
+    from music_generator.features import Distributions
+    from music_generator.generation import Engine, Generated, SamplingOptions
+    from music_generator.performance import Performance
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Piano performances composed, continued and infilled by a bidirectional LSTM trained on MAESTRO.",
+)  # fmt: skip
+
+# options that several commands share
+Model = Annotated[Path | None, typer.Option("--model", help="a model bundle; the bundled one if not given")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+Temperature = Annotated[float | None, typer.Option(help="above 1 wilder, below 1 calmer  [default: 1.0]")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", help="keep the likeliest values up to this share  [default: 0.98]")
+]
+Seed = Annotated[int | None, typer.Option(help="gives the same music again; a new one each time if not given")]
+Composer = Annotated[str | None, typer.Option(help="a composer of the training data, or part of the name")]
+Variations = Annotated[int, typer.Option(help="how many; their seeds follow one another")]
+NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
+NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
+Format = Annotated[str, typer.Option("--format", help="of the sound: wav, flac, ogg or mp3")]
+SoundFont = Annotated[Path | None, typer.Option(help="a SoundFont to play with FluidSynth")]
+
+
+def main() -> None:
+    """Run the command line; an error the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except MusicGeneratorError as error:
+        sys.exit(_fail(str(error)))
+    except ModuleNotFoundError as error:
+        extra = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio"}.get(error.name or "")
+        if not extra:
+            raise
+        sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
+
+
+def _fail(text: str) -> int:
+    print(f"music-generator: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on stderr while something goes on, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command(epilog="Example: music-generator generate --seconds 60 --composer chopin --seed 7 --out music")
+def generate(
+    primer: Annotated[Path | None, typer.Option(help="a MIDI file to continue")] = None,
+    from_: Annotated[float | None, typer.Option("--from", help="second of the primer to write on from")] = None,
+    to: Annotated[float | None, typer.Option(help="second of the primer up to which to write anew")] = None,
+    future: Annotated[Path | None, typer.Option(help="a MIDI file to lead into")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="length of the new music  [default: 60, into a future 8]")
+    ] = None,
+    notes: Annotated[int | None, typer.Option(help="stop after this many new notes")] = None,
+    composer: Composer = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    variations: Variations = 1,
+    out: Out = Path("music"),
+    no_audio: NoAudio = False,
+    no_plots: NoPlots = False,
+    format: Format = "wav",
+    soundfont: SoundFont = None,
+    model: Model = None,
+    json_: Json = False,
+) -> None:
+    """Compose a piece, continue a primer, lead into a future, bridge the two, or fill a gap (--from --to)."""
+    from music_generator.generation import tasks
+
+    past = _read(primer) if primer else None
+    ahead = _read(future) if future else None
+    if past is None and (from_ is not None or to is not None):
+        raise InputError("`--from` and `--to` are seconds of a primer: give one with `--primer`")
+    if to is not None and ahead is not None:
+        raise InputError("`--to` fills a gap in the primer, `--future` leads into another piece: give one of them")
+    if past is not None and to is not None:
+        name, task = "infill", lambda engine, options: tasks.infill(engine, past, from_ or 0.0, to, options)
+    elif past is not None and ahead is not None:
+        before = past if from_ is None else past.between(0, from_)
+        join = tasks.JOIN_SECONDS if seconds is None else seconds
+        name, task = "bridge", lambda engine, options: tasks.bridge(engine, before, ahead, join, options)
+    elif past is not None:
+        long = tasks.PIECE_SECONDS if seconds is None else seconds
+        name = "continue"
+        task = lambda engine, options: tasks.continue_from(engine, past, long, options, start=from_, notes=notes)  # noqa: E731
+    elif ahead is not None:
+        join = tasks.JOIN_SECONDS if seconds is None else seconds
+        name, task = "lead-in", lambda engine, options: tasks.lead_in(engine, ahead, join, options)
+    else:
+        long = tasks.PIECE_SECONDS if seconds is None else seconds
+        name, task = "compose", lambda engine, options: tasks.compose(engine, long, options, notes=notes)
+    options = _sampling(temperature, top_p, seed, composer)
+    _make(name, task, options, variations, model, _Results(out, no_audio, no_plots, format, soundfont, json_))
+
+
+@app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
+def infill(
+    piece: Annotated[Path, typer.Argument(help="a MIDI file")],
+    from_: Annotated[float, typer.Option("--from", help="second at which the gap begins")],
+    to: Annotated[float, typer.Option(help="second at which it ends")],
+    composer: Composer = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    variations: Variations = 1,
+    out: Out = Path("music"),
+    no_audio: NoAudio = False,
+    no_plots: NoPlots = False,
+    format: Format = "wav",
+    soundfont: SoundFont = None,
+    model: Model = None,
+    json_: Json = False,
+) -> None:
+    """Write a span of a piece anew so that what is before and after it fits; the rest stays as it is."""
+    from music_generator.generation import tasks
+
+    given = _read(piece)
+    options = _sampling(temperature, top_p, seed, composer)
+    _make(
+        "infill", lambda engine, options: tasks.infill(engine, given, from_, to, options),
+        options, variations, model, _Results(out, no_audio, no_plots, format, soundfont, json_),
+    )  # fmt: skip
+
+
+class _Results:
+    """Where and how the results of a generation are left."""
+
+    def __init__(
+        self, out: Path, no_audio: bool, no_plots: bool, format: str, soundfont: Path | None, as_json: bool
+    ) -> None:
+        from music_generator.audio import FORMATS
+
+        if format not in FORMATS:
+            raise InputError(f"`--format` must be one of {', '.join(FORMATS)}, not {format!r}")
+        if out.exists() and not out.is_dir():
+            raise InputError(f"cannot write into {out}: it is a file, not a folder")
+        self.out, self.audio, self.plots, self.as_json = out, not no_audio, not no_plots, as_json
+        self.format, self.soundfont = format, soundfont
+
+    def leave(self, name: str, made: Generated, reference: Distributions) -> None:
+        """Write the MIDI, the sound and the pictures of one piece, and say in a line how it came about."""
+        from music_generator.midi import write_midi
+
+        stem = self.out / f"{name}-seed{made.seed}"
+        files = [stem.with_name(stem.name + ".mid")]
+        write_midi(made.performance, files[0])
+        engine = None
+        if self.audio:
+            files.append(stem.with_name(f"{stem.name}.{self.format}"))
+            engine = _render(made.performance, files[-1], self.soundfont)
+        if self.plots:
+            files += _draw(stem, made, reference)
+        notes = len(made.written)
+        if self.as_json:
+            facts = {"files": [str(file) for file in files], "seed": made.seed, "notes": notes, "tokens": made.tokens}
+            facts |= {
+                "start": made.start,
+                "end": made.end,
+                "seconds_taken": round(made.seconds_taken, 4),
+                "sound": engine,
+            }
+            print(json.dumps(facts))
+            return
+        length = max(made.written.end - made.start, 0.0)
+        print(
+            f"{files[0]}: {notes} new notes, {length:.0f} s of music in {made.seconds_taken:.2f} s "
+            f"({length / max(made.seconds_taken, 1e-9):.0f} times real time, {made.tokens_per_second:.0f} tokens/s), "
+            f"seed {made.seed}{f'; sound: {engine}' if engine else ''}"
+        )
+
+
+def _make(
+    name: str,
+    task: Callable[[Engine, SamplingOptions], Generated],
+    options: SamplingOptions,
+    count: int,
+    model: Path | None,
+    results: _Results,
+) -> None:
+    from music_generator.generation import Engine, variations
+    from music_generator.model.bundle import PRETRAINED, open_bundle
+
+    bundle = open_bundle(model or PRETRAINED)
+    engine = Engine(bundle)
+    with _progress(f"{name}") as progress:
+        for done, each in enumerate(variations(options, count)):
+            progress(done, count)
+            results.leave(name, task(engine, each), bundle.reference)
+
+
+def _sampling(
+    temperature: float | None, top_p: float | None, seed: int | None, composer: str | None
+) -> SamplingOptions:
+    from music_generator.generation import SamplingOptions
+
+    given = {"temperature": temperature, "top_p": top_p, "seed": seed, "composer": composer}
+    return replace(SamplingOptions(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _read(path: Path) -> Performance:
+    from music_generator.midi import read_midi
+
+    reading = read_midi(path)
+    if reading.left_out:
+        _say(f"{path}: {reading.left_out}")
+    return reading.performance
+
+
+def _render(performance: Performance, path: Path, soundfont: Path | None) -> str:
+    from music_generator import audio
+
+    sound = audio.render(performance, soundfont=soundfont)
+    audio.write_audio(path, sound)
+    return sound.engine
+
+
+def _draw(stem: Path, made: Generated, reference: Distributions) -> list[Path]:
+    from music_generator import plots
+    from music_generator.features import distributions
+
+    files = [stem.with_name(f"{stem.name}{kind}.png") for kind in ("", "-distributions")]
+    plots.save(plots.piano_roll(made.performance, generated=(made.start, made.end), title=stem.name), files[0])
+    plots.save(plots.distributions(distributions([made.written]), reference), files[1])
+    return files
+
+
+@app.command(epilog="Example: music-generator render piece.mid --format flac")
+def render(
+    piece: Annotated[Path, typer.Argument(help="a MIDI file")],
+    format: Format = "wav",
+    soundfont: SoundFont = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="the sound file; beside the piece if not given")
+    ] = None,
+) -> None:
+    """Play a MIDI file into a sound file."""
+    path = out or piece.with_suffix(f".{format}")
+    begun = time.perf_counter()
+    engine = _render(_read(piece), path, soundfont)
+    print(f"{path}: {engine}, {time.perf_counter() - begun:.1f} s")
+
+
+@app.command(epilog="Example: music-generator plot piece.mid; music-generator plot runs/mine")
+def plot(
+    what: Annotated[Path, typer.Argument(help="a MIDI file or a training run")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the picture: .png, .svg or .pdf")] = None,
+) -> None:
+    """Draw a MIDI file's piano roll and distributions, or a run's loss curves."""
+    from music_generator import plots
+    from music_generator.features import distributions
+
+    if what.is_dir():
+        path = out or what / "loss.png"
+        plots.save(plots.loss_curves(plots.read_history(what / "history.csv"), title=what.name), path)
+        print(path)
+        return
+    performance = _read(what)
+    path = out or what.with_suffix(".png")
+    plots.save(plots.piano_roll(performance, title=what.stem), path)
+    second = path.with_name(f"{path.stem}-distributions{path.suffix}")
+    plots.save(plots.distributions(distributions([performance]), None), second)
+    print(path, second, sep="\n")
+
+
+@app.command(epilog="Example: music-generator info piece.mid; music-generator info runs/mine/model --json")
+def info(
+    what: Annotated[
+        Path | None, typer.Argument(help="a MIDI file, corpus, model or run; the bundled model if none")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Say what a MIDI file, a prepared corpus, a model or a training run holds."""
+    from music_generator.describe import describe
+    from music_generator.model.bundle import PRETRAINED
+
+    facts = describe(what or PRETRAINED)
+    if json_:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    for name, value in facts.items():
+        print(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+
+
+@app.command(epilog="Example: music-generator prepare maestro --out corpus/maestro; music-generator prepare my-midi")
+def prepare(
+    source: Annotated[str, typer.Argument(help="`maestro` to download it, or a folder of MIDI files")],
+    from_: Annotated[Path | None, typer.Option("--from", help="where MAESTRO is already")] = None,
+    release: Annotated[str, typer.Option("--release", help="of MAESTRO: 1.0.0, 2.0.0 or 3.0.0")] = "3.0.0",
+    with_audio: Annotated[
+        bool, typer.Option("--with-audio", help="download the archive with WAV (over 80 GB)")
+    ] = False,
+    downloads: Annotated[Path, typer.Option(help="folder for downloads")] = Path("downloads"),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the corpus; in corpus/ if not given")] = None,
+    jobs: Annotated[int | None, typer.Option(help="processes; as many as processors if not given")] = None,
+) -> None:
+    """Make a corpus to train on from MAESTRO or from any folder of MIDI files."""
+    from music_generator import corpus, maestro
+
+    folder = Path(source)
+    if source == "maestro":
+        folder = from_ or _download(release, downloads, with_audio)
+    elif from_ is not None:
+        raise InputError("`--from` goes with `prepare maestro`; for another folder give the folder alone")
+    begun = time.perf_counter()
+    if source == "maestro" and not maestro.is_maestro(folder):
+        raise InputError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
+    with _progress("preparing") as progress:
+        made, skipped = corpus.prepare(
+            folder, out or Path("corpus") / folder.resolve().name, jobs=jobs, progress=progress
+        )
+    for file in skipped:
+        _say(f"skipped {file.path}: {file.reason}")
+    _report_missing(folder)
+    counts = {name: made.split(name) for name in corpus.SPLITS}
+    for name, pieces in counts.items():
+        notes = sum(made.pieces[i].notes for i in pieces)
+        print(f"{name}: {len(pieces)} pieces, {notes:,} notes, {sum(made.pieces[i].rows for i in pieces):,} rows")
+    print(
+        f"{made.folder}: {len(made.pieces)} pieces in {time.perf_counter() - begun:.1f} s, {len(skipped)} files skipped"
+    )
+
+
+def _download(release: str, downloads: Path, with_audio: bool) -> Path:
+    from music_generator import maestro
+
+    with _progress(f"downloading MAESTRO {release}") as progress:
+        archive = maestro.download(release, downloads, with_audio=with_audio, progress=progress)
+    with _progress("unpacking") as progress:
+        return maestro.unpack(archive, downloads, progress=progress)
+
+
+def _report_missing(folder: Path) -> None:
+    from music_generator import maestro
+
+    if not maestro.is_maestro(folder):
+        return
+    missing = maestro.find_recordings(folder).missing
+    if missing:
+        _say(f"{len(missing)} files of the metadata are not there, the first: {missing[0]}")
+    if not all(count.listed for count in maestro.find_recordings(folder).counts.values()):
+        _say("the metadata does not list every split; those it lists are kept as they are")
+
+
+@app.command(epilog="Example: music-generator train corpus/maestro-v3.0.0 --run runs/mine --epochs 10")
+def train(
+    corpus: Annotated[Path, typer.Argument(help="a prepared corpus")],
+    run: Annotated[Path, typer.Option("--run", help="a new folder for the run")] = Path("runs/run"),
+    resume: Annotated[Path | None, typer.Option(help="a run to go on with, as it was started")] = None,
+    from_pretrained: Annotated[bool, typer.Option("--from-pretrained", help="start from the bundled model")] = False,
+    model: Model = None,
+    epochs: Annotated[float | None, typer.Option(help="how often to see the train split  [default: 10]")] = None,
+    steps: Annotated[int | None, typer.Option(help="how many steps, in place of epochs")] = None,
+    cell: Annotated[str | None, typer.Option(help="lstm, gru or rnn  [default: lstm]")] = None,
+    direction: Annotated[str | None, typer.Option(help="both or forward  [default: both]")] = None,
+    size: Annotated[int | None, typer.Option(help="units of a forward layer  [default: 384]")] = None,
+    backward_size: Annotated[int | None, typer.Option(help="units of a backward layer  [default: 256]")] = None,
+    layers: Annotated[int | None, typer.Option(help="forward layers  [default: 2]")] = None,
+    dropout: Annotated[float | None, typer.Option(help="[default: 0]")] = None,
+    batch: Annotated[int | None, typer.Option(help="windows a step  [default: 32]")] = None,
+    length: Annotated[int | None, typer.Option(help="tokens a window  [default: 256]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="of embeddings and outputs  [default: 0.002]")] = None,
+    matrix_learning_rate: Annotated[float | None, typer.Option(help="of the matrices  [default: 0.005]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32  [default: auto]")] = None,
+    threads: Annotated[int | None, typer.Option(help="of the processor; torch's choice if not given")] = None,
+) -> None:
+    """Train a model; it ends with a bundle in RUN/model. Also under `accelerate launch`."""
+    from music_generator.corpus import open_corpus
+    from music_generator.model.bundle import PRETRAINED, open_bundle
+    from music_generator.model.config import ModelConfig
+    from music_generator.training.loop import Trainer, TrainingOptions, given, read_run
+
+    opened = open_corpus(corpus)
+    weights = None
+    sizes: dict[str, Any] = {"cell": cell, "direction": direction, "forward_size": size, "backward_size": backward_size}
+    sizes |= {"forward_layers": layers, "dropout": dropout}
+    if resume:
+        folder = resume
+        config, options = read_run(resume)
+    else:
+        folder = run
+        config = ModelConfig(composers=opened.composers, **given(**sizes))
+        if from_pretrained or model:
+            from music_generator.model.export import load_network
+
+            if given(**sizes).keys() - {"dropout"}:
+                raise InputError("a model to start from has its own cell, direction and sizes: leave those options out")
+            network = load_network(open_bundle(model or PRETRAINED))
+            config, weights = replace(network.config, **given(dropout=dropout)), network.state_dict()
+        windows = given(batch=batch, length=length)
+        options = TrainingOptions(windows=replace(TrainingOptions().windows, **windows), **given(
+            epochs=epochs, steps=steps, learning_rate=learning_rate, matrix_learning_rate=matrix_learning_rate,
+            seed=seed, precision=precision, threads=threads,
+        ))  # fmt: skip
+    trainer = Trainer(opened, folder, config, options, resume=resume is not None, weights=weights)
+    _train(trainer, folder)
+
+
+def _train(trainer: Any, folder: Path) -> None:
+    from music_generator import plots
+    from music_generator.training.result import bundle_run
+
+    main_process = trainer.accelerator.is_main_process
+
+    def report(progress: Any) -> None:
+        losses = " ".join(
+            f"{name} {progress.train[name]:.2f}" for name in ("total", "shift", "key", "velocity", "duration")
+        )
+        left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
+        line = (
+            f"step {progress.step}/{progress.steps}  {losses}  {progress.tokens_per_second:,.0f} tokens/s  {left} left"
+        )
+        if progress.validation:
+            found = "  ".join(f"{name} {row['total']:.3f}" for name, row in progress.validation.items())
+            line += f"\n  validation: {found}"
+            plots.save(
+                plots.loss_curves(plots.read_history(folder / "history.csv"), title=folder.name), folder / "loss.png"
+            )
+        _say(line)
+
+    trainer.run(report)
+    if main_process:
+        with _progress("held-out likelihood") as progress:
+            bundle = bundle_run(folder, trainer.corpus, progress=progress)
+        found = {name: round(row["total"], 3) for name, row in bundle.provenance["validation"].items()}
+        print(f"{bundle.folder}: {json.dumps(found)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What a file or folder is: plain facts on a MIDI file, a corpus, a model bundle or a training run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from music_generator import corpus, maestro, midi, pairs
+from music_generator.errors import CorpusError, InputError
+from music_generator.model import bundle
+from music_generator.performance import PEDAL_NAMES, Performance
+from music_generator.plots import read_history
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts by name. Raises a `MusicGeneratorError` if the path is none of the known kinds or is damaged."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_file():
+        return _midi(path)
+    if (path / bundle.FACTS_FILE).exists():
+        return _bundle(path)
+    if (path / "corpus.json").exists():
+        return _corpus(path)
+    if (path / "run.json").exists():
+        return _run(path)
+    if maestro.is_maestro(path):
+        return _maestro(path)
+    raise InputError(f"{path}: neither a MIDI file nor a corpus, model, run or MAESTRO folder")
+
+
+def _midi(path: Path) -> dict[str, Any]:
+    reading = midi.read_midi(path)
+    played = reading.performance
+    facts: dict[str, Any] = {
+        "kind": "MIDI file",
+        "seconds": round(played.end, 3),
+        "notes": len(played),
+        "tracks": reading.tracks,
+        "ticks per quarter": played.tempo_map.ticks_per_quarter,
+        "tempo changes": len(played.tempo_map.tempos) - 1,
+    }
+    for i, name in enumerate(PEDAL_NAMES):
+        facts[f"{name} presses"] = int((played.pedals["pedal"] == i).sum())
+    if len(played):
+        notes = played.notes
+        facts["pitches"] = f"{notes['pitch'].min()}-{notes['pitch'].max()}"
+        facts["velocities"] = f"{notes['velocity'].min()}-{notes['velocity'].max()}"
+        facts["notes per second"] = round(len(played) / played.end, 2)
+    if reading.left_out:
+        facts["left out"] = reading.left_out
+    audio = pairs.audio_beside(path)
+    if audio is not None:
+        facts["audio"] = _audio(path, audio, played)
+    return facts
+
+
+def _audio(midi_path: Path, path: Path, played: Performance) -> dict[str, Any]:
+    """The WAV beside a MIDI file: how it goes with it."""
+    try:
+        pair = pairs.pair_files(midi_path, path, played.end)
+        return {
+            "file": path.name,
+            "seconds": round(pair.wav_seconds, 3),
+            "sample rate": pair.sample_rate,
+            "channels": pair.channels,
+            "longer by seconds": round(pair.difference_seconds, 3),
+            "later by seconds": round(pairs.estimate_offset(path, played.notes["onset"]), 3) if len(played) else None,
+        }
+    except (CorpusError, InputError) as error:
+        return {"file": path.name, "error": str(error)}
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    opened = bundle.open_bundle(path)
+    config = opened.config.to_json()
+    composers = config.pop("composers")
+    return {
+        "kind": "model",
+        "precisions": ", ".join(opened.precisions),
+        "bytes": sum((path / name).stat().st_size for name in opened.files),
+        "composers": len(composers),
+        **config,
+        **{name: value for name, value in opened.provenance.items() if name != "options"},
+    }
+
+
+def _corpus(path: Path) -> dict[str, Any]:
+    opened = corpus.open_corpus(path)
+    facts: dict[str, Any] = {"kind": "prepared corpus", "source": opened.source, "composers": len(opened.composers)}
+    for name in corpus.SPLITS:
+        pieces = [opened.pieces[i] for i in opened.split(name)]
+        facts[name] = {
+            "pieces": len(pieces),
+            "notes": sum(piece.notes for piece in pieces),
+            "rows": sum(piece.rows for piece in pieces),
+            "hours": round(sum(piece.seconds for piece in pieces) / 3600, 2),
+        }
+    return facts
+
+
+def _run(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"kind": "training run", **json.loads((path / "run.json").read_text("utf-8"))}
+    facts["config"].pop("composers", None)
+    if (path / "history.csv").exists():
+        history = read_history(path / "history.csv")
+        facts["steps done"] = int(history["step"][-1])
+        facts["tokens"] = int(history["tokens"][-1])
+        facts["train total"] = float(history["train_total"][-1])
+        found = history["validation_total"]
+        if (found == found).any():
+            facts["best validation total"] = float(found[found == found].min())
+    return facts
+
+
+def _maestro(path: Path) -> dict[str, Any]:
+    survey = maestro.find_recordings(path)
+    counts = {name: f"{count.present} of {count.listed}" for name, count in survey.counts.items()}
+    return {"kind": "MAESTRO", "version": survey.version, "recordings": counts, "missing": len(survey.missing)}

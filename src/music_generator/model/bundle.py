@@ -1,0 +1,131 @@
+"""A model bundle: a folder of weights, runtime graphs and facts. Opening one reads data only and needs no torch.
+
+`bundle.json` names the format, the configuration, where the weights come from, the distributions of the training music
+(to compare generated music with) and each file's size and sha256. `weights.safetensors` (float16) is for training on,
+`past`, `future` and `draw` are the graphs that generation runs (see `export`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from music_generator.errors import BundleError, InputError
+from music_generator.features import Distributions
+from music_generator.model.config import ModelConfig
+
+FORMAT = 1
+FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+
+# the graphs of each precision: drawing is as fast in float32, so only the stacks are 8-bit
+GRAPH_FILES = {
+    "int8": {"past": "past.int8.onnx", "future": "future.int8.onnx", "draw": "draw.float32.onnx"},
+    "float32": {"past": "past.float32.onnx", "future": "future.float32.onnx", "draw": "draw.float32.onnx"},
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle, its files checked against their sizes and sums."""
+
+    folder: Path
+    config: ModelConfig
+    provenance: dict[str, Any]
+    reference: Distributions
+    files: tuple[str, ...]
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions it holds runtime graphs of."""
+        return tuple(name for name, graphs in GRAPH_FILES.items() if graphs["past"] in self.files)
+
+    def graph(self, name: str, precision: str) -> Path:
+        """The file of a runtime graph. Raises `BundleError` if the bundle has none of that precision."""
+        file = GRAPH_FILES[precision][name]
+        if file not in self.files:
+            raise BundleError(f"{self.folder}: it has no {precision} graphs; it has {', '.join(self.precisions)}")
+        return self.folder / file
+
+
+def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
+    """Open a bundle, the pretrained one by default.
+
+    Raises `BundleError` if a file is missing, is not what the manifest says, or is of another version.
+    """
+    folder = Path(folder)
+    facts_path = folder / FACTS_FILE
+    if not facts_path.is_file():
+        raise BundleError(f"{folder}: no model bundle ({FACTS_FILE} is missing)")
+    try:
+        facts = json.loads(facts_path.read_text("utf-8"))
+        if facts["format"] != FORMAT:
+            raise BundleError(f"{folder}: its format is {facts['format']}, this version reads {FORMAT}")
+        for name, manifest in facts["files"].items():
+            _check_file(folder, name, manifest)
+        config = ModelConfig(**facts["config"])
+        reference = Distributions.from_json(facts["reference"])
+        return Bundle(folder, config, facts["provenance"], reference, tuple(facts["files"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({error!r})") from error
+
+
+def _check_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
+    if Path(name).name != name:
+        raise BundleError(f"{folder}: {FACTS_FILE} names a file outside the bundle: {name!r}")
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{folder}: {name} is missing from the bundle; get or train it anew")
+    if path.stat().st_size != manifest["bytes"] or _sha256(path) != manifest["sha256"]:
+        raise BundleError(f"{folder}: {name} is not the file that {FACTS_FILE} describes; get or train it anew")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_bundle(
+    folder: str | Path,
+    config: ModelConfig,
+    provenance: dict[str, Any],
+    reference: Distributions,
+    write_files: Callable[[Path], None],
+) -> Bundle:
+    """Write a bundle beside `folder` and put it in its place; `write_files` puts weights, graphs and texts into it.
+
+    Raises `InputError` if it cannot be written or `folder` is something else than a bundle.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / FACTS_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is not a model bundle; name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            write_files(beside)
+            facts = {
+                "format": FORMAT,
+                "config": config.to_json(),
+                "provenance": provenance,
+                "reference": reference.to_json(),
+                "files": {
+                    path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                    for path in sorted(beside.iterdir())
+                },
+            }
+            (beside / FACTS_FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
+            beside.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    return open_bundle(folder)
