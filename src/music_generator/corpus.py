@@ -28,6 +28,8 @@ from music_generator.tokens import encode
 Array = NDArray[Any]
 
 FORMAT = 1
+FILES = ("corpus.json", "tokens.npy")
+UNDECODABLE = "surrogateescape"  # as Python keeps the bytes of a file name that is not UTF-8
 SPLITS = ("train", "validation", "test")
 MIDI_SUFFIXES = (".mid", ".midi")
 HELD_OUT_SHARE = 0.1  # of a folder that brings no splits of its own
@@ -59,7 +61,7 @@ class Piece:
     rows: int
     notes: int
     seconds: float
-    digest: str  # sha256 of its rows: equal for pieces of equal content
+    digest: str  # sha256 of its rows, the first shift set to 0: equal for pieces of equal content
 
 
 @dataclass(frozen=True)
@@ -106,23 +108,21 @@ def open_corpus(folder: str | Path) -> Corpus:
     """Open a prepared corpus. Raises `CorpusError` if it is missing, damaged or of another version."""
     folder = Path(folder)
     try:
-        header = json.loads((folder / "corpus.json").read_text("utf-8"))
+        header = json.loads((folder / "corpus.json").read_text("utf-8", UNDECODABLE))
         if header["format"] != FORMAT:
             raise CorpusError(
                 f"{folder}: its format is {header['format']}, this version reads {FORMAT}; "
                 "make it anew with `music-generator prepare`"
             )
         pieces = tuple(Piece(**piece) for piece in header["pieces"])
-        rows = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
-        source = header["source"]
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise CorpusError(
-            f"{folder}: no prepared corpus ({missing} is missing); see `music-generator prepare`"
-        ) from None
+        rows = np.lib.format.open_memmap(folder / "tokens.npy", mode="r")
+        source, length = header["source"], sum(piece.rows for piece in pieces)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        missing = f"{Path(error.filename).name} is missing"
+        raise CorpusError(f"{folder}: no prepared corpus ({missing}); see `music-generator prepare`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{folder}: the corpus is damaged ({error}); make it anew") from error
-    if rows.dtype != STORED_DTYPE or len(rows) != sum(piece.rows for piece in pieces):
+    if rows.dtype != STORED_DTYPE or rows.shape != (length,):
         raise CorpusError(f"{folder}: tokens.npy does not fit corpus.json; make the corpus anew")
     return Corpus(folder, source, pieces, rows)
 
@@ -136,14 +136,22 @@ def find_sources(folder: str | Path) -> list[Source]:
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder")
     if maestro.is_maestro(folder):
-        return [
-            Source(r.midi_filename, r.split, r.composer, r.title, r.year)
-            for r in maestro.find_recordings(folder).recordings
-        ]
+        return _maestro_sources(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in MIDI_SUFFIXES and p.is_file())
     if not paths:
         raise CorpusError(f"{folder}: no MIDI files (.mid, .midi) in it")
     return [Source(path.relative_to(folder).as_posix()) for path in paths]
+
+
+def _maestro_sources(folder: Path) -> list[Source]:
+    """Those of MAESTRO's files that are there, relative to `folder`: the dataset's or the one it lies in."""
+    survey = maestro.find_recordings(folder)
+    if not survey.recordings:
+        raise CorpusError(f"{folder}: none of the {len(survey.missing)} MIDI files that its metadata lists is there")
+    root = survey.folder.relative_to(folder)
+    return [
+        Source((root / r.midi_filename).as_posix(), r.split, r.composer, r.title, r.year) for r in survey.recordings
+    ]
 
 
 @dataclass(frozen=True)
@@ -186,8 +194,9 @@ def _read_all(folder: Path, sources: Sequence[Source], jobs: int) -> Iterable[_R
 
 
 def _piece(read: _Read) -> Piece:
-    digest = hashlib.sha256(read.rows[1:].tobytes()).hexdigest()  # not the silence before the first stroke
-    s = read.source
+    rows = read.rows.copy()
+    rows["shift"][:1] = 0  # the silence before the first stroke is no content
+    digest, s = hashlib.sha256(rows.tobytes()).hexdigest(), read.source
     return Piece(s.path, s.split or "", s.composer, s.title, s.year, len(read.rows), read.notes, read.seconds, digest)
 
 
@@ -213,8 +222,7 @@ def prepare(
     """
     folder, out = Path(folder), Path(out)
     sources = find_sources(folder)
-    if out.exists() and not (out / "corpus.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CorpusError(f"{out}: exists and is not a corpus; name another folder")
+    _check_replaceable(out)
     reads: list[_Read] = []
     skipped: list[Skipped] = []
     for done, result in enumerate(_read_all(folder, sources, jobs or os.cpu_count() or 1), 1):
@@ -225,21 +233,34 @@ def prepare(
         if progress:
             progress(done, len(sources))
     if not reads:
-        raise CorpusError(
-            f"{folder}: none of its {len(sources)} MIDI files can be used; the first: {skipped[0].reason}"
-        )
+        first = skipped[0]
+        raise CorpusError(f"{folder}: none of its {len(sources)} MIDI files can be used; {first.path}: {first.reason}")
     pieces = _split_by_content([_piece(read) for read in reads])
     _write(out, folder.resolve().name, pieces, [read.rows for read in reads])
     return open_corpus(out), skipped
 
 
+def _check_replaceable(out: Path) -> None:
+    """That nothing but a corpus is lost when `out` is replaced."""
+    if not out.exists():
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if not names:
+        return
+    if not out.is_dir() or "corpus.json" not in names:
+        raise CorpusError(f"{out}: exists and is not a corpus; name another folder")
+    if others := sorted(names - set(FILES)):
+        raise CorpusError(f"{out}: holds {others[0]} beside a corpus, which would be lost; name another folder")
+
+
 def _write(out: Path, source: str, pieces: list[Piece], rows: list[Array]) -> None:
+    out = out.resolve()
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     header = {"format": FORMAT, "source": source, "pieces": [asdict(piece) for piece in pieces]}
     try:
         beside.mkdir(parents=True)
         np.save(beside / "tokens.npy", np.concatenate(rows))
-        (beside / "corpus.json").write_text(json.dumps(header, ensure_ascii=False, indent=1), "utf-8")
+        (beside / "corpus.json").write_text(json.dumps(header, ensure_ascii=False, indent=1), "utf-8", UNDECODABLE)
         if out.exists():
             shutil.rmtree(out)
         beside.rename(out)

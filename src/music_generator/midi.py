@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.errors import MidiError
+from music_generator.errors import InputError, MidiError
 from music_generator.files import replacing
 from music_generator.performance import (
     HIGHEST_PITCH,
@@ -23,6 +23,10 @@ from music_generator.performance import (
 CONTROLLERS = (64, 66, 67)  # of sustain, sostenuto, una corda: MIDI 1.0, table III
 PRESSED = 64  # a switch controller is on from this value
 LONGEST_SECONDS = 24 * 3600.0
+SHORTEST_SECONDS = 1e-9  # in place of a duration too short for a float beside its onset
+LAST_TICK = (1 << 31) - 1  # as the MIDI library counts
+LONGEST_DELTA = (1 << 28) - 1  # ticks between two events: MIDI 1.0, four bytes of seven bits
+DRUM_CHANNEL = 9  # counted from 0
 
 Array = NDArray[Any]
 
@@ -41,9 +45,10 @@ class MidiReading:
         """One line on what was left out, empty if nothing was."""
         said = []
         if self.drum_notes:
-            said.append(f"{self.drum_notes} drum notes")
+            said.append(f"{self.drum_notes} drum note{'s' * (self.drum_notes > 1)}")
         if self.notes_off_piano:
-            said.append(f"{self.notes_off_piano} notes outside the piano's keys {LOWEST_PITCH}-{HIGHEST_PITCH}")
+            plural = "s" * (self.notes_off_piano > 1)
+            said.append(f"{self.notes_off_piano} note{plural} outside the piano's keys {LOWEST_PITCH}-{HIGHEST_PITCH}")
         return f"left out {' and '.join(said)}" if said else ""
 
 
@@ -51,7 +56,8 @@ def read_midi(source: str | Path | bytes) -> MidiReading:
     """Read a MIDI file (type 0 or 1), or its bytes, as one piano performance on the file's own ticks.
 
     All tracks but the drums (channel 10) are taken together; the pedals are the controllers 64, 66 and 67,
-    pressed from value 64 on. A file without notes gives an empty performance.
+    pressed from value 64 on; a pedal that is never released is held to the end of its track, a note that is never
+    released is left out. A file without notes gives a performance without notes.
 
     Raises `MidiError` if it cannot be read, is not MIDI, is damaged or lasts over 24 hours.
     """
@@ -60,10 +66,11 @@ def read_midi(source: str | Path | bytes) -> MidiReading:
     score = _parse(name, data)
     tempo_map = _tempo_map(name, score)
     piano = [track for track in score.tracks if not track.is_drum]
+    controls = [_track_controls(track) for track in piano] + _noteless_controls(data, int(score.end()))
     notes = _notes(name, piano, tempo_map)
     on_piano = (notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH)
     return MidiReading(
-        performance=Performance(notes[on_piano], _pedals(name, piano, tempo_map), tempo_map),
+        performance=Performance(notes[on_piano], _pedals(name, controls, tempo_map), tempo_map),
         drum_notes=sum(len(track.notes) for track in score.tracks if track.is_drum),
         notes_off_piano=int((~on_piano).sum()),
         tracks=len(score.tracks),
@@ -74,19 +81,23 @@ def write_midi(performance: Performance, path: str | Path | None = None) -> byte
     """The performance as the bytes of a MIDI file of one track, written to `path` if one is given.
 
     It lies on the ticks of its own tempo map, divided into whole fractions where they are longer than 1 ms;
-    onsets and ends are rounded to the nearest tick, and a stroke lasts at least one tick.
+    onsets and ends are rounded to the nearest tick, and a stroke lasts at least one tick; of strokes of one key that
+    fall on one tick the longest stays. A pedal less deep than 64 is written as 64, for it would not count as pressed.
 
-    Raises `InputError` if the file cannot be written.
+    Raises `InputError` if it is longer than 24 hours or than MIDI's ticks can count, or the file cannot be written.
     """
     import symusic
 
     tempo_map = performance.tempo_map.refined()
-    score = symusic.Score(tempo_map.ticks_per_quarter)
+    if performance.end >= LONGEST_SECONDS:
+        raise InputError(f"the performance lasts {performance.end / 3600:.1f} hours; MIDI is written up to 24 hours")
+    _check_countable(np.array([0, *(tick for tick, *_ in (*tempo_map.tempos, *tempo_map.time_signatures))]))
+    score: Any = symusic.Score(tempo_map.ticks_per_quarter)
     for tick, tempo in tempo_map.tempos:
         score.tempos.append(symusic.Tempo(tick, mspq=tempo))
     for tick, numerator, denominator in tempo_map.time_signatures:
         score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
-    track = symusic.Track("Piano", 0, False)
+    track: Any = symusic.Track("Piano", 0, False)
     track.notes = _symusic_notes(performance.notes, tempo_map)
     track.controls = _symusic_controls(performance.pedals, tempo_map)
     score.tracks.append(track)
@@ -121,6 +132,20 @@ def _check_header(name: str, data: bytes) -> None:
         raise MidiError(f"{name}: MIDI type {form} is not supported; export it as type 0 or 1")
     if division == 0 or division & 0x8000:
         raise MidiError(f"{name}: its time division {division:#06x} is not in ticks per quarter note; export it so")
+    announced, present = int.from_bytes(data[10:12], "big"), len(_track_chunks(data))
+    if present < announced:
+        there = f"{present} of the {announced} tracks that its header announces"
+        raise MidiError(f"{name}: the MIDI file is cut off: it has {there}; export or download it again")
+
+
+def _track_chunks(data: bytes) -> list[bytes]:
+    chunks, start = [], 8 + int.from_bytes(data[4:8], "big")
+    while start + 8 <= len(data):
+        end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
+        if data[start : start + 4] == b"MTrk":
+            chunks.append(data[start + 8 : end])
+        start = end
+    return chunks
 
 
 def _parse(name: str, data: bytes) -> Any:
@@ -162,6 +187,11 @@ def _seconds(name: str, ticks: Array, tempo_map: TempoMap) -> Array:
     return seconds
 
 
+def _durations(name: str, onsets_seconds: Array, end_ticks: Array, tempo_map: TempoMap) -> Array:
+    durations = _seconds(name, end_ticks, tempo_map) - onsets_seconds
+    return np.where(durations > 0, durations, SHORTEST_SECONDS)
+
+
 def _notes(name: str, tracks: list[Any], tempo_map: TempoMap) -> Array:
     columns = [track.notes.numpy() for track in tracks]
     if not columns:
@@ -172,22 +202,78 @@ def _notes(name: str, tracks: list[Any], tempo_map: TempoMap) -> Array:
     )
     notes = np.empty(len(onset), NOTE_DTYPE)
     notes["onset"] = _seconds(name, onset, tempo_map)
-    notes["duration"] = _seconds(name, onset + np.maximum(duration, 1), tempo_map) - notes["onset"]
+    notes["duration"] = _durations(name, notes["onset"], onset + np.maximum(duration, 1), tempo_map)
     notes["pitch"], notes["velocity"] = pitch, velocity
     return notes[velocity > 0]
 
 
-def _pedals(name: str, tracks: list[Any], tempo_map: TempoMap) -> Array:
+@dataclass(frozen=True)
+class _Controls:
+    """The controller messages of one track and channel in their order; `end`: the tick that ends an open press."""
+
+    ticks: Array
+    numbers: Array
+    values: Array
+    end: int
+
+
+def _track_controls(track: Any) -> _Controls:
+    columns = track.controls.numpy()
+    return _Controls(columns["time"].astype(np.int64), columns["number"], columns["value"], int(track.end()) + 1)
+
+
+def _noteless_controls(data: bytes, end: int) -> list[_Controls]:
+    """The pedals of tracks that hold no note: the MIDI library leaves such tracks out."""
+    found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    for number, chunk in enumerate(_track_chunks(data)):
+        for tick, channel, controller, value in _pedal_messages(chunk) or ():
+            found.setdefault((number, channel), []).append((tick, controller, value))
+    columns = [np.array(messages, np.int64).T for messages in found.values()]
+    return [_Controls(ticks, numbers, values, max(end, int(ticks[-1])) + 1) for ticks, numbers, values in columns]
+
+
+def _pedal_messages(chunk: bytes) -> list[tuple[int, int, int, int]] | None:
+    """Tick, channel, controller and value of each pedal message of a track; None as soon as a note comes."""
+    messages = []
+    tick = at = status = 0
+    while at < len(chunk):
+        delta, at = _variable_length(chunk, at)
+        tick += delta
+        first, second, third = (*chunk[at : at + 3], 0, 0, 0)[:3]
+        if first >= 0xF0:  # a meta event (with a type byte) or a system exclusive one: its length, then its data
+            length, at = _variable_length(chunk, at + 1 + (first == 0xFF))
+            at += length
+            continue
+        if first & 0x80:
+            status, first, second, at = first, second, third, at + 1
+        kind, channel = status & 0xF0, status & 0x0F
+        at += 1 if kind in (0xC0, 0xD0) else 2
+        if kind == 0x90 and second:
+            return None
+        if kind == 0xB0 and first in CONTROLLERS and channel != DRUM_CHANNEL:
+            messages.append((tick, channel, first, second & 0x7F))
+    return messages
+
+
+def _variable_length(chunk: bytes, at: int) -> tuple[int, int]:
+    """A number in MIDI's variable length (seven bits a byte, the last below 128), and where it ends."""
+    value = 0
+    for byte in chunk[at : at + 4]:
+        value, at = value << 7 | byte & 0x7F, at + 1
+        if byte < 0x80:
+            break
+    return value, at
+
+
+def _pedals(name: str, tracks: list[_Controls], tempo_map: TempoMap) -> Array:
     presses = []
     for track in tracks:
-        controls = track.controls.numpy()
-        end = int(track.end()) + 1
         for pedal, controller in enumerate(CONTROLLERS):
-            mine = controls["number"] == controller
-            start, stop, depth = _presses(controls["time"][mine].astype(np.int64), controls["value"][mine], end)
+            mine = track.numbers == controller
+            start, stop, depth = _presses(track.ticks[mine], track.values[mine], track.end)
             press = np.empty(len(start), PEDAL_DTYPE)
             press["onset"] = _seconds(name, start, tempo_map)
-            press["duration"] = _seconds(name, stop, tempo_map) - press["onset"]
+            press["duration"] = _durations(name, press["onset"], stop, tempo_map)
             press["pedal"], press["depth"] = pedal, depth
             presses.append(press)
     if not presses:
@@ -224,21 +310,32 @@ def _united(pedals: Array) -> Array:
     return np.array(united, PEDAL_DTYPE) if united else pedals
 
 
-def _ticks(strokes: Array, key: str, tempo_map: TempoMap) -> tuple[Array, Array]:
-    """Start and end tick of each stroke: at least one tick long, and over before its key is struck again."""
+def _on_ticks(strokes: Array, key: str, tempo_map: TempoMap) -> tuple[Array, Array, Array]:
+    """Strokes by key, and their start and end ticks: at least one tick long, and over before the key is struck again.
+
+    Of strokes of one key that fall on one tick the longest stays.
+    """
     start = tempo_map.seconds_to_ticks(strokes["onset"])
     end = np.maximum(tempo_map.seconds_to_ticks(strokes["onset"] + strokes["duration"]), start + 1)
-    order = np.lexsort((start, strokes[key]))
-    same = strokes[key][order][1:] == strokes[key][order][:-1]
-    following = np.where(same, start[order][1:], np.iinfo(np.int64).max)
-    end[order[:-1]] = np.minimum(end[order[:-1]], np.maximum(following, start[order[:-1]] + 1))
-    return start, end
+    order = np.lexsort((-end, start, strokes[key]))
+    strokes, start, end = strokes[order], start[order], end[order]
+    single = (np.diff(strokes[key], prepend=-1) != 0) | (np.diff(start, prepend=-1) != 0)
+    strokes, start, end = strokes[single], start[single], end[single]
+    again = strokes[key][1:] == strokes[key][:-1]
+    end[:-1] = np.where(again, np.minimum(end[:-1], start[1:]), end[:-1])
+    _check_countable(np.concatenate([[0], start, end]))
+    return strokes, start, end
+
+
+def _check_countable(ticks: Array) -> None:
+    if ticks.max() > LAST_TICK or np.diff(np.sort(ticks)).max(initial=0) > LONGEST_DELTA:
+        raise InputError("the performance lasts more ticks than MIDI can count; give it a coarser `tempo_map`")
 
 
 def _symusic_notes(notes: Array, tempo_map: TempoMap) -> Any:
     import symusic
 
-    start, end = _ticks(notes, "pitch", tempo_map)
+    notes, start, end = _on_ticks(notes, "pitch", tempo_map)
     columns = start.astype(np.int32), (end - start).astype(np.int32)
     return symusic.Note.from_numpy(*columns, notes["pitch"].astype(np.int8), notes["velocity"].astype(np.int8))
 
@@ -247,7 +344,7 @@ def _symusic_controls(pedals: Array, tempo_map: TempoMap) -> Any:
     """Each press as two controls, its depth and 0; at one tick a release comes before the next press."""
     import symusic
 
-    start, end = _ticks(pedals, "pedal", tempo_map)
+    pedals, start, end = _on_ticks(pedals, "pedal", tempo_map)
     ticks = np.concatenate([end, start])
     numbers = np.tile(np.asarray(CONTROLLERS, np.uint8)[pedals["pedal"]], 2)
     values = np.concatenate([np.zeros(len(end), np.uint8), np.maximum(pedals["depth"], PRESSED).astype(np.uint8)])

@@ -16,8 +16,8 @@ from music_generator.errors import InputError
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the piano's 88 keys as MIDI numbers
 
 SUSTAIN, SOSTENUTO, UNA_CORDA = 0, 1, 2
-NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below a time signature's line
 PEDAL_NAMES = ("sustain", "sostenuto", "una corda")
+NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below the line of a time signature
 
 # onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)
 NOTE_DTYPE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pitch", "i2"), ("velocity", "i2")])

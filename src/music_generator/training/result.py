@@ -24,6 +24,7 @@ from music_generator.training.loop import BEST_FILE, LAST_FILE, read_checkpoint,
 
 BUNDLE_FOLDER = "model"
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
+MAESTRO_LICENCE_FILE = Path(__file__).parent.parent / "licences" / "CC-BY-NC-SA-4.0.txt"
 MAESTRO_CREDIT = (
     "Curtis Hawthorne, Andriy Stasyuk, Adam Roberts, Ian Simon, Cheng-Zhi Anna Huang, Sander Dieleman, Erich Elsen, "
     'Jesse Engel and Douglas Eck: "Enabling Factorized Piano Music Modeling and Generation with the MAESTRO Dataset", '
@@ -66,9 +67,11 @@ def bundle_run(
         "validation": held_out,
     }
     reference = distributions(decode(corpus.piece_rows(i)) for i in corpus.split("train"))
-    card = model_card(config.to_json(), provenance)
+    texts = {"README.md": model_card(config.to_json(), provenance)}
+    if is_maestro_corpus(corpus):
+        texts["LICENSE"] = MAESTRO_LICENCE_FILE.read_text("utf-8")
     return bundle_network(
-        network, out or run / BUNDLE_FOLDER, provenance, reference, precisions=precisions, texts={"README.md": card}
+        network, out or run / BUNDLE_FOLDER, provenance, reference, precisions=precisions, texts=texts
     )
 
 

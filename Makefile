@@ -1,0 +1,23 @@
+# The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
+export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
+
+.PHONY: setup check test bench figures
+
+setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
+	python3 -m venv .venv-dev
+	pip install -q torch==2.13.0
+	pip install -q -e ".[train,audio,dev]"
+
+check: ## lint, format, types
+	ruff check .
+	ruff format --check .
+	mypy
+
+test: ## MAESTRO_DIR=folder adds the tests on the real files
+	python -m pytest
+
+bench: ## the seed's failure, over 20 seeds: MAESTRO_DIR must name the real files
+	python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
+
+figures: ## the pictures of the documentation
+	python docs/make_figures.py

@@ -1,0 +1,119 @@
+"""The pictures of the documentation, all made by the bundled model and this package: `make figures`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from music_generator import plots
+from music_generator.features import distributions
+from music_generator.generation import Engine, SamplingOptions, compose, infill
+from music_generator.model.bundle import open_bundle
+
+HERE = Path(__file__).parent
+GIVEN, WRITTEN, DARK = "#0b2f6b", "#c4621b", "#333333"
+TINT = {GIVEN: "#dfe8f5", WRITTEN: "#fdeee0", DARK: "#eeeeee"}
+
+
+def box(
+    axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, dashed: bool = False
+) -> None:
+    """A rounded box around a text, its lower left corner at (x, y)."""
+    shape = FancyBboxPatch(
+        (x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.08", facecolor=TINT[colour], edgecolor=colour,
+        linestyle="--" if dashed else "-", linewidth=1.3,
+    )  # fmt: skip
+    axes.add_patch(shape)
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=colour, fontsize=9)
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """An arrow from one point to another."""
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=colour, linewidth=1.2))
+
+
+def stacks_and_gap() -> Figure:
+    """The two stacks: the past read forwards, the future backwards, and the token that is drawn between them."""
+    figure = Figure(figsize=(11, 4.6))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, 11)
+    axes.set_ylim(0, 4.6)
+    axes.set_axis_off()
+    columns = [
+        (0.3 + 1.05 * i, name)
+        for i, name in enumerate(["start", "x₁", "x₂", "x₃", "x₄", "?", "…", "r", "r + 1", "end"])
+    ]
+    for i, (x, name) in enumerate(columns):
+        box(axes, x, 0.55, 0.8, 0.5, name, WRITTEN if 4 <= i <= 6 else GIVEN, dashed=5 <= i <= 6)
+    for x, text, colour in (
+        (1.9, "past", GIVEN),
+        (5.95, "gap, written so far and to come", WRITTEN),
+        (9.1, "future", GIVEN),
+    ):
+        axes.text(x, 0.25, text, ha="center", color=colour, fontsize=10)
+    for i, layer in enumerate(("forward LSTM 1", "forward LSTM 2")):
+        y = 1.45 + 0.62 * i
+        for x, _ in columns[:5]:
+            box(axes, x, y, 0.8, 0.4, "", GIVEN)
+            arrow(axes, (x + 0.4, y - 0.36 if i == 0 else y - 0.2), (x + 0.4, y - 0.02), GIVEN)
+        for (x, _), (following, _) in pairwise(columns[:5]):
+            arrow(axes, (x + 0.82, y + 0.2), (following - 0.02, y + 0.2), GIVEN)
+        axes.text(
+            columns[0][0] + 0.4, y + 0.2, layer.replace(" LSTM", "\nLSTM"), fontsize=6.5, ha="center", va="center"
+        )
+    for x, _ in columns[7:]:
+        box(axes, x, 1.45, 0.8, 0.4, "", GIVEN)
+        arrow(axes, (x + 0.4, 1.08), (x + 0.4, 1.43), GIVEN)
+    for (x, _), (following, _) in pairwise(columns[7:]):
+        arrow(axes, (following - 0.02, 1.65), (x + 0.82, 1.65), GIVEN)
+    axes.text(columns[9][0] + 0.4, 1.65, "backward\nLSTM", fontsize=6.5, ha="center", va="center")
+    box(axes, 4.3, 3.1, 2.75, 0.55, "context", DARK)
+    arrow(axes, (columns[4][0] + 0.4, 2.49), (5.1, 3.08), GIVEN)
+    arrow(axes, (columns[7][0] + 0.4, 1.87), (6.75, 3.08), GIVEN)
+    axes.text(
+        8.15, 2.62, "what the future from r on says\n(without a future: nothing)", fontsize=8, color=DARK, va="center"
+    )
+    axes.text(
+        4.15,
+        3.4,
+        "recency roll: what each key did last\ntime to go until r",
+        fontsize=8,
+        color=DARK,
+        ha="right",
+        va="center",
+    )
+    for i, name in enumerate(("shift", "key", "velocity", "duration")):
+        x = 3.35 + 1.25 * i
+        box(axes, x, 3.95, 1.0, 0.42, name, WRITTEN)
+        if i:
+            arrow(axes, (x - 0.23, 4.16), (x - 0.02, 4.16), WRITTEN)
+    arrow(axes, (5.68, 3.67), (5.68, 3.93), DARK)
+    axes.text(8.25, 4.16, "or resume: the gap is over, r comes next", fontsize=8, color=WRITTEN, va="center")
+    return figure
+
+
+def main() -> None:
+    """Write the pictures beside this file."""
+    plots.save(stacks_and_gap(), HERE / "stacks.png")
+    bundle = open_bundle()
+    engine = Engine(bundle)
+    made = compose(engine, 60, SamplingOptions(seed=7))
+    plots.save(
+        plots.piano_roll(made.performance, generated=(made.start, made.end), title="composed, seed 7"),
+        HERE / "composed.png",
+    )
+    filled = infill(engine, made.performance, 24, 32, SamplingOptions(seed=1))
+    picture = plots.piano_roll(filled.performance, generated=(24, 32), title="the same piece, 24 s to 32 s infilled")
+    plots.save(picture, HERE / "infilled.png")
+    several = [compose(engine, 60, SamplingOptions(seed=seed)).performance for seed in range(20)]
+    plots.save(plots.distributions(distributions(several), bundle.reference), HERE / "distributions.png")
+    history = plots.read_history(HERE / "pretrained-history.csv")
+    plots.save(plots.loss_curves(history, title="the bundled model"), HERE / "loss.png")
+
+
+if __name__ == "__main__":
+    main()
