@@ -16,7 +16,8 @@ check: ## lint, format, types
 test: ## MAESTRO_DIR=folder adds the tests on the real files
 	python -m pytest
 
-bench: ## the seed's failure, over 20 seeds: MAESTRO_DIR must name the real files
+bench: ## the README's figures and the seed's failure: MAESTRO_DIR must name the real files
+	python benchmarks/measure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 
 figures: ## the pictures of the documentation

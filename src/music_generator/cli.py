@@ -54,6 +54,8 @@ def main() -> None:
         if not extra:
             raise
         sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
+    except OSError as error:  # a full disk, a folder that may not be read
+        sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
 
 
 def _fail(text: str) -> int:
@@ -111,21 +113,24 @@ def generate(
         raise InputError("`--from` and `--to` are seconds of a primer: give one with `--primer`")
     if to is not None and ahead is not None:
         raise InputError("`--to` fills a gap in the primer, `--future` leads into another piece: give one of them")
+    if ahead is not None and notes is not None:
+        raise InputError("`--notes` has no future to keep to: into a `--future` give the length with `--seconds`")
+    if to is not None and (seconds is not None or notes is not None):
+        raise InputError("a gap's length is given by `--from` and `--to`: leave `--seconds` and `--notes` out")
+    # a number of notes asked for is given, however long they take
+    long = seconds if seconds is not None else tasks.PIECE_SECONDS if notes is None else tasks.LONGEST_SECONDS / 2
+    join = tasks.JOIN_SECONDS if seconds is None else seconds
     if past is not None and to is not None:
         name, task = "infill", lambda engine, options: tasks.infill(engine, past, from_ or 0.0, to, options)
     elif past is not None and ahead is not None:
         before = past if from_ is None else past.between(0, from_)
-        join = tasks.JOIN_SECONDS if seconds is None else seconds
         name, task = "bridge", lambda engine, options: tasks.bridge(engine, before, ahead, join, options)
     elif past is not None:
-        long = tasks.PIECE_SECONDS if seconds is None else seconds
         name = "continue"
         task = lambda engine, options: tasks.continue_from(engine, past, long, options, start=from_, notes=notes)  # noqa: E731
     elif ahead is not None:
-        join = tasks.JOIN_SECONDS if seconds is None else seconds
         name, task = "lead-in", lambda engine, options: tasks.lead_in(engine, ahead, join, options)
     else:
-        long = tasks.PIECE_SECONDS if seconds is None else seconds
         name, task = "compose", lambda engine, options: tasks.compose(engine, long, options, notes=notes)
     options = _sampling(temperature, top_p, seed, composer)
     _make(name, task, options, variations, model, _Results(out, no_audio, no_plots, format, soundfont, json_))
@@ -172,6 +177,8 @@ class _Results:
             raise InputError(f"`--format` must be one of {', '.join(FORMATS)}, not {format!r}")
         if out.exists() and not out.is_dir():
             raise InputError(f"cannot write into {out}: it is a file, not a folder")
+        if soundfont is not None and not soundfont.is_file():
+            raise InputError(f"the SoundFont {soundfont} does not exist; name a .sf2 or .sf3 file")
         self.out, self.audio, self.plots, self.as_json = out, not no_audio, not no_plots, as_json
         self.format, self.soundfont = format, soundfont
 
@@ -413,6 +420,12 @@ def train(
     sizes: dict[str, Any] = {"cell": cell, "direction": direction, "forward_size": size, "backward_size": backward_size}
     sizes |= {"forward_layers": layers, "dropout": dropout}
     if resume:
+        asked = given(
+            **sizes, epochs=epochs, steps=steps, batch=batch, length=length, learning_rate=learning_rate,
+            matrix_learning_rate=matrix_learning_rate, seed=seed, precision=precision, threads=threads, model=model,
+        )  # fmt: skip
+        if asked or from_pretrained:
+            raise InputError("`--resume` goes on with a run as it was started: leave all other options out")
         folder = resume
         config, options = read_run(resume)
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +29,7 @@ from music_generator.tokens import encode
 Array = NDArray[Any]
 
 FORMAT = 1
-FILES = ("corpus.json", "tokens.npy")
+FILES = ("tokens.npy", "corpus.json")
 UNDECODABLE = "surrogateescape"  # as Python keeps the bytes of a file name that is not UTF-8
 SPLITS = ("train", "validation", "test")
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -165,10 +166,11 @@ class _Read:
 def _read_chunk(folder: Path, sources: Sequence[Source]) -> list[_Read | Skipped]:
     results: list[_Read | Skipped] = []
     for source in sources:
+        path = folder / source.path
         try:
-            performance = read_midi(folder / source.path).performance
+            performance = read_midi(path).performance
         except MidiError as error:
-            results.append(Skipped(source.path, str(error)))
+            results.append(Skipped(source.path, str(error).removeprefix(f"{path}: ")))
             continue
         if len(performance) == 0:
             results.append(Skipped(source.path, "it has no piano notes"))
@@ -241,29 +243,26 @@ def prepare(
 
 
 def _check_replaceable(out: Path) -> None:
-    """That nothing but a corpus is lost when `out` is replaced."""
+    """That `out` is not there yet, or empty, or a corpus, be it an unfinished one."""
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    if not names:
-        return
-    if not out.is_dir() or "corpus.json" not in names:
+    if not out.is_dir() or not ("corpus.json" in names or names <= set(FILES)):
         raise CorpusError(f"{out}: exists and is not a corpus; name another folder")
-    if others := sorted(names - set(FILES)):
-        raise CorpusError(f"{out}: holds {others[0]} beside a corpus, which would be lost; name another folder")
 
 
 def _write(out: Path, source: str, pieces: list[Piece], rows: list[Array]) -> None:
     out = out.resolve()
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     header = {"format": FORMAT, "source": source, "pieces": [asdict(piece) for piece in pieces]}
     try:
         beside.mkdir(parents=True)
         np.save(beside / "tokens.npy", np.concatenate(rows))
         (beside / "corpus.json").write_text(json.dumps(header, ensure_ascii=False, indent=1), "utf-8", UNDECODABLE)
-        if out.exists():
-            shutil.rmtree(out)
-        beside.rename(out)
+        out.mkdir(exist_ok=True)
+        (out / "corpus.json").unlink(missing_ok=True)  # so that no header ever stands beside another's tokens
+        for name in FILES:
+            (beside / name).replace(out / name)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from music_generator import corpus, maestro, midi, pairs
-from music_generator.errors import CorpusError, InputError
+from music_generator.errors import BundleError, CorpusError, InputError
 from music_generator.model import bundle
 from music_generator.performance import PEDAL_NAMES, Performance
 from music_generator.plots import read_history
@@ -101,16 +101,26 @@ def _corpus(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"kind": "training run", **json.loads((path / "run.json").read_text("utf-8"))}
-    facts["config"].pop("composers", None)
+    try:
+        facts: dict[str, Any] = {"kind": "training run", **json.loads((path / "run.json").read_text("utf-8"))}
+        facts["config"].pop("composers", None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: run.json is damaged ({error})") from error
     if (path / "history.csv").exists():
-        history = read_history(path / "history.csv")
-        facts["steps done"] = int(history["step"][-1])
-        facts["tokens"] = int(history["tokens"][-1])
+        facts |= _history(path / "history.csv")
+    return facts
+
+
+def _history(path: Path) -> dict[str, Any]:
+    history = read_history(path)
+    try:
+        facts: dict[str, Any] = {"steps done": int(history["step"][-1]), "tokens": int(history["tokens"][-1])}
         facts["train total"] = float(history["train_total"][-1])
         found = history["validation_total"]
-        if (found == found).any():
-            facts["best validation total"] = float(found[found == found].min())
+    except (IndexError, KeyError, ValueError) as error:
+        raise BundleError(f"{path}: the history is damaged ({error})") from error
+    if (found == found).any():
+        facts["best validation total"] = float(found[found == found].min())
     return facts
 
 

@@ -27,5 +27,9 @@ class BundleError(MusicGeneratorError):
     """A model bundle or a training run is missing a file, damaged or of another version."""
 
 
+class TrainingError(MusicGeneratorError):
+    """Training cannot go on; the text says at which step and what to change."""
+
+
 class MissingDependencyError(MusicGeneratorError):
     """An optional library or program is needed; the text says how to install it."""

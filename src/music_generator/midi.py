@@ -23,7 +23,6 @@ from music_generator.performance import (
 CONTROLLERS = (64, 66, 67)  # of sustain, sostenuto, una corda: MIDI 1.0, table III
 PRESSED = 64  # a switch controller is on from this value
 LONGEST_SECONDS = 24 * 3600.0
-SHORTEST_SECONDS = 1e-9  # in place of a duration too short for a float beside its onset
 LAST_TICK = (1 << 31) - 1  # as the MIDI library counts
 LONGEST_DELTA = (1 << 28) - 1  # ticks between two events: MIDI 1.0, four bytes of seven bits
 DRUM_CHANNEL = 9  # counted from 0
@@ -187,11 +186,6 @@ def _seconds(name: str, ticks: Array, tempo_map: TempoMap) -> Array:
     return seconds
 
 
-def _durations(name: str, onsets_seconds: Array, end_ticks: Array, tempo_map: TempoMap) -> Array:
-    durations = _seconds(name, end_ticks, tempo_map) - onsets_seconds
-    return np.where(durations > 0, durations, SHORTEST_SECONDS)
-
-
 def _notes(name: str, tracks: list[Any], tempo_map: TempoMap) -> Array:
     columns = [track.notes.numpy() for track in tracks]
     if not columns:
@@ -202,7 +196,7 @@ def _notes(name: str, tracks: list[Any], tempo_map: TempoMap) -> Array:
     )
     notes = np.empty(len(onset), NOTE_DTYPE)
     notes["onset"] = _seconds(name, onset, tempo_map)
-    notes["duration"] = _durations(name, notes["onset"], onset + np.maximum(duration, 1), tempo_map)
+    notes["duration"] = _seconds(name, onset + np.maximum(duration, 1), tempo_map) - notes["onset"]
     notes["pitch"], notes["velocity"] = pitch, velocity
     return notes[velocity > 0]
 
@@ -273,7 +267,7 @@ def _pedals(name: str, tracks: list[_Controls], tempo_map: TempoMap) -> Array:
             start, stop, depth = _presses(track.ticks[mine], track.values[mine], track.end)
             press = np.empty(len(start), PEDAL_DTYPE)
             press["onset"] = _seconds(name, start, tempo_map)
-            press["duration"] = _durations(name, press["onset"], stop, tempo_map)
+            press["duration"] = _seconds(name, stop, tempo_map) - press["onset"]
             press["pedal"], press["depth"] = pedal, depth
             presses.append(press)
     if not presses:

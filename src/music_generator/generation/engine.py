@@ -7,6 +7,7 @@ what is before, after or already written.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -79,8 +80,10 @@ class Engine:
     def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 1) -> None:
         if threads < 1:
             raise InputError(f"`threads` must be at least 1, not {threads}")
-        if precision is None and not bundle.precisions:
+        if not bundle.precisions:
             raise BundleError(f"{bundle.folder}: it has no runtime graphs")
+        if precision is not None and precision not in bundle.precisions:
+            raise BundleError(f"{bundle.folder}: no {precision} graphs; it has {', '.join(bundle.precisions)}")
         self.bundle, self.config = bundle, bundle.config
         self.precision, self.threads = precision or bundle.precisions[0], threads
 
@@ -109,21 +112,30 @@ class Engine:
         return self._session("draw")
 
     def composer(self, name: str | None) -> int:
-        """The index of a composer by name or a part of it; 0 for None. Raises `InputError`, naming the nearest."""
+        """The index of a composer by name or a part of it; 0 for None. Accents and capitals do not matter.
+
+        A part that several names hold is the one composer among them who wrote alone. Raises `InputError`, naming the
+        nearest.
+        """
         if name is None:
             return 0
-        known = self.config.composers
-        wanted = name.casefold()
-        found = [c for c in known if c.casefold() == wanted] or [c for c in known if wanted in c.casefold()]
-        if len(found) == 1:
-            return known.index(found[0]) + 1
+        known = {_plain(composer): i for i, composer in enumerate(self.config.composers)}
+        names, wanted = self.config.composers, _plain(name)
+        found = [wanted] if wanted in known else [c for c in known if wanted and wanted in c]
+        alone = [c for c in found if "/" not in c]
+        for candidates in (found, alone):
+            if len(candidates) == 1:
+                return known[candidates[0]] + 1
         if found:
-            raise InputError(f"composer {name!r} may be {', '.join(found)}; say which")
+            several = ", ".join(names[known[c]] for c in (alone or found)[:5])
+            raise InputError(f"composer {name!r} may be {several}; say which")
         near = (
-            difflib.get_close_matches(name, known, 3, 0.3)
-            or sorted(known, key=lambda c: -difflib.SequenceMatcher(None, wanted, c.casefold()).ratio())[:3]
+            difflib.get_close_matches(wanted, known, 3, 0.4)
+            or sorted(known, key=lambda c: -difflib.SequenceMatcher(None, wanted, c).ratio())[:3]
         )
-        raise InputError(f"unknown composer {name!r}; the nearest it knows: {', '.join(near) or 'none'}")
+        raise InputError(
+            f"unknown composer {name!r}; the nearest it knows: {', '.join(names[known[c]] for c in near) or 'none'}"
+        )
 
     def read_past(self, rows: Array, composer: int = 0, first_tick: int = 0) -> Stream:
         """The stream after token rows (`TOKEN_DTYPE`, the first shift from `first_tick`); no rows: a piece's start.
@@ -240,6 +252,11 @@ class Engine:
             stream.state,
         )
         stream.context = context[-1]
+
+
+def _plain(name: str) -> str:
+    """A name without accents and capitals."""
+    return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold().strip()
 
 
 _DRAW_ALL = np.full((1, 4), -1, np.int64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from music_generator.errors import InputError
 from music_generator.generation.engine import MASKED, Ahead, Drawn, Engine, Limits, Stream, empty_rows
 from music_generator.model.config import FIELDS
-from music_generator.performance import Performance, join
+from music_generator.performance import LOWEST_PITCH, Performance, join
 from music_generator.tokens import (
     END,
     KEYS,
@@ -61,8 +61,10 @@ class SamplingOptions:
             raise InputError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise InputError(f"`seed` must be 0 to {(1 << 63) - 1}, not {self.seed}")
-        if not self.longest_rest_seconds > 0 or self.longest_repeat < 1:
-            raise InputError("`longest_rest_seconds` must be above 0 and `longest_repeat` at least 1")
+        if not self.longest_rest_seconds > 0:
+            raise InputError(f"`longest_rest_seconds` must be above 0, not {self.longest_rest_seconds}")
+        if self.longest_repeat < 1:
+            raise InputError(f"`longest_repeat` must be at least 1, not {self.longest_repeat}")
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,14 @@ def continue_from(
     notes: int | None = None,
 ) -> Generated:
     """`primer`, then `seconds` (or `notes` notes) more, after its last onset or, if given, from `start` seconds."""
-    if start is not None:
-        if start < 0:
-            raise InputError(f"`from` must be at least 0 seconds, not {start}")
+    _need_notes(primer, "the primer")
+    if start is None:
+        start = _after(primer)
+    else:
+        if not 0 <= start <= LONGEST_SECONDS:
+            raise InputError(f"`from` must be 0 to {LONGEST_SECONDS:.0f} seconds, not {start}")
         primer = primer.between(0, start)
-    _need_notes(primer, "the primer" if start is None else f"the primer before {start} s")
-    start = _after(primer) if start is None else start
+        _need_notes(primer, f"the primer before {start} s")
     return generate(
         engine, past=primer, start=start, end=start + _length("seconds", seconds), options=options, notes=notes
     )
@@ -120,7 +124,7 @@ def lead_in(
 ) -> Generated:
     """`seconds` of new music, then `passage`, which begins where the new music ends."""
     _need_notes(passage, "the passage")
-    future = passage.shifted(_length("seconds", seconds) - _first_onset(passage))
+    future = _begun_at(passage, _length("seconds", seconds))
     return generate(engine, future=future, start=0.0, end=seconds, options=options)
 
 
@@ -152,8 +156,7 @@ def bridge(
     _need_notes(after, "the second piece")
     start = _after(before)
     end = start + _length("seconds", seconds)
-    return generate(engine, past=before, future=after.shifted(end - _first_onset(after)), start=start, end=end,
-                    options=options)  # fmt: skip
+    return generate(engine, past=before, future=_begun_at(after, end), start=start, end=end, options=options)
 
 
 def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
@@ -177,20 +180,22 @@ def generate(
     """Write the strokes whose onsets lie in [`start`, `end`) seconds, between a past and a future on one time line.
 
     `past` holds strokes that begin before `start`, `future` such that begin at `end` or later; either may be missing or
-    empty. Both come back as they went in, except that a stroke of theirs held when its
-    key is struck again ends there. Raises `InputError` if something does not fit.
+    empty. Both come back as they went in, except that a stroke of the past held when the future strikes its key ends
+    there. After `notes` notes the span ends with the last of them.
+
+    Raises `InputError` if something does not fit.
     """
     (options,) = variations(options or SamplingOptions(), 1)
-    if notes is not None and notes < 1:
-        raise InputError(f"`notes` must be at least 1, not {notes}")
-    past, future = past or Performance(), future or Performance()
+    # `or` would take one of pedals alone for none
+    past, future = (Performance() if given is None else given for given in (past, future))
     begun = time.perf_counter()
     writer = Writer(engine, past, future, start, end, options, notes)
     rows = list(writer)
-    first_tick = writer.first_tick
-    written = decode(np.array(rows, TOKEN_DTYPE) if rows else empty_rows(), first_tick)
-    given = past if len(past) or not len(future) else replace(future, notes=future.notes[:0], pedals=future.pedals[:0])
-    whole = join([given, _beside(written, past), future])
+    written = decode(np.array(rows, TOKEN_DTYPE) if rows else empty_rows(), writer.first_tick)
+    if writer.notes_left == 0:
+        end = min(end, (writer.stream.now + 1) / TICKS_PER_SECOND)
+    tempo_map = past.tempo_map if len(_onsets(past)) else future.tempo_map
+    whole = replace(join([past, _clear_of(written, future), future]), tempo_map=tempo_map)
     taken = time.perf_counter() - begun
     assert options.seed is not None
     return Generated(whole, start, end, options.seed, len(rows), taken)
@@ -212,25 +217,50 @@ class Writer:
         options: SamplingOptions,
         notes: int | None = None,
     ) -> None:
-        assert options.seed is not None
-        self.engine, self.options, self.notes_left = engine, options, notes
+        _check_span(past, future, start, end)
+        if notes is not None and notes < 1:
+            raise InputError(f"`notes` must be at least 1, not {notes}")
+        self.engine, self.notes_left = engine, notes
+        (self.options,) = variations(options, 1)
         composer = engine.composer(options.composer)
         rows = encode(past)
         self.stream: Stream = engine.read_past(rows, composer)
         self.first_tick = self.stream.now
-        self.ahead: Ahead | None = None
-        if len(future.notes) or len(future.pedals):
-            ahead_rows = encode(future)
-            self.ahead = engine.read_future(ahead_rows, int(ahead_rows["shift"][0]), composer)
-        self.start_tick = max(int(np.ceil(start * TICKS_PER_SECOND - 1e-6)), self.first_tick)
-        self.end_tick = int(np.ceil(end * TICKS_PER_SECOND - 1e-6))
+        self._keep_held(past)
+        self.start_tick = max(_tick_from(start), self.first_tick)
+        self.end_tick = _tick_from(end)
         is_note = np.flatnonzero(rows["key"] < KEYS)
         onsets = np.cumsum(rows["shift"], dtype=np.int64)
-        self.last_note_tick = max(int(onsets[is_note[-1]]), 0) if len(is_note) else self.start_tick
+        self.last_note_tick = int(onsets[is_note[-1]]) if len(is_note) else self.start_tick
         self.repeated, self.times = _repeats(rows["key"][is_note])
-        self.rest_ticks = max(1, round(options.longest_rest_seconds * TICKS_PER_SECOND))
+        longest = min(options.longest_rest_seconds, LONGEST_SECONDS)
+        self.rest_ticks = max(1, int(longest * TICKS_PER_SECOND + 1e-6))
+        self._look_ahead(encode(future), composer)
         self.temperature = np.full(len(FIELDS), options.temperature, np.float32)
         self.top_p = np.full(len(FIELDS), options.top_p, np.float32)
+
+    def _keep_held(self, past: Performance) -> None:
+        """No key is struck while the past holds it: to the fraction of a tick, and however long ago it was struck."""
+        for strokes, key, first in ((past.notes, "pitch", -LOWEST_PITCH), (past.pedals, "pedal", KEYS)):
+            onset, duration = strokes["onset"], strokes["duration"]
+            ticks = np.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6)
+            ticks += ticks / TICKS_PER_SECOND - onset < duration
+            np.maximum.at(self.stream.released[0], strokes[key] + first, ticks.astype(np.float32))
+
+    def _look_ahead(self, rows: Array, composer: int) -> None:
+        """Read the future, and take up what it asks of the last note before it: to come in time, and to be another."""
+        self.ahead: Ahead | None = None
+        self.first_repeated, self.first_times = -1, 0
+        self.next_note_tick = self.end_tick
+        if not len(rows):
+            return
+        self.ahead = self.engine.read_future(rows, int(rows["shift"][0]), composer)
+        is_note = np.flatnonzero(rows["key"] < KEYS)
+        if len(is_note):
+            self.first_repeated, self.first_times = _repeats(rows["key"][is_note][::-1])
+            tick = int(rows["shift"][: is_note[0] + 1].sum(dtype=np.int64))
+            if tick - self.rest_ticks < self.end_tick:  # else the rest after the span is too long by itself
+                self.next_note_tick = tick
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         rng = np.random.default_rng(self.options.seed)
@@ -248,21 +278,37 @@ class Writer:
 
     def _limits(self) -> Limits | None:
         """What may come next; None if nothing may but the future."""
-        now = self.stream.now
-        earliest, room = max(0, self.start_tick - now), self.end_tick - 1 - now
+        now, room = self.stream.now, self.end_tick - 1 - self.stream.now
+        due = self.last_note_tick + self.rest_ticks - now  # in how many ticks there must be another note
+        unfinished = self.ahead is not None and now + due < self.next_note_tick
+        if unfinished:
+            due = min(due, room)
+        key_bias = np.zeros((1, STROKES), np.float32)
+        if due <= 1:  # a pedal may come up to one tick before
+            key_bias[0, KEYS:] = MASKED
+        if self.times >= self._most_repeats():
+            key_bias[0, self.repeated] = MASKED
+        earliest = max(0, self.start_tick - now, self._free_in(key_bias))
         if earliest > room:
             return None
-        rest = max(1, self.last_note_tick + self.rest_ticks - now)
-        latest = max(earliest, min(room if self.ahead else _FAR, rest, _FAR))
+        latest = max(earliest, min(room if self.ahead else _FAR, max(1, due - 1), _FAR))
         bias = np.zeros((1, SHIFT_CLASSES), np.float32)
-        bias[0, : len(_FIRST)][(latest < _FIRST) | (earliest > _LAST)] = MASKED
+        bias[0, : len(_FIRST)][(latest < _FIRST) | (min(earliest, _FAR) > _LAST)] = MASKED
         bias[0, END] = MASKED
-        if rest <= room:  # to resume now would leave too long a rest
+        if unfinished:
             bias[0, RESUME] = MASKED
-        key_bias = np.zeros((1, STROKES), np.float32)
-        if self.times >= self.options.longest_repeat:
-            key_bias[0, self.repeated] = MASKED
         return Limits(earliest, latest, bias, key_bias)
+
+    def _most_repeats(self) -> int:
+        """How often the last pitch may come in a row, with what the future adds to it."""
+        most, added = self.options.longest_repeat, self.first_times
+        return most - added if self.repeated == self.first_repeated and added < most else most
+
+    def _free_in(self, key_bias: Array) -> int:
+        """In how many ticks some key can be struck: it is not held, and of one tick's strokes the keys rise."""
+        ticks = np.maximum(self.stream.released[0] - self.stream.now, 0)
+        ticks[: self.stream.last_key + 1] = np.maximum(ticks[: self.stream.last_key + 1], 1)
+        return int(ticks[key_bias[0] == 0].min())
 
     def _remember(self, drawn: Drawn) -> None:
         if drawn.key >= KEYS:
@@ -282,20 +328,31 @@ def _repeats(keys: Array) -> tuple[int, int]:
     return int(keys[-1]), len(keys) - (int(other[-1]) + 1 if len(other) else 0)
 
 
-def _beside(written: Performance, past: Performance) -> Performance:
-    """What was written, later by the part of a tick that a key of the past is still held."""
+def _clear_of(written: Performance, future: Performance) -> Performance:
+    """What was written, without strokes that the future's next one on their key would leave no time to sound."""
     fitted = []
-    for strokes, before, key in ((written.notes, past.notes, "pitch"), (written.pedals, past.pedals, "pedal")):
-        strokes = strokes.copy()
-        ends = np.zeros(128)
-        np.maximum.at(ends, before[key], before["onset"] + before["duration"])
-        late = np.clip(ends[strokes[key]] - strokes["onset"], 0, None)
-        kept = late < strokes["duration"]
-        strokes, late = strokes[kept], late[kept]
-        strokes["onset"] += late
-        strokes["duration"] -= late
-        fitted.append(strokes)
+    for strokes, after, key in ((written.notes, future.notes, "pitch"), (written.pedals, future.pedals, "pedal")):
+        first = np.full(128, np.inf)
+        np.minimum.at(first, after[key], after["onset"])
+        fitted.append(strokes[first[strokes[key]] - strokes["onset"] > 0.5 / TICKS_PER_SECOND])
     return replace(written, notes=fitted[0], pedals=fitted[1])
+
+
+def _check_span(past: Performance, future: Performance, start: float, end: float) -> None:
+    if not 0 <= start < end:
+        raise InputError(f"the span to write must begin at 0 or later and end after it begins: {start} to {end} s")
+    if end > LONGEST_SECONDS:
+        raise InputError(f"the span to write must end within {LONGEST_SECONDS / 3600:.0f} hours, not at {end} s")
+    if not (_onsets(past) < start).all():
+        raise InputError(f"what is before must begin before the span to write, at {start} s")
+    if not (_onsets(future) >= end).all():
+        raise InputError(f"what is after must not begin before the end of the span to write, at {end} s")
+
+
+def _tick_from(seconds: float) -> int:
+    """The first tick at or after `seconds`."""
+    tick = int(np.ceil(seconds * TICKS_PER_SECOND - 1e-6))
+    return tick + (tick / TICKS_PER_SECOND < seconds)
 
 
 def _need_notes(performance: Performance, what: str) -> None:
@@ -313,8 +370,9 @@ def _onsets(performance: Performance) -> Array:
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
 
 
-def _first_onset(performance: Performance) -> float:
-    return float(_onsets(performance).min())
+def _begun_at(passage: Performance, seconds: float) -> Performance:
+    """The passage with its first stroke at exactly `seconds`, or all of it later."""
+    return passage.shifted(-float(_onsets(passage).min())).shifted(seconds)
 
 
 def _after(performance: Performance) -> float:

@@ -116,9 +116,10 @@ def draw(logits: Tensor, uniform: Tensor, temperature: Tensor, top_p: Tensor) ->
     """
     chances, order = torch.topk(torch.softmax(logits / temperature, -1), logits.shape[-1])
     total = torch.cumsum(chances, -1)
-    nucleus = ((total - chances < top_p) * chances).sum(-1, keepdim=True)
+    inside = (total - chances < top_p) & (chances > 0)  # rounding in `total` must not let in what is masked
+    nucleus = (inside * chances).sum(-1, keepdim=True)
     place = (total <= uniform[:, None] * nucleus).sum(-1, keepdim=True)
-    place = torch.minimum(place, (total - chances < top_p).sum(-1, keepdim=True) - 1)
+    place = torch.minimum(place, inside.sum(-1, keepdim=True) - 1)
     return order.gather(1, place)[:, 0]
 
 

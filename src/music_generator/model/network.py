@@ -194,23 +194,22 @@ class Network(nn.Module):
 
     def read_future(self, batch: Batch) -> Tensor:
         """What the future from token r on says, r = 0 … T - 1: (B, T, D); the shift before r is not heard."""
-        flip = (1,)
-        fields = {name: getattr(batch, name).flip(flip) for name in FIELDS}
-        length = batch.key.shape[1]
+        count = batch.present.sum(1, keepdim=True)
+        place = torch.arange(batch.key.shape[1], device=batch.key.device)
+        # the tokens from the last one to the first, then the padding, which so is heard by none: its own inverse
+        back = torch.where(place < count, count - 1 - place, place)
+        fields = {name: F.pad(getattr(batch, name).gather(1, back), (1, 0)) for name in FIELDS}
+        fields["key"][:, 0] = batch.stop
         # going back, the time to the previous one read: for the last token of the window it is not known
-        to_next = F.pad(batch.shift[:, 1:], (0, 1)).flip(flip)
-        fields["shift"] = to_next
-        key = torch.where(batch.present, batch.key, batch.stop[:, None]).flip(flip)
-        fields["key"] = torch.cat([batch.stop[:, None], key], 1)
-        for name in ("shift", "velocity", "duration"):
-            fields[name] = F.pad(fields[name], (1, 0))
-        ahead = (batch.onset[:, -1:] - batch.onset).flip(flip)
-        struck, _ = last_strokes(batch.key.flip(flip), ahead, batch.held, batch.present.flip(flip))
+        to_next = F.pad((batch.shift * batch.present)[:, 1:], (0, 1))
+        fields["shift"] = F.pad(to_next.gather(1, back), (1, 0))
+        ahead = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
+        struck, _ = last_strokes(batch.key.gather(1, back), ahead, batch.held, batch.present.gather(1, back))
         now = F.pad(ahead, (1, 0))
         roll = torch.exp((struck - now[..., None]) / ROLL_AGE_TICKS)
         hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], roll))
         said: Tensor = self.future(torch.cat([hidden, roll.to(hidden.dtype)], -1))
-        return said[:, 1:].flip(flip)[:, :length]
+        return said[:, 1:].gather(1, back[..., None].expand(-1, -1, said.shape[-1]))
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
         """The class of a time to go in ticks."""

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from music_generator.corpus import Corpus
-from music_generator.errors import BundleError, InputError
+from music_generator.errors import BundleError, InputError, TrainingError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
@@ -60,11 +60,14 @@ class TrainingOptions:
         for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
-        for name in ("log_every", "save_every", "validate_every", "validation_segments"):
-            if getattr(self, name) < 1:
+        for name in ("log_every", "save_every", "validate_every", "validation_segments", "steps", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"`steps` must be at least 1, not {self.steps}")
+        for name in ("warm_up", "final_share", "weight_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must be 0 to 1, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"`seed` must be 0 or more, not {self.seed}")
         if self.precision not in PRECISIONS:
             raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
@@ -96,6 +99,7 @@ class State:
     tokens: int = 0
     seconds: float = 0.0
     best: float = math.inf
+    sums: dict[str, float] = field(default_factory=dict)  # of the steps since the last line of the history
 
 
 def total_steps(corpus: Corpus, options: TrainingOptions) -> int:
@@ -171,6 +175,11 @@ class Trainer:
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = State()
         self.steps = total_steps(corpus, options)
+        if options.windows.batch < self.accelerator.num_processes:
+            raise InputError(
+                f"`batch` ({options.windows.batch}) must be at least the number of processes "
+                f"({self.accelerator.num_processes}): it is shared among them"
+            )
         self.bfloat16 = options.precision == "bfloat16" or (options.precision == "auto" and _bfloat16_pays(self.device))
         self.train_pieces = np.asarray(corpus.split("train"), np.int64)
         if not len(self.train_pieces):
@@ -178,13 +187,16 @@ class Trainer:
         self.known = {name: i + 1 for i, name in enumerate(config.composers)}
         if resume:
             self._load_checkpoint()
-        elif self.accelerator.is_main_process:
+        else:
             self._begin()
         self.wrapped = self.accelerator.prepare_model(self.network)
 
     def _begin(self) -> None:
         if (self.folder / OPTIONS_FILE).exists():
             raise InputError(f"{self.folder}: holds a run already; go on with --resume, or name another folder")
+        self.accelerator.wait_for_everyone()  # all have looked before the first process writes
+        if not self.accelerator.is_main_process:
+            return
         facts = {"config": self.config.to_json(), "options": asdict(self.options), "corpus": self.corpus.source}
         with replacing(self.folder / OPTIONS_FILE) as beside:
             beside.write_text(json.dumps(facts, indent=1), "utf-8")
@@ -195,22 +207,21 @@ class Trainer:
 
     def run(self, report: Callable[[Progress], None] = lambda _: None, until: int | None = None) -> None:
         """Train to the last step (or stop after step `until`, as a kill would), reporting as it goes."""
-        begun, before = time.monotonic(), self.state.seconds
-        sums: dict[str, float] = {}
-        last_time, last_tokens = begun, self.state.tokens
-        for windows, batch in self._batches(self.state.step, min(self.steps, until or self.steps)):
+        state = self.state
+        begun, before = time.monotonic(), state.seconds
+        last_time, last_tokens = begun, state.tokens
+        for windows, batch in self._batches(state.step, self.steps if until is None else min(self.steps, until)):
             tokens = sum(len(window.rows) for window in windows)
             for name, value in self._step(batch, tokens).items():
-                sums[name] = sums.get(name, 0.0) + value
-            state = self.state
+                state.sums[name] = state.sums.get(name, 0.0) + value
             state.step, state.tokens = state.step + 1, state.tokens + tokens
             now = time.monotonic()
             state.seconds = before + now - begun
             done = state.step == self.steps
             validate = done or state.step % self.options.validate_every == 0
             if validate or state.step % self.options.log_every == 0:
-                self._log(sums, (state.tokens - last_tokens) / (now - last_time), validate, report)
-                sums, last_time, last_tokens = {}, time.monotonic(), state.tokens
+                self._log((state.tokens - last_tokens) / (now - last_time), validate, report)
+                last_time, last_tokens = time.monotonic(), state.tokens
             if done or state.step % self.options.save_every == 0:
                 self._save(LAST_FILE, with_optimizers=True)
 
@@ -243,15 +254,22 @@ class Trainer:
         loss = sum(sums[name] for name in (*FIELDS, "decisions")) / tokens
         # gradients are averaged over the processes, so each counts its share as if it were all
         (loss * self.accelerator.num_processes).backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        names = [name for name in sums if name != "tokens"]
+        values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names])).tolist()
+        if not all(math.isfinite(value) for value in (float(norm), *values)):
+            raise TrainingError(
+                f"the loss or its gradient is not a finite number at step {self.state.step + 1}; begin anew with a "
+                f"`learning_rate` below {self.options.learning_rate:g} and a `matrix_learning_rate` below "
+                f"{self.options.matrix_learning_rate:g}"
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        names = [name for name in sums if name != "tokens"]
-        values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names]))
-        return {**dict(zip(names, values.tolist(), strict=True)), "tokens": float(tokens)}
+        return {**dict(zip(names, values, strict=True)), "tokens": float(tokens)}
 
-    def _log(self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
+    def _log(self, speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
+        sums, self.state.sums = self.state.sums, {}
         train = {name: sums[name] / sums["tokens"] for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
         found = None
@@ -306,7 +324,7 @@ class Trainer:
                     for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
                         value = kept.get(f"{key}/{names[id(weight)]}")
                         if value is not None:
-                            optimizer.state[weight][key] = value if key == "step" else value.to(self.device)
+                            optimizer.state[weight][key] = value.to(self.device)
         torch.set_rng_state(tensors["random"])
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
@@ -385,7 +403,8 @@ def trim_history(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text("utf-8").splitlines()
-    kept = [line for i, line in enumerate(lines) if i == 0 or (line and int(line.split(",", 1)[0]) <= step)]
+    whole = [line for line in lines if line.count(",") == lines[0].count(",")]  # the kill may have cut the last one
+    kept = [line for i, line in enumerate(whole) if i == 0 or int(line.split(",", 1)[0]) <= step]
     with replacing(path) as beside:
         beside.write_text("\n".join(kept) + "\n", "utf-8")
 

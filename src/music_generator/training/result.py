@@ -95,7 +95,7 @@ def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:
     lines = [
         "# Model card",
         "",
-        f"A bidirectional piano-performance model ({config['cell']}, direction `{config['direction']}`), "
+        f"A piano-performance model ({config['cell']}, direction `{config['direction']}`), "
         f"{provenance['parameters']:,} parameters, of the package `music-generator-rnn` "
         f"{provenance['software']['music-generator-rnn']}.",
         "",

@@ -5,6 +5,7 @@ What a step sees depends only on the seed and the step's number, so that a resum
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class WindowOptions:
             raise InputError(f"`batch` ({self.batch}) must be at least 1 and `length` ({self.length}) at least 2")
         if not 0 <= self.future_share <= 1 or not 0 <= self.unknown_composer_share <= 1:
             raise InputError("`future_share` and `unknown_composer_share` must be 0 to 1")
+        if not 0 <= self.transpose < KEYS or not all(0 < factor < math.inf for factor in self.stretch):
+            raise InputError(f"`transpose` must be 0 to {KEYS - 1} and each factor of `stretch` above 0")
         if not 1 <= self.shortest_gap <= self.longest_gap:
             raise InputError(f"`shortest_gap` ({self.shortest_gap}) must be 1 to `longest_gap` ({self.longest_gap})")
 
@@ -100,6 +103,8 @@ def _augmented(rows: Array, options: WindowOptions, rng: np.random.Generator) ->
         onset = np.rint(onset * stretch).astype(np.int64)
         rows["shift"] = np.minimum(np.diff(onset, prepend=0), np.iinfo(np.uint16).max)
         rows["duration"] = np.clip(end - onset, 1, np.iinfo(np.uint16).max)
+        order = np.lexsort((rows["key"], onset))  # strokes of two ticks that became one: again by key
+        rows[["key", "velocity", "duration"]] = rows[["key", "velocity", "duration"]][order]
     return rows
 
 

@@ -1,0 +1,120 @@
+"""What several modules' tests share: a corpus of made pieces, a network of a few units, and its bundle."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from music_generator import corpus as corpora
+from music_generator import maestro
+from music_generator.corpus import Corpus
+from music_generator.features import distributions
+from music_generator.midi import write_midi
+from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.tokens import decode
+
+if TYPE_CHECKING:
+    from music_generator.model.network import Network
+
+COMPOSERS = ("Alban Berg", "Frédéric Chopin")
+SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")
+NOTES = 300
+
+
+def made_performance(seed: int, notes: int = NOTES) -> Performance:
+    """A wandering melody with chords, rests, repeated keys and all three pedals; about six notes a second."""
+    rng = np.random.default_rng(seed)
+    made = np.empty(notes, NOTE_DTYPE)
+    steps = rng.choice([0.0, 0.01, 0.08, 0.12, 0.25, 0.4, 1.2], notes, p=[0.15, 0.1, 0.2, 0.25, 0.2, 0.07, 0.03])
+    made["onset"] = 0.5 + np.cumsum(steps)
+    made["pitch"] = np.clip(60 + np.cumsum(rng.integers(-5, 6, notes)) % 40 - 20 + rng.choice([0, 12], notes), 24, 105)
+    made["velocity"] = np.clip(64 + 20 * np.sin(np.arange(notes) / 15) + rng.normal(0, 8, notes), 1, 127)
+    made["duration"] = np.clip(rng.lognormal(-1.2, 0.8, notes), 0.02, 8.0)
+    beats = np.arange(0.4, made["onset"][-1], 1.7)
+    pedals = np.empty(len(beats), PEDAL_DTYPE)
+    pedals["onset"], pedals["duration"] = beats, rng.uniform(0.3, 1.5, len(beats))
+    pedals["pedal"] = rng.choice([0, 1, 2], len(beats), p=[0.85, 0.05, 0.1])
+    pedals["depth"] = rng.integers(64, 128, len(beats))
+    return Performance(made, pedals)
+
+
+@pytest.fixture(scope="session")
+def tiny_maestro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight made pieces laid out as MAESTRO is: by year, with its CSV file."""
+    folder = tmp_path_factory.mktemp("data") / "maestro-v3.0.0"
+    folder.mkdir()
+    with (folder / "maestro-v3.0.0.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(maestro.COLUMNS)
+        for i, split in enumerate(SPLITS):
+            year, performance = 2004 + i % 3, made_performance(i)
+            name = f"{year}/piece-{i}"
+            write_midi(performance, folder / f"{name}.midi")
+            row = {
+                "canonical_composer": COMPOSERS[i % 2],
+                "canonical_title": f"Piece {i}",
+                "split": split,
+                "year": year,
+                "midi_filename": f"{name}.midi",
+                "audio_filename": f"{name}.wav",
+                "duration": performance.end,
+            }
+            writer.writerow([row[column] for column in maestro.COLUMNS])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tiny_maestro: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The prepared corpus of `tiny_maestro`: 5, 2 and 1 pieces of about 300 notes, two composers."""
+    corpus, skipped = corpora.prepare(tiny_maestro, tmp_path_factory.mktemp("corpus") / "tiny", jobs=1)
+    assert not skipped
+    return corpus
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> Network:
+    """A network of the default shape, 8 to 16 units a layer, untrained; not to be changed by a test."""
+    torch = pytest.importorskip("torch", reason="the network needs torch, of the extra `train`")
+
+    from music_generator.model.config import ModelConfig
+    from music_generator.model.network import Network
+
+    config = ModelConfig(
+        forward_layers=2,
+        forward_size=16,
+        backward_layers=1,
+        backward_size=12,
+        input_size=10,
+        head_size=14,
+        composers=COMPOSERS,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = Network(config)
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                if "time_to_go" in name or "composer" in name:  # zeros at the start: a test would not see them used
+                    weight.normal_(std=0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bundle of `tiny_network`: int8 and float32 graphs; not to be changed by a test."""
+    from music_generator.model.export import bundle_network
+
+    reference = distributions(decode(tiny_corpus.piece_rows(i)) for i in tiny_corpus.split("train"))
+    provenance = {
+        "data": tiny_corpus.source,
+        "licence": "made for the tests",
+        "steps": 0,
+        "tokens": 0,
+        "validation": {},
+    }
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    bundle_network(tiny_network, folder, provenance, reference, precisions=("int8", "float32"))
+    return folder

@@ -1,0 +1,478 @@
+"""The tasks: what was given comes back as it was, what was asked for comes, and the guards hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from music_generator.errors import InputError
+from music_generator.generation import (
+    Engine,
+    Generated,
+    SamplingOptions,
+    Writer,
+    bridge,
+    compose,
+    continue_from,
+    generate,
+    infill,
+    lead_in,
+    variations,
+)
+from music_generator.midi import read_midi, write_midi
+from music_generator.model.bundle import open_bundle
+from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance, TempoMap
+
+SOME = SamplingOptions(seed=5)
+WITHIN = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_bundle: Path) -> Engine:
+    return Engine(open_bundle(tiny_bundle))
+
+
+def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
+    """A performance of notes (onset, duration, pitch) and pedals (onset, duration, pedal)."""
+    return Performance(
+        np.array([(*note, 64) for note in notes], NOTE_DTYPE), np.array([(*press, 90) for press in pedals], PEDAL_DTYPE)
+    )
+
+
+def scale(seconds: float, first: float = 0.0) -> Performance:
+    """Two notes a second, up and down, with a pedal."""
+    onsets = np.arange(first, seconds, 0.5)
+    notes = [(float(t), 0.45, 60 + (0, 2, 4, 5, 7, 5, 4, 2)[i % 8]) for i, t in enumerate(onsets)]
+    return played(*notes, pedals=((first + 0.3, 1.7, SUSTAIN),))
+
+
+def test_all_tasks_are_there(engine):
+    for made in (
+        compose(engine, 5, SOME),
+        continue_from(engine, scale(4), 5, SOME),
+        lead_in(engine, scale(4), 5, SOME),
+        infill(engine, scale(8), 2, 6, SOME),
+        bridge(engine, scale(4), scale(4), 5, SOME),
+    ):
+        assert made.tokens > 0
+        assert made.seed == 5
+        assert made.seconds_taken > 0
+        assert made.tokens_per_second == pytest.approx(made.tokens / made.seconds_taken)
+        onsets = [*made.written.notes["onset"], *made.written.pedals["onset"]]
+        assert len(onsets) == made.tokens
+        assert all(made.start <= onset < made.end for onset in onsets)
+
+
+# --- seeds
+
+
+def tasks_with(engine: Engine, seed: int | None) -> list[Generated]:
+    options = SamplingOptions(seed=seed)
+    return [
+        compose(engine, 20, options),
+        continue_from(engine, scale(4), 20, options),
+        infill(engine, scale(30), 5.005, 25.1, options),
+    ]
+
+
+def test_the_same_seed_gives_the_same_bytes(engine):
+    for one, other in zip(tasks_with(engine, 11), tasks_with(engine, 11), strict=True):
+        assert write_midi(one.performance) == write_midi(other.performance)
+        assert one.performance == other.performance
+
+
+def test_another_seed_gives_other_music(engine):
+    for one, other in zip(tasks_with(engine, 11), tasks_with(engine, 12), strict=True):
+        assert one.written != other.written
+
+
+def test_without_a_seed_one_is_found_that_gives_it_again(engine):
+    made = compose(engine, 10)
+    assert compose(engine, 10, SamplingOptions(seed=made.seed)).performance == made.performance
+    assert compose(engine, 10).seed != made.seed
+
+
+def test_variations_follow_one_another_and_each_can_be_had_alone(engine):
+    options = variations(SamplingOptions(temperature=0.9, seed=40), 3)
+    assert [each.seed for each in options] == [40, 41, 42]
+    assert {each.temperature for each in options} == {0.9}
+    third = compose(engine, 10, options[2])
+    assert compose(engine, 10, SamplingOptions(temperature=0.9, seed=42)).performance == third.performance
+    unseeded = variations(SamplingOptions(), 2)
+    assert unseeded[1].seed == unseeded[0].seed + 1
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_variations_must_be_positive(count):
+    with pytest.raises(InputError, match="`variations` must be at least 1"):
+        variations(SOME, count)
+
+
+# --- what lies outside a gap
+
+
+TEMPO_MAPS = (
+    TempoMap(),
+    TempoMap(384, ((0, 500_000), (777, 612_345), (3001, 250_001)), ((0, 3, 4),)),
+    TempoMap(96, ((0, 631_579), (50, 1_000_003), (411, 333_333))),
+)
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> tuple[Performance, float, float]:
+    """A piece as it comes from a file, of few keys, with held notes and pedals; and a gap in it."""
+    seed, tempo_map = draw(st.integers(0, 10_000)), draw(st.sampled_from(TEMPO_MAPS))
+    rng = np.random.default_rng(seed)
+    notes, presses = np.empty(60, NOTE_DTYPE), np.empty(12, PEDAL_DTYPE)
+    for strokes, key, low, high in ((notes, "pitch", 21, 109), (presses, "pedal", SUSTAIN, UNA_CORDA + 1)):
+        strokes["onset"] = rng.uniform(0, 12, len(strokes))
+        strokes["duration"] = rng.lognormal(-0.5, 1.5, len(strokes))
+        strokes[key] = rng.integers(low, high, len(strokes))
+    notes["velocity"], presses["depth"] = rng.integers(1, 128, 60), rng.integers(64, 128, 12)
+    few = rng.random(60) < 0.5
+    notes["pitch"][few] = rng.integers(60, 64, few.sum())
+    piece = read_midi(write_midi(Performance(notes, presses, tempo_map))).performance
+    kind = draw(st.sampled_from(["inside", "from the start", "to the end", "at strokes"]))
+    start, end = sorted(rng.uniform(0, 12, 2))
+    if kind == "from the start":
+        start = 0.0
+    elif kind == "to the end":
+        end = piece.end + 1
+    elif kind == "at strokes":
+        start, end = sorted(rng.choice(np.unique(piece.notes["onset"]), 2, replace=False))
+    return piece, float(start), float(end)
+
+
+def outside(piece: Performance, start: float, end: float) -> Performance:
+    before, after = piece.between(0, start), piece.between(end)
+    return replace(
+        piece,
+        notes=np.concatenate([before.notes, after.notes]),
+        pedals=np.concatenate([before.pedals, after.pedals]),
+    )
+
+
+def events(performance: Performance, strokes: str) -> set[tuple[int, ...]]:
+    """Each stroke's start and end tick, key and force."""
+    array, on = getattr(performance, strokes), performance.tempo_map
+    starts, ends = (on.seconds_to_ticks(times) for times in (array["onset"], array["onset"] + array["duration"]))
+    columns = (starts, ends, *(array[name] for name in array.dtype.names[2:]))
+    return {tuple(int(value) for value in row) for row in zip(*columns, strict=True)}
+
+
+@WITHIN
+@given(pieces(), st.integers(0, 100))
+def test_what_lies_outside_a_gap_comes_back_untouched(engine, drawn, seed):
+    piece, start, end = drawn
+    made = infill(engine, piece, start, end, SamplingOptions(seed=seed))
+    kept = outside(made.performance, start, end)
+    assert kept == outside(piece, start, end)  # to the exact float
+    assert made.performance.tempo_map == piece.tempo_map
+    again = read_midi(write_midi(made.performance)).performance
+    for strokes in ("notes", "pedals"):  # and to the tick of the file
+        before, after = events(outside(piece, start, end), strokes), events(again, strokes)
+        assert before <= after
+        assert len(after) == len(getattr(made.performance, strokes))
+    for strokes in (made.written.notes, made.written.pedals):
+        assert (strokes["onset"] >= start).all()
+        assert (strokes["onset"] < end).all()
+    assert len(made.written.notes) + len(made.written.pedals) + len(kept) + len(kept.pedals) == len(
+        made.performance
+    ) + len(made.performance.pedals)
+
+
+@WITHIN
+@given(pieces(), st.integers(0, 100))
+def test_no_key_is_struck_while_the_past_holds_it(engine, drawn, seed):
+    piece, start, end = drawn
+    made = infill(engine, piece, start, end, SamplingOptions(seed=seed))
+    for strokes, key in (("notes", "pitch"), ("pedals", "pedal")):
+        past = getattr(piece.between(0, start), strokes)
+        for stroke in getattr(made.written, strokes):
+            mine = past[past[key] == stroke[key]]
+            assert (mine["onset"] + mine["duration"] <= stroke["onset"] + 1e-9).all()
+
+
+def test_all_that_is_held_leaves_nothing_to_strike(engine):
+    keys = [(0.1, 30.0, pitch) for pitch in range(21, 109)]
+    piece = played(*keys, pedals=tuple((0.1, 30.0, pedal) for pedal in range(3)))
+    made = infill(engine, piece, 1, 20, SOME)
+    assert made.performance == piece
+    one_free = Performance(piece.notes[piece.notes["pitch"] != 60], piece.pedals)
+    made = infill(engine, one_free, 1, 20, SOME)
+    assert set(made.written.notes["pitch"]) == {60}
+    assert not len(made.written.pedals)
+
+
+def test_a_pedal_held_for_thousands_of_notes_is_not_pressed_again(engine, monkeypatch):
+    monkeypatch.setattr("music_generator.generation.engine.READ_TOKENS", 8)
+    piece = scale(30)
+    piece = Performance(piece.notes, np.array([(0.1, 99.0, SUSTAIN, 90), (0.1, 99.0, UNA_CORDA, 90)], PEDAL_DTYPE))
+    for seed in range(5):
+        made = continue_from(engine, piece, 40, SamplingOptions(seed=seed))
+        assert set(made.written.pedals["pedal"]) <= {1}
+        assert made.performance.between(0, made.start) == piece
+
+
+def test_pedals_before_the_first_note_are_kept(engine):
+    piece = played((3.0, 1.0, 60), (9.0, 1.0, 62), pedals=((0.5, 1.0, SUSTAIN), (10.0, 1.0, SUSTAIN)))
+    made = infill(engine, piece, 2.0, 5.0, SOME)
+    assert outside(made.performance, 2.0, 5.0) == outside(piece, 2.0, 5.0)
+    assert len(made.performance.between(0, 2).pedals) == 1
+
+
+def test_a_gap_at_the_start_and_to_the_end(engine):
+    piece = scale(10)
+    first = infill(engine, piece, 0, 5, SOME)
+    assert first.performance.between(5) == piece.between(5)
+    last = infill(engine, piece, 5, 10, SOME)
+    assert last.performance.between(0, 5) == piece.between(0, 5)
+    assert last.written.notes["onset"].max() < 10
+    whole = infill(engine, piece, 0, 10, SOME)
+    assert whole.written == whole.performance
+
+
+# --- joints
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.30000000000000004, 3.7, 8.0])
+@pytest.mark.parametrize("first", [0.0, 0.1, 2.7])
+def test_a_passage_begins_at_the_promised_second(engine, seconds, first):
+    passage = scale(first + 4, first)
+    made = lead_in(engine, passage, seconds, SOME)
+    after = made.performance.between(seconds)
+    assert after.notes["onset"][0] == seconds
+    np.testing.assert_allclose(after.notes["onset"] - seconds, passage.notes["onset"] - first, atol=1e-9)
+    np.testing.assert_allclose(after.notes["duration"], passage.notes["duration"], atol=1e-9)
+    np.testing.assert_allclose(after.pedals["onset"] - seconds, passage.pedals["onset"] - first, atol=1e-9)
+    assert len(made.written) + len(passage) == len(made.performance)
+
+
+def test_a_bridge_joins_two_pieces(engine):
+    before, after = scale(5), scale(9, 1.3)
+    made = bridge(engine, before, after, 3.3, SOME)
+    assert made.start == pytest.approx(4.5 + 0.01)
+    assert made.end == pytest.approx(made.start + 3.3)
+    assert made.performance.between(0, made.start) == before
+    rest = made.performance.between(made.end)
+    assert rest.notes["onset"][0] == made.end
+    np.testing.assert_allclose(np.diff(rest.notes["onset"]), np.diff(after.notes["onset"]), atol=1e-9)
+    np.testing.assert_array_equal(rest.notes[["pitch", "velocity"]], after.notes[["pitch", "velocity"]])
+
+
+def test_a_continuation_keeps_its_primer(engine):
+    primer = read_midi(write_midi(replace(scale(6), tempo_map=TEMPO_MAPS[1]))).performance
+    made = continue_from(engine, primer, 10, SOME)
+    assert made.performance.between(0, made.start) == primer
+    cut = continue_from(engine, primer, 10, SOME, start=3.3)
+    assert cut.performance.between(0, 3.3) == primer.between(0, 3.3)
+    assert (cut.start, cut.end) == (3.3, 13.3)
+    assert cut.performance.tempo_map == primer.tempo_map
+
+
+def test_long_after_the_primer_it_goes_on_at_once(engine):
+    for seed in range(5):
+        made = continue_from(engine, scale(2), 5, SamplingOptions(seed=seed), start=200)
+        assert 200 <= made.written.notes["onset"][0] <= 200.02
+
+
+# --- guards
+
+
+def longest_run(performance: Performance) -> int:
+    return max((len(list(group)) for _, group in groupby(performance.notes["pitch"])), default=0)
+
+
+def longest_rest(onsets: Array, start: float, end: float) -> float:
+    return float(np.diff([start, *onsets, end]).max())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_long_rest_and_no_long_run(engine, seed):
+    options = SamplingOptions(seed=seed, longest_rest_seconds=0.5, longest_repeat=2)
+    made = compose(engine, 40, options)
+    assert longest_run(made.performance) <= 2
+    assert longest_rest(made.written.notes["onset"], 0, 40) <= 0.5 + 1e-9
+    primer = played((0.0, 0.4, 60), (0.5, 0.4, 60))
+    made = continue_from(engine, primer, 20, options)
+    assert longest_run(made.performance) <= 2
+    assert longest_rest(made.performance.notes["onset"], 0, made.end) <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_default_guards(engine, seed):
+    made = compose(engine, 60, SamplingOptions(seed=seed, temperature=0.2 + seed / 10))
+    assert longest_run(made.performance) <= 8
+    assert longest_rest(made.written.notes["onset"], 0, 60) <= 4 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_guards_look_into_the_future(engine, seed):
+    passage = played(*[(0.5 * i, 0.4, 60) for i in range(5)], (4.0, 1.0, 70))
+    options = SamplingOptions(seed=seed, longest_rest_seconds=2.0, longest_repeat=6)
+    made = lead_in(engine, passage, 15, options)
+    assert longest_run(made.performance) <= 6
+    assert longest_rest(made.performance.between(0, 15.1).notes["onset"], 0, 15) <= 2 + 1e-9
+    pedal_first = replace(passage.shifted(1.9), pedals=np.array([(0.0, 1.0, SUSTAIN, 90)], PEDAL_DTYPE))
+    made = lead_in(engine, pedal_first, 15, options)  # its first note comes 1.9 s after the joint
+    assert longest_rest(made.performance.between(0, 17).notes["onset"], 0, 16.9) <= 2 + 1e-9
+
+
+def test_a_primers_own_run_and_rest_may_be_longer(engine):
+    primer = played(*[(0.2 * i, 0.1, 60) for i in range(20)], (30.0, 0.1, 60))
+    made = continue_from(engine, primer, 10, SOME)
+    assert made.performance.between(0, made.start) == primer
+    assert made.written.notes["pitch"][0] != 60
+
+
+@pytest.mark.parametrize("notes", [1, 2, 37])
+def test_a_number_of_notes(engine, notes):
+    for made in (compose(engine, 500, SOME, notes=notes), continue_from(engine, scale(4), 500, SOME, notes=notes)):
+        assert len(made.written) == notes
+        assert made.end < 500
+        assert len(made.performance.between(made.end)) == 0
+    assert compose(engine, 500, SOME, notes=notes).performance.end <= compose(engine, 500, SOME).performance.end
+
+
+def test_rows_come_as_they_are_drawn(engine):
+    writer = Writer(engine, Performance(), Performance(), 0.0, 80_000.0, SOME)
+    rows = iter(writer)
+    first = [next(rows) for _ in range(20)]
+    assert writer.stream.now == sum(row[0] for row in first) < 80_000_00 / 2
+    sizes = {name: value.nbytes for name, value in vars(writer.stream).items() if hasattr(value, "nbytes")}
+    for _ in range(100):
+        next(rows)
+    assert sizes == {name: value.nbytes for name, value in vars(writer.stream).items() if hasattr(value, "nbytes")}
+    whole = compose(engine, 30, SOME)
+    assert first[: min(20, whole.tokens)] == list(Writer(engine, Performance(), Performance(), 0.0, 30.0, SOME))[:20]
+
+
+# --- what does not fit
+
+
+NAN, DAY = float("nan"), 24 * 3600.0
+
+
+@pytest.mark.parametrize("temperature", [0, -1, NAN, 11, float("inf")])
+def test_temperatures_out_of_range_are_refused_with_the_reason(temperature):
+    with pytest.raises(InputError, match=r"`temperature` must be above 0 .* repeats itself for ever; try 0\.8"):
+        SamplingOptions(temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("top_p", 0), ("top_p", 1.1), ("top_p", NAN), ("seed", -1), ("seed", 1 << 63),
+        ("longest_rest_seconds", 0), ("longest_rest_seconds", NAN), ("longest_repeat", 0),
+    ],
+)  # fmt: skip
+def test_options_out_of_range_are_named(option, value):
+    with pytest.raises(InputError, match=f"`{option}` must be"):
+        SamplingOptions(**{option: value})
+
+
+def test_a_rest_without_limit_can_be_asked_for(engine):
+    assert compose(engine, 5, SamplingOptions(seed=1, longest_rest_seconds=float("inf"))).end == 5
+
+
+@pytest.mark.parametrize("seconds", [0, -1, NAN, DAY + 1, float("inf")])
+def test_lengths_out_of_range_are_refused(engine, seconds):
+    for ask in (
+        lambda: compose(engine, seconds),
+        lambda: continue_from(engine, scale(2), seconds),
+        lambda: lead_in(engine, scale(2), seconds),
+        lambda: bridge(engine, scale(2), scale(2), seconds),
+    ):
+        with pytest.raises(InputError, match="`seconds` must be above 0 and at most 86400"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (5.0, 5.0, "must begin at 0 or later and end after"),
+        (6.0, 5.0, "`from` is 6.0 s, `to` is 5.0 s"),
+        (-1.0, 5.0, "must begin at 0 or later"),
+        (NAN, 5.0, "must begin at 0 or later"),
+        (1.0, NAN, "must begin at 0 or later"),
+        (100.0, 105.0, r"the gap from 100.0 s lies outside the piece, which ends at 9\.95 s"),
+        (float("inf"), float("inf"), "must begin at 0 or later"),
+        (1.0, float("inf"), "must end within 24 hours"),
+    ],
+)
+def test_gaps_that_do_not_fit_are_refused(engine, start, end, message):
+    with pytest.raises(InputError, match=message):
+        infill(engine, scale(10), start, end)
+
+
+@pytest.mark.parametrize("start", [-1.0, NAN, DAY + 1, float("inf")])
+def test_a_start_that_does_not_fit_is_refused(engine, start):
+    with pytest.raises(InputError, match="`from` must be 0 to 86400 seconds"):
+        continue_from(engine, scale(4), start=start)
+
+
+def test_music_beyond_a_day_is_refused_before_it_is_written(engine):
+    with pytest.raises(InputError, match="must end within 24 hours"):
+        continue_from(engine, scale(10), DAY - 5)
+
+
+def test_notes_are_needed(engine):
+    pedal_only, notes = played(pedals=((0.0, 1.0, SUSTAIN),)), scale(4)
+    for ask, what in (
+        (lambda: continue_from(engine, pedal_only), "the primer"),
+        (lambda: continue_from(engine, scale(4, 2.0), start=1.0), "the primer before 1.0 s"),
+        (lambda: lead_in(engine, pedal_only), "the passage"),
+        (lambda: infill(engine, pedal_only, 0, 1), "the piece"),
+        (lambda: bridge(engine, pedal_only, notes), "the first piece"),
+        (lambda: bridge(engine, notes, pedal_only), "the second piece"),
+    ):
+        with pytest.raises(InputError, match=f"{what} has no notes"):
+            ask()
+
+
+def test_no_notes_cannot_be_asked_for(engine):
+    with pytest.raises(InputError, match="`notes` must be at least 1, not 0"):
+        compose(engine, 5, notes=0)
+
+
+def test_strokes_on_the_wrong_side_are_refused(engine):
+    with pytest.raises(InputError, match="what is before must begin before"):
+        generate(engine, past=scale(4), start=2, end=5)
+    with pytest.raises(InputError, match="what is after must not begin before"):
+        generate(engine, future=scale(4), start=0, end=2)
+    with pytest.raises(InputError, match="the span to write"):
+        generate(engine, start=3, end=2)
+
+
+def test_an_unknown_composer_is_refused(engine):
+    with pytest.raises(InputError, match="unknown composer 'Shopin'; the nearest it knows: Frédéric Chopin"):
+        compose(engine, 5, SamplingOptions(composer="Shopin"))
+
+
+# --- without torch
+
+
+def test_generation_needs_no_torch(tiny_bundle, tmp_path):
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(["torch", "accelerate", "onnx"]))
+from music_generator.generation import Engine, SamplingOptions, compose
+from music_generator.model.bundle import open_bundle
+assert compose(Engine(open_bundle({str(tiny_bundle)!r})), 5, SamplingOptions(seed=1)).tokens
+from music_generator import cli
+sys.argv = ["music-generator", "generate", "--seconds", "3", "--model", {str(tiny_bundle)!r}, "--out", "."]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mid", ".wav", ".png"}
