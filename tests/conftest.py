@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from music_generator.tokens import decode
 
 if TYPE_CHECKING:
     from music_generator.model.network import Network
+
+# before torch is imported, here and in the processes that tests start: with so few units threads only wait
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
 SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")

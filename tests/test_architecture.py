@@ -1,4 +1,4 @@
-"""The table of `docs`' architecture, held: imports run down only, heavy libraries come late, one module prints."""
+"""Which module may import which, held: imports run down only, heavy libraries come late, one module prints."""
 
 from __future__ import annotations
 

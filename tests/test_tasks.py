@@ -109,6 +109,7 @@ def test_variations_follow_one_another_and_each_can_be_had_alone(engine):
     third = compose(engine, 10, options[2])
     assert compose(engine, 10, SamplingOptions(temperature=0.9, seed=42)).performance == third.performance
     unseeded = variations(SamplingOptions(), 2)
+    assert unseeded[0].seed is not None
     assert unseeded[1].seed == unseeded[0].seed + 1
 
 
@@ -183,12 +184,11 @@ def test_what_lies_outside_a_gap_comes_back_untouched(engine, drawn, seed):
         before, after = events(outside(piece, start, end), strokes), events(again, strokes)
         assert before <= after
         assert len(after) == len(getattr(made.performance, strokes))
-    for strokes in (made.written.notes, made.written.pedals):
-        assert (strokes["onset"] >= start).all()
-        assert (strokes["onset"] < end).all()
-    assert len(made.written.notes) + len(made.written.pedals) + len(kept) + len(kept.pedals) == len(
-        made.performance
-    ) + len(made.performance.pedals)
+    for array in (made.written.notes, made.written.pedals):
+        assert (array["onset"] >= start).all()
+        assert (array["onset"] < end).all()
+    for name in ("notes", "pedals"):
+        assert len(getattr(made.written, name)) + len(getattr(kept, name)) == len(getattr(made.performance, name))
 
 
 @WITHIN

@@ -224,6 +224,7 @@ class Trainer:
                 last_time, last_tokens = time.monotonic(), state.tokens
             if done or state.step % self.options.save_every == 0:
                 self._save(LAST_FILE, with_optimizers=True)
+        self.accelerator.wait_for_everyone()  # none reads what the first process is still writing
 
     def _batches(self, first: int, stop: int) -> Iterator[tuple[list[Window], Batch]]:
         """The batches of the steps from `first` on; the next one is made while this one is used."""
