@@ -124,7 +124,7 @@ def test_the_composer_and_the_future_are_heard(exact, rows):
 def test_drawing_leaves_the_stream_where_it_is(exact, rows):
     stream = exact.read_past(rows[:30])
     before = [stream.context.copy(), stream.state.copy(), stream.struck.copy(), stream.released.copy()]
-    uniforms, ones = np.full((1, 7), 0.3, np.float32), np.ones(len(FIELDS), np.float32)
+    uniforms, ones = np.full((1, 7), 0.3, np.float32), np.ones((1, len(FIELDS)), np.float32)
     first = exact.draw(stream, None, no_limits(), uniforms, ones, ones)
     second = exact.draw(stream, None, no_limits(), uniforms, ones, ones)
     assert (first.shift, first.key, first.velocity, first.duration) == (

@@ -22,7 +22,7 @@ from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.features import Distributions, distributions  # noqa: E402
 from music_generator.generation.engine import Engine  # noqa: E402
 from music_generator.model.bundle import GRAPH_FILES, Bundle, open_bundle, write_bundle  # noqa: E402
-from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
+from music_generator.model.config import FIELDS, NONE_AHEAD, ModelConfig  # noqa: E402
 from music_generator.model.export import bundle_network, draw, load_network, state_rows  # noqa: E402
 from music_generator.model.network import CLASSES, MASKED, Batch, Network, last_strokes  # noqa: E402
 from music_generator.tokens import (  # noqa: E402
@@ -103,6 +103,21 @@ def draw_inputs(context: Array, future: Array | None = None) -> dict[str, Array]
         "top_p": np.ones(4, np.float32),
         "given": np.full((n, 4), -1),
     }
+
+
+def run_draw(bundle: Bundle, precision: str, inputs: dict[str, Array]) -> list[Array]:
+    """Bins, values as whole numbers, and the log-probabilities of the bins under the graph's logits."""
+    to_go = np.where(inputs["to_go"] < 0, NONE_AHEAD, inputs["to_go"])
+    columns = [inputs["now"], to_go, inputs["last_key"], inputs["earliest"], inputs["latest"]]
+    packed = inputs | {"ticks": np.stack(columns, 1).astype(np.float32)}
+    packed |= {name: inputs[name][None] for name in ("temperature", "top_p")}
+    bins, values, *logits = run(bundle, "draw", precision, packed)
+    assert np.array_equal(values, np.rint(values))
+    scores = [
+        torch.from_numpy(some).log_softmax(-1).gather(1, torch.from_numpy(bins[:, i : i + 1])).numpy()
+        for i, some in enumerate(logits)
+    ]
+    return [bins, values.astype(np.int64), np.concatenate(scores, 1)]
 
 
 # --- the graphs equal the network
@@ -186,7 +201,7 @@ def test_draw_scores_as_the_network(
     inputs |= {"to_go": to_go.flatten().numpy(), "struck": struck.numpy(), "released": released.numpy()}
     inputs |= {"now": before.flatten().float().numpy(), "given": bins}
     inputs |= {"earliest": shift.flatten().numpy(), "latest": shift.flatten().numpy()}
-    found, values, scores = run(bundle, "draw", precision, inputs)
+    found, values, scores = run_draw(bundle, precision, inputs)
     assert np.array_equal(found, bins)
     assert np.array_equal(values[:, 0], shift.flatten().numpy())
     assert np.array_equal(values[:, 1], bins[:, 1])
@@ -204,7 +219,7 @@ def test_draw_scores_as_the_network(
         again["future"] = said[rows, gap_ends].numpy()
         again["to_go"] = shift.flatten()[at].numpy()
         again["given"] = np.where(np.arange(4) == 0, RESUME, again["given"])
-        scores = run(bundle, "draw", precision, again)[2]
+        scores = run_draw(bundle, precision, again)[2]
         expected = resumed.log_softmax(-1)[:, RESUME].numpy()
         assert np.abs(scores[:, 0] - expected).max() < (1e-4 if precision == "float32" else 0.5)
 
@@ -220,7 +235,7 @@ def frequencies(logits: list[float], temperature: float = 1.0, top_p: float = 1.
     """How often each class is drawn by numbers that are evenly spread: exact to 1 / n."""
     uniform = (torch.arange(n) + 0.5) / n
     rows = torch.tensor(logits).expand(n, -1)
-    drawn = draw(rows, uniform, torch.tensor(temperature), torch.tensor(top_p))
+    drawn = draw(rows, uniform[:, None], torch.tensor(temperature), torch.tensor(top_p))[:, 0]
     return np.bincount(drawn.numpy(), minlength=len(logits)) / n
 
 
@@ -242,7 +257,9 @@ def test_frequencies_with_chance_numbers() -> None:
     n, chances = 50_000, softmax(LOGITS)
     uniform = torch.rand(n, generator=torch.Generator().manual_seed(0))
     one = torch.tensor(1.0)
-    counts = np.bincount(draw(torch.tensor(LOGITS).expand(n, -1), uniform, one, one).numpy(), minlength=5)
+    counts = np.bincount(
+        draw(torch.tensor(LOGITS).expand(n, -1), uniform[:, None], one, one)[:, 0].numpy(), minlength=5
+    )
     assert ((counts - n * chances) ** 2 / (n * chances)).sum() < 23.5
 
 
@@ -268,8 +285,8 @@ def test_what_is_masked_is_never_drawn() -> None:
     masked = torch.rand(logits.shape, generator=random) < 0.5
     uniform = torch.full((len(logits),), float(np.nextafter(np.float32(1), np.float32(0))))
     for top_p in (1.0, 0.999999):
-        drawn = draw(logits.masked_fill(masked, MASKED), uniform, torch.tensor(1.0), torch.tensor(top_p))
-        assert not masked.gather(1, drawn[:, None]).any()
+        drawn = draw(logits.masked_fill(masked, MASKED), uniform[:, None], torch.tensor(1.0), torch.tensor(top_p))
+        assert not masked.gather(1, drawn).any()
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +295,7 @@ def contexts(tiny_network: Network) -> Array:
 
 
 def test_values_lie_in_their_bins(tiny_bundle: Path, contexts: Array) -> None:
-    bins, values, scores = run(open_bundle(tiny_bundle), "draw", "float32", draw_inputs(contexts))
+    bins, values, scores = run_draw(open_bundle(tiny_bundle), "float32", draw_inputs(contexts))
     assert (scores < 0).all()
     assert (bins[:, 1] == values[:, 1]).all()
     playing = bins[:, 0] < len(SHIFT_BINS)
@@ -296,7 +313,7 @@ def test_a_wide_bin_is_filled_evenly(tiny_bundle: Path, contexts: Array) -> None
     last = len(DURATION_BINS) - 1
     inputs["given"] = np.tile([0, 40, 5, last], (4000, 1))
     inputs["uniforms"][:, 6] = (np.arange(4000) + 0.5) / 4000
-    values = run(open_bundle(tiny_bundle), "draw", "float32", inputs)[1]
+    values = run_draw(open_bundle(tiny_bundle), "float32", inputs)[1]
     first, end = DURATION_BINS.edges[last], DURATION_BINS.edges[last + 1]
     assert set(values[:, 3]) == set(range(first, end))
     assert np.ptp(np.bincount(values[:, 3] - first)) <= 1
@@ -307,7 +324,7 @@ def test_earliest_and_latest_are_kept(tiny_bundle: Path, contexts: Array) -> Non
     inputs = draw_inputs(contexts)
     inputs["earliest"] = rng.integers(0, 100, len(contexts))
     inputs["latest"] = inputs["earliest"] + rng.integers(0, 30, len(contexts))
-    values = run(open_bundle(tiny_bundle), "draw", "float32", inputs)[1]
+    values = run_draw(open_bundle(tiny_bundle), "float32", inputs)[1]
     assert (inputs["earliest"] <= values[:, 0]).all()
     assert (values[:, 0] <= inputs["latest"]).all()
     assert len(np.unique(values[:, 0])) > 50
@@ -318,7 +335,7 @@ def test_resume_and_end_have_their_places(tiny_bundle: Path, contexts: Array) ->
     inputs["to_go"][::2] = np.random.default_rng(4).integers(0, 200, len(contexts) // 2)
     inputs["shift_bias"][:, [RESUME, END]] = 3
     inputs["latest"] = np.where(inputs["to_go"] < 0, inputs["latest"], inputs["to_go"])
-    bins, values, _ = run(open_bundle(tiny_bundle), "draw", "float32", inputs)
+    bins, values, _ = run_draw(open_bundle(tiny_bundle), "float32", inputs)
     ahead = inputs["to_go"] >= 0
     assert set(bins[ahead, 0]) >= {RESUME}
     assert set(bins[~ahead, 0]) >= {END}
@@ -334,7 +351,7 @@ def test_keys_still_held_are_not_struck(tiny_bundle: Path, contexts: Array) -> N
     inputs = draw_inputs(contexts)
     inputs["released"] = (1000 + rng.integers(-50, 100, inputs["released"].shape)).astype(np.float32)
     inputs["struck"][:] = 900
-    values = run(open_bundle(tiny_bundle), "draw", "float32", inputs)[1]
+    values = run_draw(open_bundle(tiny_bundle), "float32", inputs)[1]
     struck_at = 1000 + values[:, 0]
     assert (inputs["released"][np.arange(len(values)), values[:, 1]] <= struck_at).all()
     late = (inputs["released"] > struck_at[:, None]).mean()
@@ -345,7 +362,7 @@ def test_keys_of_one_tick_come_in_order(tiny_bundle: Path, contexts: Array) -> N
     inputs = draw_inputs(contexts)
     inputs["last_key"] = np.random.default_rng(6).integers(-1, STROKES - 1, len(contexts))
     inputs["latest"][::2] = 0
-    values = run(open_bundle(tiny_bundle), "draw", "float32", inputs)[1]
+    values = run_draw(open_bundle(tiny_bundle), "float32", inputs)[1]
     same = values[:, 0] == 0
     assert same[::2].all()
     assert (values[same, 1] > inputs["last_key"][same]).all()
@@ -359,7 +376,7 @@ def test_biases_and_each_fields_own_temperature(tiny_bundle: Path, contexts: Arr
     inputs["temperature"] = np.array([1, 1, 1e-5, 1], np.float32)
     inputs["key_bias"][:, 10:] = MASKED
     inputs["given"][:, 0] = 5
-    bins, values, _ = run(open_bundle(tiny_bundle), "draw", "float32", inputs)
+    bins, values, _ = run_draw(open_bundle(tiny_bundle), "float32", inputs)
     assert values[:, 1].max() < 10
     for key in range(10):
         assert len(np.unique(bins[bins[:, 1] == key, 2])) <= 1
@@ -394,9 +411,10 @@ def test_what_a_bundle_says_comes_back(tiny_network: Network, tmp_path: Path) ->
     bundle = bundle_network(tiny_network, folder, provenance, reference, texts={"README.md": "# Études\n"})
     assert (bundle.config, bundle.provenance, bundle.precisions) == (tiny_network.config, provenance, ("int8",))
     assert all(np.array_equal(bundle.reference.counts[name], reference.counts[name]) for name in reference.counts)
-    files = {"README.md", "weights.safetensors", *GRAPH_FILES["int8"].values()}
-    assert set(bundle.files) == files
-    assert {path.name for path in folder.iterdir()} == files | {"bundle.json"}
+    files = {"weights.safetensors", *GRAPH_FILES["int8"].values()}
+    assert set(bundle.files) == files  # those that are loaded; the card may be edited
+    assert {path.name for path in folder.iterdir()} == files | {"README.md", "bundle.json"}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
     with pytest.raises(BundleError, match="it has no float32 graphs; it has int8"):
         bundle.graph("past", "float32")
@@ -476,7 +494,7 @@ def test_weights_of_other_sizes(copied: Path) -> None:
 
 def small(folder: Path, write: Callable[[Path], None] | None = None) -> Bundle:
     def one_file(beside: Path) -> None:
-        (beside / "file").write_text("x")
+        (beside / "file.onnx").write_text("x")
 
     return write_bundle(folder, ModelConfig(), {}, distributions([]), write or one_file)
 
@@ -490,8 +508,8 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
             small(tmp_path / name)
     assert (tmp_path / "full" / "keep.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    assert small(tmp_path / "empty").files == ("file",)
-    assert small(tmp_path / "empty").files == ("file",)  # a bundle, by now
+    assert small(tmp_path / "empty").files == ("file.onnx",)
+    assert small(tmp_path / "empty").files == ("file.onnx",)  # a bundle, by now
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "full"]
 
 
@@ -504,7 +522,7 @@ def test_what_cannot_be_written_leaves_the_old_bundle(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"cannot write .*bundle: No space left on device"):
         small(tmp_path / "bundle", full_disk)
-    assert open_bundle(tmp_path / "bundle").files == ("file",)
+    assert open_bundle(tmp_path / "bundle").files == ("file.onnx",)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    with pytest.raises(InputError, match=r"cannot write .*bundle/file/inside"):
-        small(tmp_path / "bundle" / "file" / "inside")
+    with pytest.raises(InputError, match=r"cannot write .*bundle/file.onnx/inside"):
+        small(tmp_path / "bundle" / "file.onnx" / "inside")

@@ -464,6 +464,7 @@ def _train(trainer: Any, folder: Path) -> None:
         if progress.validation:
             found = "  ".join(f"{name} {row['total']:.3f}" for name, row in progress.validation.items())
             line += f"\n  validation: {found}"
+        if progress.validation or progress.step % trainer.options.save_every == 0:
             plots.save(
                 plots.loss_curves(plots.read_history(folder / "history.csv"), title=folder.name), folder / "loss.png"
             )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
-from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS
+from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, SHIFT_CLASSES, STROKES, TOKEN_DTYPE, VELOCITY_BINS
 
 Array = NDArray[Any]
@@ -106,6 +106,10 @@ class Engine:
     @cached_property
     def _future(self) -> Any:
         return self._session("future")
+
+    @cached_property
+    def _no_future(self) -> Array:
+        return np.zeros((1, self.config.head_size), np.float32)
 
     @cached_property
     def _draw(self) -> Any:
@@ -212,18 +216,15 @@ class Engine:
         self, stream: Stream, ahead: Ahead | None, limits: Limits, uniforms: Array, temperature: Array, top_p: Array
     ) -> Drawn:
         """Draw the next token; the stream stays where it is until `advance`."""
-        bins, values, _ = self._draw.run(
-            None,
+        to_go = ahead.tick - stream.now if ahead else NONE_AHEAD
+        bins, values = self._draw.run(
+            _DRAWN,
             {
                 "context": stream.context,
-                "future": ahead.said if ahead else np.zeros_like(stream.context),
-                "to_go": _whole(ahead.tick - stream.now if ahead else -1),
+                "future": ahead.said if ahead else self._no_future,
+                "ticks": np.array([[stream.now, to_go, stream.last_key, limits.earliest, limits.latest]], np.float32),
                 "struck": stream.struck,
                 "released": stream.released,
-                "now": np.array([stream.now], np.float32),
-                "last_key": _whole(stream.last_key),
-                "earliest": _whole(limits.earliest),
-                "latest": _whole(limits.latest),
                 "shift_bias": limits.shift_bias,
                 "key_bias": limits.key_bias,
                 "uniforms": uniforms,
@@ -232,7 +233,7 @@ class Engine:
                 "given": _DRAW_ALL,
             },
         )
-        shift, key, velocity, duration = values[0].tolist()
+        shift, key, velocity, duration = map(int, values[0].tolist())
         return Drawn(int(bins[0, 0]), shift, key, velocity, duration, bins)
 
     def advance(self, stream: Stream, drawn: Drawn) -> None:
@@ -259,11 +260,8 @@ def _plain(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold().strip()
 
 
+_DRAWN = ("bins", "values")
 _DRAW_ALL = np.full((1, 4), -1, np.int64)
-
-
-def _whole(value: int) -> Array:
-    return np.array([value], np.int64)
 
 
 def _last(keys: Array, ticks: Array) -> Array:

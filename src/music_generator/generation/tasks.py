@@ -236,8 +236,8 @@ class Writer:
         longest = min(options.longest_rest_seconds, LONGEST_SECONDS)
         self.rest_ticks = max(1, int(longest * TICKS_PER_SECOND + 1e-6))
         self._look_ahead(encode(future), composer)
-        self.temperature = np.full(len(FIELDS), options.temperature, np.float32)
-        self.top_p = np.full(len(FIELDS), options.top_p, np.float32)
+        self.temperature = np.full((1, len(FIELDS)), options.temperature, np.float32)
+        self.top_p = np.full((1, len(FIELDS)), options.top_p, np.float32)
 
     def _keep_held(self, past: Performance) -> None:
         """No key is struck while the past holds it: to the fraction of a tick, and however long ago it was struck."""

@@ -1,8 +1,8 @@
 """A model bundle: a folder of weights, runtime graphs and facts. Opening one reads data only and needs no torch.
 
 `bundle.json` names the format, the configuration, where the weights come from, the distributions of the training music
-(to compare generated music with) and each file's size and sha256. `weights.safetensors` (float16) is for training on,
-`past`, `future` and `draw` are the graphs that generation runs (see `export`).
+(to compare generated music with) and the size and sha256 of each file that is loaded. `weights.safetensors` (float16)
+is for training on, `past`, `future` and `draw` are the graphs that generation runs (see `export`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from music_generator.features import Distributions
 from music_generator.model.config import ModelConfig
 
 FORMAT = 1
+CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside them may be edited
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
@@ -117,10 +118,13 @@ def write_bundle(
                 "files": {
                     path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
                     for path in sorted(beside.iterdir())
+                    if path.suffix in CHECKED_SUFFIXES
                 },
             }
             (beside / FACTS_FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
             beside.chmod(0o755)
+            for path in beside.iterdir():
+                path.chmod(0o644)  # some are written for the owner alone
             if folder.exists():
                 shutil.rmtree(folder)
             beside.rename(folder)

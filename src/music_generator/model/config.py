@@ -23,6 +23,7 @@ INPUT_KEYS = STROKES + 2
 # time left until the future's first onset, in ticks, coarse when far; the class after the bins: there is no future
 TIME_TO_GO_BINS = Bins(np.concatenate([SHIFT_BINS.edges[:-1], [2500, 3300, 4500, 6000, 9000, 18000]]))
 NO_FUTURE = len(TIME_TO_GO_BINS)
+NONE_AHEAD = 1e9  # as ticks to go: there is no future
 
 # recency roll, per stroke key: exp(-age), exp(-time left until its release), is it still held
 ROLL_AGE_TICKS = 1.0 * TICKS_PER_SECOND

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from music_generator.errors import BundleError
 from music_generator.features import Distributions
 from music_generator.model.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle, write_bundle
-from music_generator.model.config import FIELDS, NO_FUTURE, ROLL_AGE_TICKS, ModelConfig
+from music_generator.model.config import FIELDS, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
 from music_generator.model.network import CELL_CLASSES, CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
+from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
 
 OPSET = 17
 
@@ -110,29 +110,29 @@ class Future(nn.Module):
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
-    """A class of each row (N, C) → (N,): tempered, of the fewest classes that hold `top_p` of the probability.
+    """A class of each row, (N, C) → (N, 1): tempered, of the fewest classes that hold `top_p` of the probability.
 
-    Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1. `uniform` (N,) in [0, 1) chooses among them.
+    Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1. `uniform` (N, 1) in [0, 1) chooses among them.
     """
     chances, order = torch.topk(torch.softmax(logits / temperature, -1), logits.shape[-1])
     total = torch.cumsum(chances, -1)
-    inside = (total - chances < top_p) & (chances > 0)  # rounding in `total` must not let in what is masked
-    nucleus = (inside * chances).sum(-1, keepdim=True)
-    place = (total <= uniform[:, None] * nucleus).sum(-1, keepdim=True)
-    place = torch.minimum(place, inside.sum(-1, keepdim=True) - 1)
-    return order.gather(1, place)[:, 0]
+    # a masked class adds nothing to `total`, so that it is never the first to reach a share of the nucleus
+    nucleus = torch.where(total - chances < top_p, total, 0.0).amax(-1, keepdim=True)
+    place = (total < uniform * nucleus).sum(-1, keepdim=True)
+    return order.gather(1, place)
 
 
 class Draw(nn.Module):
-    """The next token of N streams.
+    """The next token of N streams. Few and plain operations: at one stream each costs more than its arithmetic.
 
-    In: `context`, `future` (N, D); `to_go` (N,) ticks to the future's first onset, -1 where there is none; `struck`,
-    `released` (N, K) and `now` (N,) ticks; `last_key` (N,) of the last token, -1 if none; `earliest`, `latest` (N,)
-    ticks that a shift may take; `shift_bias` (N, shift classes), `key_bias` (N, K) added to the logits; `uniforms`
-    (N, 7); `temperature`, `top_p` (4,) of the fields; `given` (N, 4) bins to score in place of drawing, -1 to draw.
+    In: `context`, `future` (N, D); `ticks` (N, 5): now, the ticks to go to the future's first onset (`NONE_AHEAD` if
+    there is none), the last token's key (-1 if none), and the earliest and latest ticks that a shift may take;
+    `struck`, `released` (N, K) ticks; `shift_bias` (N, shift classes), `key_bias` (N, K) added to the logits;
+    `uniforms` (N, 7); `temperature`, `top_p` (1, 4) of the fields; `given` (N, 4) bins to take in place of drawing, -1
+    to draw.
 
-    Out: `bins` (N, 4); `values` (N, 4): shift in ticks, key, velocity, duration in ticks; `log_probabilities` (N, 4) of
-    the bins under the model's own distributions, before temperature, top-p and biases.
+    Out: `bins` (N, 4); `values` (N, 4): shift in ticks, key, velocity, duration in ticks; and each field's logits,
+    before temperature, top-p and biases.
     """
 
     def __init__(self, network: Network) -> None:
@@ -140,72 +140,78 @@ class Draw(nn.Module):
         self.network = network
         self.both = network.config.direction == "both"
         for name, bins in (("shift", SHIFT_BINS), ("velocity", VELOCITY_BINS), ("duration", DURATION_BINS)):
-            room = CLASSES[name] - len(bins)
             for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):
-                padded = torch.cat([torch.as_tensor(values), torch.zeros(room, dtype=torch.int64)])
+                padded = torch.zeros(CLASSES[name])
+                padded[: len(bins)] = torch.as_tensor(values)
                 self.register_buffer(f"{name}_{what}", padded)
-        self.register_buffer("all_keys", torch.arange(STROKES))
+        # a shift class is possible while its first tick <= to go <= its last chance
+        first_tick, last_chance = self.get_buffer("shift_first").clone(), torch.full((SHIFT_CLASSES,), 2.0 * NONE_AHEAD)
+        last_chance[RESUME], first_tick[END] = NONE_AHEAD / 2, NONE_AHEAD / 2
+        self.register_buffer("first_tick", first_tick[None])
+        self.register_buffer("last_chance", last_chance[None])
+        edges = torch.cat([network.get_buffer("time_to_go_edges").float(), torch.tensor([NONE_AHEAD / 2])])
+        self.register_buffer("to_go_edges", edges[None])  # past the last one: the class `NO_FUTURE`
+        self.register_buffer("all_keys", torch.arange(STROKES).float()[None])
 
     def _value(self, name: str, bins: Tensor, uniform: Tensor) -> Tensor:
         """A whole number within each bin, all equally likely."""
         first, width = self.get_buffer(f"{name}_first")[bins], self.get_buffer(f"{name}_width")[bins]
-        return torch.as_tensor(first + torch.minimum((uniform * width).long(), (width - 1).clamp(min=0)))
+        return first + torch.floor(uniform * width)
+
+    def _to_go_bin(self, ticks: Tensor) -> Tensor:
+        return (ticks >= self.get_buffer("to_go_edges")).sum(-1)
 
     def forward(
         self,
         context: Tensor,
         future: Tensor,
-        to_go: Tensor,
+        ticks: Tensor,
         struck: Tensor,
         released: Tensor,
-        now: Tensor,
-        last_key: Tensor,
-        earliest: Tensor,
-        latest: Tensor,
         shift_bias: Tensor,
         key_bias: Tensor,
         uniforms: Tensor,
         temperature: Tensor,
         top_p: Tensor,
         given: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        network, has_future = self.network, to_go >= 0
-        if self.both:
-            to_go_bin = torch.where(has_future, network.time_to_go_bin(to_go), NO_FUTURE)
-            context = context + future + network.time_to_go(to_go_bin)
+    ) -> tuple[Tensor, ...]:
+        network = self.network
+        now, to_go, last_key, earliest, latest = torch.split(ticks, 1, 1)
+        chance, heat, share, fixed = (torch.split(x, 1, 1) for x in (uniforms, temperature, top_p, given))
         bins: dict[str, Tensor] = {}
-        scores: list[Tensor] = []
 
-        def choose(i: int, logits: Tensor, bias: Tensor | None = None) -> Tensor:
-            biased = logits if bias is None else logits + bias
-            drawn = draw(biased, uniforms[:, i], temperature[i], top_p[i])
-            chosen = torch.where(given[:, i] >= 0, given[:, i], drawn)
-            scores.append(torch.log_softmax(logits, -1).gather(1, chosen[:, None]))
-            bins[FIELDS[i]] = chosen
+        def choose(i: int, logits: Tensor) -> Tensor:
+            drawn = draw(logits, chance[i], heat[i], share[i])
+            chosen = torch.where(fixed[i] >= 0, fixed[i], drawn)
+            bins[FIELDS[i]] = chosen.squeeze(1)
             return chosen
 
-        logits = network.mask_shift(network.heads["shift"](context, {}), to_go, has_future)
-        shift = choose(0, logits, shift_bias)
-        ticks = torch.maximum(torch.minimum(self._value("shift", shift, uniforms[:, 4]), latest), earliest)
-        then = now + ticks
-        extra = network.key_roll(recency_roll(struck, released, then))
         if self.both:
-            left = torch.where(has_future, network.time_to_go_bin(to_go - ticks), NO_FUTURE)
-            extra = extra + network.key_time_to_go(left)
-        not_in_order = (ticks == 0)[:, None] & (self.get_buffer("all_keys")[None] <= last_key[:, None])
-        impossible = (not_in_order | (released > then[:, None])) * MASKED
-        # after the last shift class a key is still drawn, and not used
-        bins["shift"] = torch.where(shift < len(SHIFT_BINS), shift, 0)
-        key = choose(1, network.heads["key"](context + extra, bins), key_bias + impossible)
-        velocity_bin = choose(2, network.heads["velocity"](context, bins))
-        velocity = self._value("velocity", velocity_bin, uniforms[:, 5]).clamp(min=1)
-        duration_bin = choose(3, network.heads["duration"](context, bins))
-        duration = self._value("duration", duration_bin, uniforms[:, 6])
-        return (
-            torch.stack([shift, key, velocity_bin, duration_bin], 1),
-            torch.stack([ticks, key, velocity, duration], 1),
-            torch.cat(scores, 1),
-        )
+            context = context + future + network.time_to_go(self._to_go_bin(to_go))
+        late = (self.get_buffer("first_tick") > to_go) | (to_go > self.get_buffer("last_chance"))
+        shift_logits = network.heads["shift"](context, {}).masked_fill(late, MASKED)
+        shift = choose(0, shift_logits + shift_bias)
+        waited = torch.maximum(torch.minimum(self._value("shift", shift, chance[4]), latest), earliest)
+        then = now + waited
+        extra = network.key_roll(recency_roll(struck, released, then[:, 0]))
+        if self.both:
+            extra = extra + network.key_time_to_go(self._to_go_bin(to_go - waited))
+        # held still, or not after the last key of the same tick
+        impossible = (released > then) | (self.get_buffer("all_keys") <= last_key - 1000.0 * waited)
+        key_logits = network.heads["key"](context + extra, bins)
+        key = choose(1, (key_logits + key_bias).masked_fill(impossible, MASKED))
+        velocity_logits = network.heads["velocity"](context, bins)
+        velocity = choose(2, velocity_logits)
+        duration_logits = network.heads["duration"](context, bins)
+        duration = choose(3, duration_logits)
+        values = [
+            waited,
+            key.float(),
+            self._value("velocity", velocity, chance[5]).clamp(min=1),
+            self._value("duration", duration, chance[6]),
+        ]
+        chosen = torch.cat([shift, key, velocity, duration], 1)
+        return chosen, torch.cat(values, 1), shift_logits, key_logits, velocity_logits, duration_logits
 
 
 def _examples(network: Network) -> dict[str, Any]:
@@ -220,25 +226,20 @@ def _examples(network: Network) -> dict[str, Any]:
     past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
     past_axes = dict.fromkeys((*FIELDS, "struck", "released", "now", "context"), varying)
     past_axes |= {"composer": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
-    whole = dict.fromkeys(("to_go", "last_key", "earliest", "latest"), torch.zeros(n, dtype=torch.int64))
     draw_in = {
         "context": torch.zeros(n, d),
         "future": torch.zeros(n, d),
-        "to_go": whole["to_go"],
+        "ticks": torch.zeros(n, 5),
         "struck": strokes["struck"][0],
         "released": strokes["released"][0],
-        "now": torch.zeros(n),
-        "last_key": whole["last_key"],
-        "earliest": whole["earliest"],
-        "latest": whole["latest"],
         "shift_bias": torch.zeros(n, CLASSES["shift"]),
         "key_bias": torch.zeros(n, STROKES),
         "uniforms": torch.zeros(n, 7),
-        "temperature": torch.ones(4),
-        "top_p": torch.ones(4),
+        "temperature": torch.ones(1, 4),
+        "top_p": torch.ones(1, 4),
         "given": torch.full((n, 4), -1),
     }
-    draw_out = ["bins", "values", "log_probabilities"]
+    draw_out = ["bins", "values", *(f"{name}_logits" for name in FIELDS)]
     draw_axes = {name: {0: "N"} for name in (*draw_in, *draw_out) if name not in ("temperature", "top_p")}
     graphs: dict[str, Any] = {
         "past": (Past(network), past_in, ["context", "state_after"], past_axes),
@@ -305,7 +306,10 @@ def bundle_network(
 
     def write_files(beside: Path) -> None:
         weights = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-        save_file(weights, beside / WEIGHTS_FILE)
+        try:
+            save_file(weights, beside / WEIGHTS_FILE)
+        except SafetensorError as error:  # how it tells of a full disk
+            raise OSError(str(error)) from error
         export_graphs(network, beside, precisions)
         for name, text in (texts or {}).items():
             (beside / name).write_text(text, "utf-8")

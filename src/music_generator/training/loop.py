@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -50,7 +50,7 @@ class TrainingOptions:
     threads: int | None = None
     log_every: int = 25
     save_every: int = 250
-    validate_every: int = 1000
+    validate_every: int = 500  # steps, or a tenth of all where that is less
     validation_segments: int = 64
     windows: WindowOptions = field(default_factory=WindowOptions)
 
@@ -175,6 +175,7 @@ class Trainer:
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = State()
         self.steps = total_steps(corpus, options)
+        self.validate_every = min(options.validate_every, max(1, self.steps // 10))
         if options.windows.batch < self.accelerator.num_processes:
             raise InputError(
                 f"`batch` ({options.windows.batch}) must be at least the number of processes "
@@ -218,7 +219,7 @@ class Trainer:
             now = time.monotonic()
             state.seconds = before + now - begun
             done = state.step == self.steps
-            validate = done or state.step % self.options.validate_every == 0
+            validate = done or state.step % self.validate_every == 0
             if validate or state.step % self.options.log_every == 0:
                 self._log((state.tokens - last_tokens) / (now - last_time), validate, report)
                 last_time, last_tokens = time.monotonic(), state.tokens
@@ -298,7 +299,10 @@ class Trainer:
             tensors |= self._optimizer_tensors()
             tensors["random"] = torch.get_rng_state()
         with replacing(self.folder / name) as beside:
-            save_file(tensors, beside, {"state": json.dumps(asdict(self.state))})
+            try:
+                save_file(tensors, beside, {"state": json.dumps(asdict(self.state))})
+            except SafetensorError as error:  # how it tells of a full disk
+                raise OSError(str(error)) from error
 
     def _names(self) -> dict[int, str]:
         return {id(weight): name for name, weight in self.network.named_parameters()}
