@@ -50,7 +50,7 @@ class TrainingOptions:
     threads: int | None = None
     log_every: int = 25
     save_every: int = 250
-    validate_every: int = 500  # steps, or a tenth of all where that is less
+    validate_every: int | None = None  # steps; None: a tenth of all, but at most 500
     validation_segments: int = 64
     windows: WindowOptions = field(default_factory=WindowOptions)
 
@@ -175,7 +175,7 @@ class Trainer:
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = State()
         self.steps = total_steps(corpus, options)
-        self.validate_every = min(options.validate_every, max(1, self.steps // 10))
+        self.validate_every = options.validate_every or max(1, min(500, self.steps // 10))
         if options.windows.batch < self.accelerator.num_processes:
             raise InputError(
                 f"`batch` ({options.windows.batch}) must be at least the number of processes "
