@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from music_generator import cli
+from music_generator import cli, maestro
 from music_generator.corpus import Corpus
 from music_generator.midi import read_midi, write_midi
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
@@ -237,6 +237,23 @@ def test_prepare_says_which_files_are_missing(run, tiny_maestro, tmp_path):
     done = run("prepare", "maestro", "--from", "m", "--out", "c", "--jobs", 1)
     assert done.code == 0
     assert "1 files of the metadata are not there, the first: 2004/piece-0.midi" in done.err
+
+
+def test_prepare_and_info_check_the_audio_of_a_maestro_folder(run, tiny_maestro, tmp_path):
+    shutil.copytree(tiny_maestro, tmp_path / "m")
+    folder = tmp_path / "m"
+    for recording in maestro.read_metadata(folder)[:7]:
+        seconds = recording.duration_seconds * (0.5 if recording.title == "Piece 2" else 1)
+        with wave.open(str(folder / recording.audio_filename), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(2000)
+            file.writeframes(bytes(2 * round(2000 * seconds)))
+    done = run("prepare", "maestro", "--from", "m", "--out", "c", "--jobs", 1)
+    assert "6 of 8 recordings have a WAV of their length" in done.err
+    assert "shorter than its MIDI file" in done.err
+    facts = json.loads(run("info", "m", "--json").out)
+    assert len(facts["audio faults"]) == 2
 
 
 TINY = ("--steps", 3, "--batch", 2, "--length", 24, "--threads", 1, "--precision", "float32")
@@ -612,7 +629,7 @@ def test_a_missing_extra_says_how_to_install_it(tiny_corpus, tmp_path):
     code = f"""
 import sys
 sys.modules["torch"] = None
-from music_generator import cli
+from music_generator import cli, maestro
 sys.argv = ["music-generator", "train", {str(tiny_corpus.folder)!r}]
 cli.main()
 """

@@ -355,7 +355,7 @@ def prepare(
         )
     for file in skipped:
         _say(f"skipped {file.path}: {file.reason}")
-    _report_missing(folder)
+    _report_maestro(folder)
     counts = {name: made.split(name) for name in corpus.SPLITS}
     for name, pieces in counts.items():
         notes = sum(made.pieces[i].notes for i in pieces)
@@ -374,16 +374,24 @@ def _download(release: str, downloads: Path, with_audio: bool) -> Path:
         return maestro.unpack(archive, downloads, progress=progress)
 
 
-def _report_missing(folder: Path) -> None:
-    from music_generator import maestro
+def _report_maestro(folder: Path) -> None:
+    """What a MAESTRO folder lacks: files, splits and, where there is any WAV, the fitting WAV of a recording."""
+    from music_generator import maestro, pairs
 
     if not maestro.is_maestro(folder):
         return
-    missing = maestro.find_recordings(folder).missing
-    if missing:
-        _say(f"{len(missing)} files of the metadata are not there, the first: {missing[0]}")
-    if not all(count.listed for count in maestro.find_recordings(folder).counts.values()):
+    survey = maestro.find_recordings(folder)
+    if survey.missing:
+        _say(f"{len(survey.missing)} files of the metadata are not there, the first: {survey.missing[0]}")
+    if not all(count.listed for count in survey.counts.values()):
         _say("the metadata does not list every split; those it lists are kept as they are")
+    if pairs.has_audio(survey):
+        faults = list(pairs.check_pairs(folder, survey.recordings))
+        _say(
+            f"{len(survey.recordings) - len(faults)} of {len(survey.recordings)} recordings have a WAV of their length"
+        )
+        for fault in faults[:5]:
+            _say(f"  {fault.problem}")
 
 
 @app.command(epilog="Example: music-generator train corpus/maestro-v3.0.0 --run runs/mine --epochs 10")

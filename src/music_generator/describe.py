@@ -127,4 +127,12 @@ def _history(path: Path) -> dict[str, Any]:
 def _maestro(path: Path) -> dict[str, Any]:
     survey = maestro.find_recordings(path)
     counts = {name: f"{count.present} of {count.listed}" for name, count in survey.counts.items()}
-    return {"kind": "MAESTRO", "version": survey.version, "recordings": counts, "missing": len(survey.missing)}
+    facts: dict[str, Any] = {
+        "kind": "MAESTRO",
+        "version": survey.version,
+        "recordings": counts,
+        "missing": len(survey.missing),
+    }
+    if pairs.has_audio(survey):
+        facts["audio faults"] = [fault.problem for fault in pairs.check_pairs(path, survey.recordings)]
+    return facts

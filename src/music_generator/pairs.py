@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from music_generator import maestro
 from music_generator.errors import CorpusError, InputError
-from music_generator.maestro import Recording
+from music_generator.maestro import Recording, Survey
 
 Array = NDArray[Any]
 
@@ -81,6 +81,11 @@ def check_pairs(
             longer = "longer" if pair.difference_seconds > 0 else "shorter"
             problem = f"{pair.wav_path} is {abs(pair.difference_seconds):.2f} s {longer} than its MIDI file"
             yield PairFault(recording, problem, pair)
+
+
+def has_audio(survey: Survey) -> bool:
+    """Whether any recording that is there has its WAV file too."""
+    return any((survey.folder / recording.audio_filename).is_file() for recording in survey.recordings)
 
 
 def audio_beside(midi_path: str | Path) -> Path | None:

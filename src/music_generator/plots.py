@@ -1,4 +1,4 @@
-"""Pictures: a performance's piano roll, its distributions and a training run's loss curves.
+"""Pictures: a performance's piano roll, its distributions, a training run's loss curves, and an evaluation's curves.
 
 Matplotlib takes half a second to import, so only the functions import it; they make `Figure` objects that belong to
 the caller and change nothing global (no pyplot).
@@ -257,6 +257,80 @@ def _draw_losses(axes: Axes, history: dict[str, Array], columns: list[str], name
         low, high = np.percentile(np.concatenate(seen), [0, 97])
         axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     _tidy(axes)
+
+
+# --- evaluation --------------------------------------------------------------------------------------------------
+
+_CURVES = {"reference": (_INK, "--"), "human": (_BLUE, "-"), "generated": (_ORANGE, "-")}
+
+
+def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "") -> Figure:
+    """One panel a feature: densities of distances, each a (grid, density) under "reference", "human", "generated"."""
+    from matplotlib.figure import Figure
+
+    columns = 4
+    rows = -(-len(panels) // columns)
+    figure = Figure((13, 0.6 + 2.6 * rows), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_INK, parse_math=False)
+    grid = figure.add_gridspec(rows, columns)
+    for i, (name, curves) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[i // columns, i % columns])
+        for label, (at, density) in curves.items():
+            colour, line = _CURVES[label]
+            axes.plot(at, density, color=colour, linestyle=line, linewidth=1.4, label=label)
+        axes.set_title(name, loc="left", fontsize=10, color=_INK)
+        axes.set_yticks([])
+        axes.set_ylim(bottom=0)
+        _tidy(axes, grid="x")
+    if panels:
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return figure
+
+
+def copying(shares: dict[str, Array], title: str = "") -> Figure:
+    """The share of all runs of n notes that stand in the training set, n = 1 …: curves "human" and "generated"."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for label, values in shares.items():
+        at = np.arange(1, len(values) + 1)
+        some = np.isfinite(values) & (values > 0)
+        axes.plot(at[some], 100 * values[some], color=_CURVES[label][0], linewidth=1.6, marker=".", label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("notes in a row", fontsize=9, color=_INK)
+    axes.set_ylabel("% found in the training set, in any key", fontsize=9, color=_INK)
+    axes.set_title(title, loc="left", fontsize=11, color=_INK, parse_math=False)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
+    return figure
+
+
+_WAYS = {"truth": _BLUE, "infill": _ORANGE, "blind": _PURPLE, "empty": "#999999"}
+
+
+def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Figure:
+    """Bars by gap length in seconds: each way's (nats, standard error) of a token of the future after the gap."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((8, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    named = [way for way in _WAYS if any(way in ways for ways in nats.values())]
+    for i, way in enumerate(named):
+        known = [(x, *ways[way]) for x, ways in enumerate(nats.values()) if way in ways]
+        at, height, error = (np.array(values) for values in zip(*known, strict=True))
+        places = at + (i - (len(named) - 1) / 2) * 0.8 / len(named)
+        axes.bar(places, height, 0.75 / len(named), yerr=error, color=_WAYS[way], ecolor=_INK, capsize=2, label=way)
+    axes.set_xticks(range(len(nats)), [f"{seconds} s" for seconds in nats])
+    lowest = min((value for ways in nats.values() for value, _ in ways.values()), default=0.0)
+    axes.set_ylim(bottom=max(0.0, lowest - 1.0))
+    axes.set_ylabel("nats per token of the true future", fontsize=9, color=_INK)
+    axes.set_title(title, loc="left", fontsize=11, color=_INK, parse_math=False)
+    axes.legend(frameon=False, fontsize=9, ncols=len(_WAYS), loc="upper left")
+    axes.margins(y=0.18)
+    _tidy(axes, grid="y")
+    return figure
 
 
 # --- files -------------------------------------------------------------------------------------------------------
