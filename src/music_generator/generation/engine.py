@@ -243,7 +243,7 @@ class Engine:
         stream.struck[0, drawn.key] = stream.now
         stream.released[0, drawn.key] = stream.now + drawn.duration
         bins = drawn.bins[0]
-        bins[0] = SHIFT_BINS.index(np.asarray(drawn.shift))  # the limits may have moved it into another bin
+        bins[0] = _SHIFT_BIN[min(drawn.shift, len(_SHIFT_BIN) - 1)]  # the limits may have moved it into another bin
         context, stream.state = self._run_past(
             {name: bins[i : i + 1] for i, name in enumerate(FIELDS)},
             stream.composer,
@@ -260,6 +260,7 @@ def _plain(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold().strip()
 
 
+_SHIFT_BIN = SHIFT_BINS.index(np.arange(SHIFT_BINS.edges[-1])).tolist()  # by ticks
 _DRAWN = ("bins", "values")
 _DRAW_ALL = np.full((1, 4), -1, np.int64)
 
