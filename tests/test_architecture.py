@@ -44,9 +44,19 @@ TABLE: dict[str, set[str]] = {
     "generation.tasks": {"errors", "generation.engine", "model.config", "performance", "tokens"},
     "audio": {"errors", "files", "performance"},
     "plots": {"errors", "features", "files", "performance"},
+    "evaluation.overlap": set(),
+    "evaluation.originality": {"corpus", "tokens"},
+    "evaluation.scoring": {"generation.engine", "model.config", "tokens"},
+    "evaluation.likelihoods": {"corpus", "evaluation.scoring", "generation", "model", "tokens", "training"},
+    "evaluation.samples": {"corpus", "errors", "generation", "midi", "performance", "tokens"},
+    "evaluation.infilling": {"evaluation.overlap", "evaluation.samples", "evaluation.scoring", "features", "generation",
+                             "model.config", "performance", "tokens"},
+    "evaluation.markdown": {"model.config"},
+    "evaluation.report": {"corpus", "errors", "evaluation", "features", "files", "generation", "model.bundle", "plots",
+                          "tokens"},
     "describe": {"corpus", "errors", "maestro", "midi", "model.bundle", "pairs", "performance", "plots"},
-    "cli": {"audio", "corpus", "describe", "errors", "features", "generation", "maestro", "midi", "model",
-            "performance", "plots", "training"},
+    "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "generation", "maestro", "midi", "model",
+            "pairs", "performance", "plots", "training"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.export", "training.windows", "training.likelihood", "training.loop",
                "training.result"}  # fmt: skip
@@ -120,7 +130,7 @@ def test_generation_imports_neither_training_nor_torch_modules():
         assert not {name for name in names if name in NEEDS_TORCH or name.split(".")[0] == "training"}
 
 
-@pytest.mark.parametrize("module", ["midi", "audio", "plots", "generation", "corpus", "describe", "cli"])
+@pytest.mark.parametrize("module", ["midi", "audio", "plots", "generation", "corpus", "describe", "evaluation", "cli"])
 def test_loading_brings_in_no_heavy_library(module):
     code = f"import sys, music_generator.{module}; print(*({{*{HEAVY!r}}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

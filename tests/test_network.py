@@ -409,3 +409,13 @@ def made(cell: str = "lstm", direction: str = "both", dropout: float = 0.0, comp
     torch.manual_seed(3)
     config = ModelConfig(cell=cell, direction=direction, dropout=dropout, composers=composers, **sizes)
     return Network(config).eval()
+
+
+def test_padding_leaves_the_gradients_finite(tiny_network: Network) -> None:
+    """A piece shorter than its window, with gaps that have a future: what is not heard must not be infinite either."""
+    batch = make_batch([[3, 3, 3, 6, 6, 6, T, T, T, T]], lengths=[7])
+    batch = replace(batch, onset=batch.onset * 50)
+    sums = tiny_network(batch)
+    weights = [weight for weight in tiny_network.parameters() if weight.requires_grad]
+    found = torch.autograd.grad(sum(sums[name] for name in FIELDS), weights, allow_unused=True)
+    assert all(torch.isfinite(some).all() for some in found if some is not None)

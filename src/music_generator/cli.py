@@ -486,5 +486,50 @@ def _train(trainer: Any, folder: Path) -> None:
         print(f"{bundle.folder}: {json.dumps(found)}")
 
 
+@app.command(epilog="Example: music-generator evaluate pretrained corpus/maestro-v3.0.0 --out evaluation --quick")
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="a model, `pretrained` for the bundled one, or a folder of generated MIDI files")
+    ],
+    corpus: Annotated[Path, typer.Argument(help="a prepared corpus: what was trained on and what was held out")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report and its figures")] = Path(
+        "evaluation"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="measure less, in under three minutes on two cores")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="validation or test  [default: validation, test where there is none]")
+    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Annotated[int, typer.Option(help="of the generated music and the gaps")] = 0,
+    json_: Json = False,
+) -> None:
+    """Measure a model, or any generator's MIDI files: likelihood, distributions, gaps, copying; one report."""
+    from music_generator import evaluation
+    from music_generator.corpus import open_corpus
+    from music_generator.model.bundle import PRETRAINED
+
+    if str(model) == "pretrained" and not model.exists():
+        model = PRETRAINED
+    options = evaluation.EvaluationOptions(split=split, sampling=_sampling(temperature, top_p, seed, None))
+    begun = time.perf_counter()
+    with _progress("evaluating") as bar:
+        at = [""]
+
+        def progress(part: str, done: int, total: int) -> None:
+            if part != at[0]:
+                _say(f"{time.perf_counter() - begun:6.1f} s  {part}")
+                at[0] = part
+            bar(done, total)
+
+        report = evaluation.evaluate(
+            model, open_corpus(corpus), out, quick=quick, seed=seed, options=options, progress=progress
+        )
+    if json_:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    print(*evaluation.summary(report), f"{out / 'report.md'}: {time.perf_counter() - begun:.0f} s", sep="\n")
+
+
 if __name__ == "__main__":
     main()

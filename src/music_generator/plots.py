@@ -269,7 +269,7 @@ def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "")
     from matplotlib.figure import Figure
 
     columns = 4
-    rows = -(-len(panels) // columns)
+    rows = max(1, -(-len(panels) // columns))
     figure = Figure((13, 0.6 + 2.6 * rows), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_INK, parse_math=False)
     grid = figure.add_gridspec(rows, columns)
@@ -307,11 +307,11 @@ def copying(shares: dict[str, Array], title: str = "") -> Figure:
     return figure
 
 
-_WAYS = {"truth": _BLUE, "infill": _ORANGE, "blind": _PURPLE, "empty": "#999999"}
+_WAYS = {"infill": _ORANGE, "blind": _PURPLE, "empty": "#999999"}
 
 
 def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Figure:
-    """Bars by gap length in seconds: each way's (nats, standard error) of a token of the future after the gap."""
+    """Bars by gap length in seconds: each way's (nats above the truth's, standard error) of the future's tokens."""
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.4), layout="constrained")
@@ -323,9 +323,8 @@ def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Fi
         places = at + (i - (len(named) - 1) / 2) * 0.8 / len(named)
         axes.bar(places, height, 0.75 / len(named), yerr=error, color=_WAYS[way], ecolor=_INK, capsize=2, label=way)
     axes.set_xticks(range(len(nats)), [f"{seconds} s" for seconds in nats])
-    lowest = min((value for ways in nats.values() for value, _ in ways.values()), default=0.0)
-    axes.set_ylim(bottom=max(0.0, lowest - 1.0))
-    axes.set_ylabel("nats per token of the true future", fontsize=9, color=_INK)
+    axes.axhline(0, color=_INK, linewidth=0.8)
+    axes.set_ylabel("nats per token above the true filling's", fontsize=9, color=_INK)
     axes.set_title(title, loc="left", fontsize=11, color=_INK, parse_math=False)
     axes.legend(frameon=False, fontsize=9, ncols=len(_WAYS), loc="upper left")
     axes.margins(y=0.18)

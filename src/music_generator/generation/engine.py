@@ -100,11 +100,13 @@ class Engine:
             raise BundleError(f"{path}: the graph cannot be loaded ({str(error).splitlines()[0]})") from error
 
     @cached_property
-    def _past(self) -> Any:
+    def past_graph(self) -> Any:
+        """The forward stack: see `model.export.Past`."""
         return self._session("past")
 
     @cached_property
-    def _future(self) -> Any:
+    def future_graph(self) -> Any:
+        """The backward stack: see `model.export.Future`."""
         return self._session("future")
 
     @cached_property
@@ -112,7 +114,8 @@ class Engine:
         return np.zeros((1, self.config.head_size), np.float32)
 
     @cached_property
-    def _draw(self) -> Any:
+    def draw_graph(self) -> Any:
+        """The heads: see `model.export.Draw`."""
         return self._session("draw")
 
     def composer(self, name: str | None) -> int:
@@ -183,7 +186,7 @@ class Engine:
         inputs["struck"], inputs["released"] = struck[:, None], released[:, None]
         inputs["now"] = now.astype(np.float32).reshape(-1, 1)
         inputs["state"] = state
-        context, state = self._past.run(None, inputs)
+        context, state = self.past_graph.run(None, inputs)
         return context, state
 
     def read_future(self, rows: Array, first_tick: int, composer: int = 0) -> Ahead:
@@ -199,7 +202,7 @@ class Engine:
         ahead = (onsets[-1] - onsets)[back]
         now = np.concatenate([[0], ahead])
         age = now[:, None] - _last(rows["key"][back], ahead)
-        (said,) = self._future.run(
+        (said,) = self.future_graph.run(
             None,
             {
                 "shift": to_next[:, None],
@@ -217,7 +220,7 @@ class Engine:
     ) -> Drawn:
         """Draw the next token; the stream stays where it is until `advance`."""
         to_go = ahead.tick - stream.now if ahead else NONE_AHEAD
-        bins, values = self._draw.run(
+        bins, values = self.draw_graph.run(
             _DRAWN,
             {
                 "context": stream.context,

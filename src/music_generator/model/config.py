@@ -20,8 +20,9 @@ FIELDS = ("shift", "key", "velocity", "duration")
 EDGE_OF_PIECE, CUT = STROKES, STROKES + 1
 INPUT_KEYS = STROKES + 2
 
-# time left until the future's first onset, in ticks, coarse when far; the class after the bins: there is no future
-TIME_TO_GO_BINS = Bins(np.concatenate([SHIFT_BINS.edges[:-1], [2500, 3300, 4500, 6000, 9000, 18000]]))
+# time left until the future's first onset, in ticks: each on its own up to 2 s, then 7 % wider; the class after the
+# bins: there is no future
+TIME_TO_GO_BINS = Bins(np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(68))]).astype(np.int64))
 NO_FUTURE = len(TIME_TO_GO_BINS)
 NONE_AHEAD = 1e9  # as ticks to go: there is no future
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from music_generator.errors import BundleError
 from music_generator.features import Distributions
 from music_generator.model.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle, write_bundle
-from music_generator.model.config import FIELDS, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
+from music_generator.model.config import FIELDS, NO_FUTURE, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
 from music_generator.model.network import CELL_CLASSES, CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
 from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
 
@@ -187,7 +187,11 @@ class Draw(nn.Module):
             return chosen
 
         if self.both:
-            context = context + future + network.time_to_go(self._to_go_bin(to_go))
+            met = network.meet(context, future, network.time_to_go(self._to_go_bin(to_go)))
+            alone = context + network.time_to_go.weight[NO_FUTURE]
+            context = torch.where(to_go < NONE_AHEAD / 2, met, alone)
+        else:
+            context = context + 0 * future  # an input that is not used would be left out of the graph
         late = (self.get_buffer("first_tick") > to_go) | (to_go > self.get_buffer("last_chance"))
         shift_logits = network.heads["shift"](context, {}).masked_fill(late, MASKED)
         shift = choose(0, shift_logits + shift_bias)

@@ -172,6 +172,10 @@ class Network(nn.Module):
             self.future = nn.Linear(config.backward_size + STROKES, size, bias=False)
             self.time_to_go = nn.Embedding(NO_FUTURE + 1, size)
             self.key_time_to_go = nn.Embedding(NO_FUTURE + 1, size)
+            self.join_in = nn.Linear(3 * size, size)
+            self.join_out = nn.Linear(size, size)
+            for weight in (self.join_out.weight, self.join_out.bias):
+                nn.init.zeros_(weight)
             nn.init.zeros_(self.time_to_go.weight)
             nn.init.zeros_(self.key_time_to_go.weight)
         self.heads = nn.ModuleDict({name: Head(FIELDS[:i], CLASSES[name], size) for i, name in enumerate(FIELDS)})
@@ -206,14 +210,20 @@ class Network(nn.Module):
         ahead = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
         struck, _ = last_strokes(batch.key.gather(1, back), ahead, batch.held, batch.present.gather(1, back))
         now = F.pad(ahead, (1, 0))
-        roll = torch.exp((struck - now[..., None]) / ROLL_AGE_TICKS)
+        # clamped: in the padding, which comes last, time does not go on
+        roll = torch.exp((struck - now[..., None]).clamp(max=0) / ROLL_AGE_TICKS)
         hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], roll))
         said: Tensor = self.future(torch.cat([hidden, roll.to(hidden.dtype)], -1))
         return said[:, 1:].gather(1, back[..., None].expand(-1, -1, said.shape[-1]))
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
         """The class of a time to go in ticks."""
-        return (ticks[..., None] >= self.get_buffer("time_to_go_edges")).sum(-1)
+        return torch.bucketize(ticks, self.get_buffer("time_to_go_edges"), right=True)
+
+    def meet(self, past: Tensor, future: Tensor, time: Tensor) -> Tensor:
+        """Past, future and the embedded time to go in one context: three times (..., D) → (..., D)."""
+        together = self.join_out(F.gelu(self.join_in(torch.cat([past, future, time], -1))))
+        return past + future + time + torch.as_tensor(together)
 
     def mask_shift(self, logits: Tensor, ticks_to_go: Tensor, has_future: Tensor) -> Tensor:
         """With a future: no shift past its onset, no end. Without: nothing to resume."""
@@ -244,11 +254,11 @@ class Network(nn.Module):
             future = self.read_future(batch)
             heard = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
             null = torch.full_like(resume, NO_FUTURE)
-            main = main + torch.where(has_future[..., None], heard, torch.zeros_like(heard))
-            main = main + self.time_to_go(torch.where(has_future, self.time_to_go_bin(to_go), null))
+            met = self.meet(main, heard, self.time_to_go(self.time_to_go_bin(to_go)))
+            main = torch.where(has_future[..., None], met, main + self.time_to_go.weight[NO_FUTURE])
             key_extra = key_extra + self.key_time_to_go(torch.where(has_future, self.time_to_go_bin(key_to_go), null))
             last = self._last_shift(batch, rows, gap_ends)
-            at_resume = at_resume + future[rows, gap_ends] + self.time_to_go(self.time_to_go_bin(last))
+            at_resume = self.meet(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
             at_end = at_end + self.time_to_go.weight[NO_FUTURE]
         else:
             has_future = torch.zeros_like(has_future)

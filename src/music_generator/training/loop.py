@@ -128,7 +128,7 @@ def make_optimizers(network: Network, options: TrainingOptions) -> list[torch.op
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
-        inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future."))
+        inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future.", "join_"))
         (matrices if inside and weight.ndim == 2 else others).append(weight)
     muon = torch.optim.Muon(
         matrices,

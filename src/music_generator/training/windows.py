@@ -30,8 +30,8 @@ class WindowOptions:
 
     batch: int = 32
     length: int = 256
-    future_share: float = 0.45
-    shortest_gap: int = 4
+    future_share: float = 0.75
+    shortest_gap: int = 2
     longest_gap: int = 64
     transpose: int = 3
     stretch: tuple[float, ...] = (0.95, 0.975, 1.0, 1.025, 1.05)
