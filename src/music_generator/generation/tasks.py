@@ -38,14 +38,17 @@ _FAR = int(_LAST[-1])
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to draw. Temperature and top-p hold for every field of a token: shift, key, velocity, duration.
+    """How to draw. Temperature holds for every field of a token, top-p for key and velocity.
 
+    Shift and duration have a top-p of their own: cutting their long ends, which are rare and weigh much, makes music that
+    grows ever denser.
     `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` strokes of
     one pitch in a row are not exceeded, unless what is given does.
     """
 
     temperature: float = 1.0
     top_p: float = 0.98
+    time_top_p: float = 1.0
     seed: int | None = None
     composer: str | None = None
     longest_rest_seconds: float = 4.0
@@ -57,8 +60,9 @@ class SamplingOptions:
                 f"`temperature` must be above 0 and at most 10, not {self.temperature}: near 0 the likeliest note is "
                 "taken every time, and a recurrent model then repeats itself for ever; try 0.8 for calmer music"
             )
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
+        for name in ("top_p", "time_top_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must be above 0 and at most 1, not {getattr(self, name)}")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise InputError(f"`seed` must be 0 to {(1 << 63) - 1}, not {self.seed}")
         if not self.longest_rest_seconds > 0:
@@ -237,7 +241,8 @@ class Writer:
         self.rest_ticks = max(1, int(longest * TICKS_PER_SECOND + 1e-6))
         self._look_ahead(encode(future), composer)
         self.temperature = np.full((1, len(FIELDS)), options.temperature, np.float32)
-        self.top_p = np.full((1, len(FIELDS)), options.top_p, np.float32)
+        shares = [options.time_top_p if name in ("shift", "duration") else options.top_p for name in FIELDS]
+        self.top_p = np.array([shares], np.float32)
 
     def _keep_held(self, past: Performance) -> None:
         """No key is struck while the past holds it: to the fraction of a tick, and however long ago it was struck."""
