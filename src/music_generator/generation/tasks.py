@@ -40,8 +40,8 @@ _FAR = int(_LAST[-1])
 class SamplingOptions:
     """How to draw. Temperature holds for every field of a token, top-p for key and velocity.
 
-    Shift and duration have a top-p of their own: cutting their long ends, which are rare and weigh much, makes music that
-    grows ever denser.
+    Shift and duration have a top-p of their own: cutting their long ends, which are rare and weigh much, makes music
+    that grows ever denser.
     `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` strokes of
     one pitch in a row are not exceeded, unless what is given does.
     """
