@@ -47,7 +47,7 @@ class SamplingOptions:
     """
 
     temperature: float = 1.0
-    top_p: float = 0.98
+    top_p: float = 0.95
     time_top_p: float = 1.0
     seed: int | None = None
     composer: str | None = None
