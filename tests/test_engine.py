@@ -13,10 +13,10 @@ import pytest
 from music_generator.corpus import Corpus
 from music_generator.errors import BundleError, InputError
 from music_generator.generation import engine as engines
-from music_generator.generation.engine import Drawn, Engine, Stream, no_limits
+from music_generator.generation.engine import Drawn, Engine, Limits, Stream
 from music_generator.model.bundle import FACTS_FILE, Bundle, open_bundle
 from music_generator.model.config import FIELDS
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, TOKEN_DTYPE, VELOCITY_BINS, Array
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, SHIFT_CLASSES, STROKES, TOKEN_DTYPE, VELOCITY_BINS, Array
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,12 @@ def exact(bundle: Bundle) -> Engine:
 def rows(tiny_corpus: Corpus) -> Array:
     """About four hundred rows with pedals, rests and repeated keys."""
     return tiny_corpus.piece_rows(0).astype(TOKEN_DTYPE)
+
+
+def no_limits() -> Limits:
+    """Any token may come."""
+    last = int(SHIFT_BINS.edges[-1]) - 1
+    return Limits(0, last, np.zeros((1, SHIFT_CLASSES), np.float32), np.zeros((1, STROKES), np.float32))
 
 
 def as_drawn(row: Array) -> Drawn:
@@ -91,7 +97,7 @@ def test_a_cut_past_is_told_from_a_beginning(exact, rows, monkeypatch):
 
 
 def test_no_past_is_a_beginning(exact):
-    stream = exact.read_past(engines.empty_rows(), 0, 30)
+    stream = exact.read_past(np.empty(0, TOKEN_DTYPE), 0, 30)
     assert (stream.now, stream.last_key) == (30, -1)
     assert (stream.struck == engines.NEVER).all()
 
@@ -243,7 +249,7 @@ def test_a_damaged_graph_is_one_line(bundle, tmp_path):
     facts["files"]["past.int8.onnx"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / FACTS_FILE).write_text(json.dumps(facts), "utf-8")
     with pytest.raises(BundleError, match=r"past\.int8\.onnx: the graph cannot be loaded") as caught:
-        Engine(open_bundle(folder)).read_past(engines.empty_rows())
+        Engine(open_bundle(folder)).read_past(np.empty(0, TOKEN_DTYPE))
     assert "\n" not in str(caught.value)
 
 

@@ -22,9 +22,9 @@ from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.features import Distributions, distributions  # noqa: E402
 from music_generator.generation.engine import Engine  # noqa: E402
 from music_generator.model.bundle import GRAPH_FILES, Bundle, open_bundle, write_bundle  # noqa: E402
-from music_generator.model.config import FIELDS, NONE_AHEAD, ModelConfig  # noqa: E402
+from music_generator.model.config import FIELDS, MASKED, NONE_AHEAD, ModelConfig  # noqa: E402
 from music_generator.model.export import bundle_network, draw, load_network, state_rows  # noqa: E402
-from music_generator.model.network import CLASSES, MASKED, Batch, Network, last_strokes  # noqa: E402
+from music_generator.model.network import CLASSES, Batch, Network, last_strokes  # noqa: E402
 from music_generator.tokens import (  # noqa: E402
     DURATION_BINS,
     END,

@@ -10,10 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs torch, of the extra `train`")
 
 from music_generator.errors import InputError  # noqa: E402
-from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, ModelConfig  # noqa: E402
+from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, MASKED, ModelConfig  # noqa: E402
 from music_generator.model.network import (  # noqa: E402
     CLASSES,
-    MASKED,
     Batch,
     Network,
     last_strokes,

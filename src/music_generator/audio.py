@@ -228,10 +228,7 @@ def _play_builtin(performance: Performance, sample_rate: int) -> Array:
     knock = _knock(sample_rate, rng)
     phases = rng.uniform(-np.pi, np.pi, (128, 128))
     notes, ends = performance.notes, _damped(performance)
-    soft = _held(
-        np.full(len(notes), -np.inf), notes["onset"], performance.pedals[performance.pedals["pedal"] == UNA_CORDA]
-    )
-    velocities = np.where(soft > notes["onset"], 0.7, 1.0) * notes["velocity"]
+    velocities = np.where(_softened(performance), 0.7, 1.0) * notes["velocity"]
     for pitch in np.unique(notes["pitch"]):
         at = notes["pitch"] == pitch
         _play_key(mix, int(pitch), notes["onset"][at], ends[at], velocities[at], sample_rate, phases[pitch], knock)

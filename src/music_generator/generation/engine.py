@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, SHIFT_CLASSES, STROKES, TOKEN_DTYPE, VELOCITY_BINS
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
 
 NEVER = -1e6  # ticks: long before anything
 READ_TOKENS = 2048  # of past and of future: more would not be remembered
 CHUNK = 512  # tokens read in one call, so that memory does not grow with the past
-MASKED = np.float32(-1e4)
 
 
 @dataclass
@@ -274,14 +273,3 @@ def _last(keys: Array, ticks: Array) -> Array:
     table[np.arange(1, len(keys) + 1), keys] = ticks
     np.maximum.accumulate(table, axis=0, out=table)
     return table
-
-
-def no_limits() -> Limits:
-    """Any token may come."""
-    last = int(SHIFT_BINS.edges[-1]) - 1
-    return Limits(0, last, np.zeros((1, SHIFT_CLASSES), np.float32), np.zeros((1, STROKES), np.float32))
-
-
-def empty_rows() -> Array:
-    """No token rows."""
-    return np.empty(0, TOKEN_DTYPE)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.generation.engine import MASKED, Ahead, Drawn, Engine, Limits, Stream, empty_rows
-from music_generator.model.config import FIELDS
+from music_generator.generation.engine import Ahead, Drawn, Engine, Limits, Stream
+from music_generator.model.config import FIELDS, MASKED
 from music_generator.performance import LOWEST_PITCH, Performance, join
 from music_generator.tokens import (
     END,
@@ -195,7 +195,7 @@ def generate(
     begun = time.perf_counter()
     writer = Writer(engine, past, future, start, end, options, notes)
     rows = list(writer)
-    written = decode(np.array(rows, TOKEN_DTYPE) if rows else empty_rows(), writer.first_tick)
+    written = decode(np.array(rows, TOKEN_DTYPE), writer.first_tick)
     if writer.notes_left == 0:
         end = min(end, (writer.stream.now + 1) / TICKS_PER_SECOND)
     tempo_map = past.tempo_map if len(_onsets(past)) else future.tempo_map

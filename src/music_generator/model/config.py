@@ -24,6 +24,8 @@ INPUT_KEYS = STROKES + 2
 # bins: there is no future
 TIME_TO_GO_BINS = Bins(np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(68))]).astype(np.int64))
 NO_FUTURE = len(TIME_TO_GO_BINS)
+MASKED = -1e4  # a logit that never wins
+
 NONE_AHEAD = 1e9  # as ticks to go: there is no future
 
 # recency roll, per stroke key: exp(-age), exp(-time left until its release), is it still held

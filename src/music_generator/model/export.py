@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from music_generator.errors import BundleError
 from music_generator.features import Distributions
 from music_generator.model.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle, write_bundle
-from music_generator.model.config import FIELDS, NO_FUTURE, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
-from music_generator.model.network import CELL_CLASSES, CLASSES, MASKED, Network, Stack, TokenInput, recency_roll
+from music_generator.model.config import FIELDS, MASKED, NO_FUTURE, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
+from music_generator.model.network import CELL_CLASSES, CLASSES, Network, Stack, TokenInput, recency_roll
 from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
 
 OPSET = 17

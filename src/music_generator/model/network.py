@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from music_generator.model.config import (
     FIELDS,
     INPUT_CLASSES,
+    MASKED,
     NO_FUTURE,
     ROLL_AGE_TICKS,
     ROLL_LEFT_TICKS,
@@ -29,7 +30,6 @@ from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT
 
 CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-MASKED = -1e4  # a logit that never wins
 
 
 @dataclass

@@ -169,7 +169,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.network = Network(config)
         if weights is not None:
-            _load(self.network, weights, "the weights to start from")
+            load_weights(self.network, weights, "the weights to start from")
         self.network.to(self.device)
         self.optimizers = make_optimizers(self.network, options)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -320,8 +320,8 @@ class Trainer:
         path = self.folder / LAST_FILE
         tensors, state = read_checkpoint(path)
         self.state = State(**state)
-        _load(self.network, _under(tensors, "weights/"), str(path))
-        kept = _under(tensors, "optimizer/")
+        load_weights(self.network, under(tensors, "weights/"), str(path))
+        kept = under(tensors, "optimizer/")
         names = self._names()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -342,11 +342,13 @@ def _bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cpu" and supported is not None and bool(supported())
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _load(network: Network, weights: dict[str, Tensor], source: str) -> None:
+def load_weights(network: Network, weights: dict[str, Tensor], source: str) -> None:
+    """Put weights of any precision into a network. Raises `BundleError`, naming `source`, if they do not fit."""
     try:
         network.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:

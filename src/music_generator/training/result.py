@@ -20,7 +20,7 @@ from music_generator.model.export import bundle_network
 from music_generator.model.network import Network
 from music_generator.tokens import decode
 from music_generator.training.likelihood import likelihood
-from music_generator.training.loop import BEST_FILE, LAST_FILE, read_checkpoint, read_run
+from music_generator.training.loop import BEST_FILE, LAST_FILE, load_weights, read_checkpoint, read_run, under
 
 BUNDLE_FOLDER = "model"
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
@@ -49,8 +49,8 @@ def bundle_run(
     chosen = run / BEST_FILE if (run / BEST_FILE).exists() else run / LAST_FILE
     tensors, state = read_checkpoint(chosen)
     network = Network(config)
-    weights = {name.removeprefix("weights/"): value for name, value in tensors.items() if name.startswith("weights/")}
-    network.load_state_dict({name: value.half().float() for name, value in weights.items()})  # as shipped
+    shipped = {name: value.half() for name, value in under(tensors, "weights/").items()}
+    load_weights(network, shipped, str(chosen))
     network.eval()
     held_out = _held_out(network, corpus, progress)
     provenance = {
