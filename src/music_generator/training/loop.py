@@ -24,6 +24,7 @@ from music_generator.errors import BundleError, InputError, TrainingError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
+from music_generator.training.muon import Muon
 from music_generator.training.likelihood import likelihood
 from music_generator.training.windows import Window, WindowOptions, sample_windows, sampled_gaps, to_batch
 
@@ -119,23 +120,18 @@ def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> flo
     return options.final_share + (1 - options.final_share) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_optimizers(network: Network, options: TrainingOptions) -> list[torch.optim.Optimizer]:
+def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: bool) -> list[torch.optim.Optimizer]:
     """Muon for the weight matrices inside the network, AdamW for embeddings, outputs and biases.
 
-    Muon: Jordan 2024, with the step size of Liu et al. 2025 (arXiv:2502.16982). A recurrent layer's gates are one
-    stacked matrix.
+    A recurrent layer's gates are one stacked matrix.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
         inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future.", "join_"))
         (matrices if inside and weight.ndim == 2 else others).append(weight)
-    muon = torch.optim.Muon(
-        matrices,
-        lr=options.matrix_learning_rate,
-        weight_decay=options.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    precision = torch.bfloat16 if bfloat16 else torch.float32
+    muon = Muon(matrices, options.matrix_learning_rate, options.weight_decay, precision=precision)
     adamw = torch.optim.AdamW(
         others, lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
     )
@@ -171,7 +167,8 @@ class Trainer:
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
         self.network.to(self.device)
-        self.optimizers = make_optimizers(self.network, options)
+        self.bfloat16 = options.precision == "bfloat16" or (options.precision == "auto" and _bfloat16_pays(self.device))
+        self.optimizers = make_optimizers(self.network, options, bfloat16=self.bfloat16)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = State()
         self.steps = total_steps(corpus, options)
@@ -181,7 +178,6 @@ class Trainer:
                 f"`batch` ({options.windows.batch}) must be at least the number of processes "
                 f"({self.accelerator.num_processes}): it is shared among them"
             )
-        self.bfloat16 = options.precision == "bfloat16" or (options.precision == "auto" and _bfloat16_pays(self.device))
         self.train_pieces = np.asarray(corpus.split("train"), np.int64)
         if not len(self.train_pieces):
             raise InputError(f"{corpus.folder}: its train split is empty")
