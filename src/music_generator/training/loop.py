@@ -24,8 +24,8 @@ from music_generator.errors import BundleError, InputError, TrainingError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
-from music_generator.training.muon import Muon
 from music_generator.training.likelihood import likelihood
+from music_generator.training.muon import Muon
 from music_generator.training.windows import Window, WindowOptions, sample_windows, sampled_gaps, to_batch
 
 Array = NDArray[Any]
