@@ -38,6 +38,7 @@ class Sizes:
 
     seconds: int = 60
     pieces: int = 5
+    batches: int = 4  # of 64 pieces
     long_seconds: int = 3600
     lengths: tuple[int, ...] = (1_000, 10_000, 100_000)  # tokens
     predicted_notes: int = 100
@@ -51,6 +52,7 @@ class Sizes:
 QUICK = Sizes(
     seconds=10,
     pieces=1,
+    batches=1,
     long_seconds=20,
     lengths=(100, 200, 400),
     predicted_notes=5,
@@ -149,9 +151,9 @@ def single(bench: Bench) -> list[Row]:
 
 
 def batch(bench: Bench) -> list[Row]:
-    found = bench.generated("batch")
-    peak = found["peak_mb"]
-    return [Row("batch of 64, one thread", "tokens/s", found["tokens_per_second"], peak_mb=peak, at_least=30_000)]
+    found = bench.generated("batch", "--batches", bench.sizes.batches)
+    note, speeds = f"{found['pieces']} pieces of {bench.sizes.seconds} s", found["tokens_per_second"]
+    return [Row(BATCH, "tokens/s", speeds, peak_mb=found["peak_mb"], at_least=30_000, note=note)]
 
 
 def first_note(bench: Bench) -> list[Row]:
@@ -236,7 +238,7 @@ def hour(bench: Bench) -> list[Row]:
     return [
         Row(f"{long} s in one go, tokens to the .mid", "tokens/s", found["tokens_per_second"]),
         Row(f"{bench.sizes.seconds} s, measured in turn with it", "tokens/s", found["minute_tokens_per_second"]),
-        Row("rate of the long piece in that of the short ones", "%", shares, at_least=90, at_most=110),
+        Row("rate of the long piece in that of the short ones", "%", shares, at_least=90),
         Row(f"peak memory of {long} s in one go", "MB", [peak], peak_mb=peak, at_most=300),
     ]
 
@@ -303,6 +305,7 @@ def keras_training(bench: Bench) -> list[Row]:
     return [Row(KERAS["train"], "windows/s", speeds, ratio=ratio, peak_mb=found["peak_mb"], note=note)]
 
 
+BATCH = "batch of 64, one thread"
 KERAS = {
     "predict": "the notebook's network in Keras, one `predict` a note",
     "function": "the same, one `tf.function` a note",
@@ -327,7 +330,7 @@ PARTS = (
     Part("Generation", KERAS["predict"], keras("predict"), peer=True),
     Part("Generation", KERAS["function"], keras("function"), peer=True),
     Part("Generation", EVENTS, events, peer=True),
-    Part("Generation", "batch of 64, one thread", batch),
+    Part("Generation", BATCH, batch),
     Part("Generation", "first note of a stream", first_note),
     Part("Generation", "whole process", cold_start),
     Part("Physical limit", "our share of the bandwidth", limit),

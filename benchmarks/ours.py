@@ -71,16 +71,17 @@ def single(options: argparse.Namespace) -> dict[str, Any]:
     return {"tokens_per_second": tokens, "notes_per_second": notes, "times_real_time": real_time}
 
 
-def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> list[Generated]:
-    """As many pieces at once as a batch has. The one place that knows how that is asked for."""
+def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int:
+    """Tokens of many pieces, a batch of them at a time. The one place that knows how that is asked for."""
     from music_generator import generation
 
     many: Callable[..., Any] | None = getattr(generation, "generate_many", None)
     if many is None:
         raise SkippedError("this version writes one stream at a time")
-    seeds = range(repeat * BATCH, (repeat + 1) * BATCH)
-    tasks = [{"start": 0.0, "end": options.seconds, "options": generation.SamplingOptions(seed=seed)} for seed in seeds]
-    return list(many(engine, tasks, size=BATCH))
+    count = options.batches * BATCH
+    seeds = range(repeat * count, (repeat + 1) * count)
+    spans = [(generation.to_compose(options.seconds), generation.SamplingOptions(seed=seed)) for seed in seeds]
+    return sum(piece.tokens for piece in many(engine, spans, size=BATCH))
 
 
 def batch(options: argparse.Namespace) -> dict[str, Any]:
@@ -89,9 +90,9 @@ def batch(options: argparse.Namespace) -> dict[str, Any]:
     write_batch(engine, options, options.repeats)
     for repeat in range(options.repeats):
         begun = time.perf_counter()
-        made = write_batch(engine, options, repeat)
-        tokens.append(sum(piece.tokens for piece in made) / (time.perf_counter() - begun))
-    return {"tokens_per_second": tokens}
+        written = write_batch(engine, options, repeat)
+        tokens.append(written / (time.perf_counter() - begun))
+    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH}
 
 
 def first_note(options: argparse.Namespace) -> dict[str, Any]:
@@ -350,6 +351,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="a bundle; the bundled one if not given")
     parser.add_argument("--seconds", type=float, default=60.0, help="of a piece")
     parser.add_argument("--pieces", type=int, default=5, help="a repeat")
+    parser.add_argument("--batches", type=int, default=4, help="of pieces a repeat, where many are written at once")
     parser.add_argument("--long-seconds", type=float, default=3600.0)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--block", type=int, default=1000, help="tokens that are timed together")
