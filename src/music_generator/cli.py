@@ -444,9 +444,12 @@ def train(
     size: Annotated[int | None, typer.Option(help="units of a forward layer  [default: 384]")] = None,
     backward_size: Annotated[int | None, typer.Option(help="units of a backward layer  [default: 256]")] = None,
     layers: Annotated[int | None, typer.Option(help="forward layers  [default: 2]")] = None,
-    dropout: Annotated[float | None, typer.Option(help="[default: 0]")] = None,
+    dropout: Annotated[float | None, typer.Option(help="[default: 0.1]")] = None,
     batch: Annotated[int | None, typer.Option(help="windows a step  [default: 32]")] = None,
     length: Annotated[int | None, typer.Option(help="tokens a window  [default: 256]")] = None,
+    future_share: Annotated[float | None, typer.Option(help="of the gaps are given theirs  [default: 0.75]")] = None,
+    longest_gap: Annotated[int | None, typer.Option(help="tokens  [default: 64]")] = None,
+    transpose: Annotated[int | None, typer.Option(help="up to so many semitones  [default: 6]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="of embeddings and outputs  [default: 0.002]")] = None,
     matrix_learning_rate: Annotated[float | None, typer.Option(help="of the matrices  [default: 0.005]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
@@ -463,9 +466,10 @@ def train(
     weights = None
     sizes: dict[str, Any] = {"cell": cell, "direction": direction, "forward_size": size, "backward_size": backward_size}
     sizes |= {"forward_layers": layers, "dropout": dropout}
+    windows = given(batch=batch, length=length, future_share=future_share, longest_gap=longest_gap, transpose=transpose)
     if resume:
         asked = given(
-            **sizes, epochs=epochs, steps=steps, batch=batch, length=length, learning_rate=learning_rate,
+            **sizes, **windows, epochs=epochs, steps=steps, learning_rate=learning_rate,
             matrix_learning_rate=matrix_learning_rate, seed=seed, precision=precision, threads=threads, model=model,
         )  # fmt: skip
         if asked or from_pretrained:
@@ -482,7 +486,6 @@ def train(
                 raise InputError("a model to start from has its own cell, direction and sizes: leave those options out")
             network = load_network(open_bundle(model or PRETRAINED))
             config, weights = replace(network.config, **given(dropout=dropout)), network.state_dict()
-        windows = given(batch=batch, length=length)
         options = TrainingOptions(windows=replace(TrainingOptions().windows, **windows), **given(
             epochs=epochs, steps=steps, learning_rate=learning_rate, matrix_learning_rate=matrix_learning_rate,
             seed=seed, precision=precision, threads=threads,
