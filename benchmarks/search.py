@@ -24,7 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "deep": {"forward_layers": 3},
     "shallow": {"forward_layers": 1},
     "heads": {"head_size": 256},
-    "dropout-0.1": {"dropout": 0.1},
+    "dropout-0": {"dropout": 0.0},
     "windows-64x128": {"batch": 64, "length": 128},
     "windows-16x512": {"batch": 16, "length": 512},
     "batch-16": {"batch": 16},
@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "average-0.98": {"patch": "average", "decay": 0.98},
     "future-0.4": {"future_share": 0.4},
     "gaps-2-to-16": {"longest_gap": 16},
-    "transpose-6": {"transpose": 6},
+    "transpose-3": {"transpose": 3},
 }
 
 
@@ -84,7 +84,7 @@ def measure(corpus_folder: Path, name: str) -> str:
     def taken(kind: type) -> dict[str, Any]:
         return {field.name: variant[field.name] for field in fields(kind) if field.name in variant}
 
-    windows = WindowOptions(**{"batch": 32, "length": 256, "transpose": 3} | taken(WindowOptions))
+    windows = WindowOptions(**taken(WindowOptions))
     steps = TOKENS // (windows.batch * windows.length)
     if patch == "growing batch":
         steps = TOKENS // (32 * 256)  # half of the steps with 16 windows, then as many tokens again in steps of 64
