@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
+# parts of a network that begin as zeros
+SILENT = ("time_to_go", "composer", "join_out", "key_ahead", "struck_again")
 SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")
 NOTES = 300
 
@@ -98,18 +100,25 @@ def tiny_network() -> Network:
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = Network(config)
-        with torch.no_grad():
-            for name, weight in network.named_parameters():
-                if "time_to_go" in name or "composer" in name:  # zeros at the start: a test would not see them used
-                    weight.normal_(std=0.5)
-    return network.eval()
+        return woken(Network(config)).eval()
+
+
+def woken(network: Network) -> Network:
+    """The network with random weights where there are zeros at the start: a test would not see them used."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if any(part in name for part in SILENT):
+                weight.normal_(std=0.5)
+    return network
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the bundle of `tiny_network`: int8 and float32 graphs; not to be changed by a test."""
     from music_generator.model.export import bundle_network
+    from music_generator.training.result import shown_music
 
     reference = distributions(decode(tiny_corpus.piece_rows(i)) for i in tiny_corpus.split("train"))
     provenance = {
@@ -120,5 +129,6 @@ def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: py
         "validation": {},
     }
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    bundle_network(tiny_network, folder, provenance, reference, precisions=("int8", "float32"))
+    music = shown_music(tiny_corpus)
+    bundle_network(tiny_network, folder, provenance, reference, music, precisions=("int8", "float32"))
     return folder

@@ -62,8 +62,8 @@ TABLE: dict[str, set[str]] = {
     "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "generation", "maestro", "midi", "model",
             "pairs", "performance", "plots", "training"},
 }  # fmt: skip
-NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows", "training.likelihood", "training.loop",
-               "training.result"}  # fmt: skip
+NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
+               "training.likelihood", "training.loop", "training.result"}  # fmt: skip
 HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth")
 
 

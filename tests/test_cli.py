@@ -165,6 +165,58 @@ def test_variations_are_several_files_and_lines(run, tmp_path):
     assert (tmp_path / "music/compose-seed3.mid").read_bytes() == third
 
 
+def generated(run: Run, folder: str, *arguments: object) -> tuple[list[Any], dict[str, bytes]]:
+    """What is printed line by line, and the files; 7 variations of a short gap's filling, from seed 1 on."""
+    command = fast("infill", "piece.mid", "--from", 4, "--to", 8, "--count", 7, "--out", folder, "--json", *arguments)
+    done = run(*command)
+    assert (done.code, done.err) == (0, "")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    return lines, {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.mark.usefixtures("piece")
+def test_shards_and_single_pieces_are_the_same_music(run):
+    """Which piece a seed gives does not depend on those written beside it, nor on where."""
+    lines, whole = generated(run, "whole")
+    seeds = range(1, 8)
+    assert [line["seed"] for line in lines] == list(seeds)
+    assert set(whole) == {f"infill-seed{seed}.mid" for seed in seeds}
+    assert len(set(whole.values())) > 1
+    shards: dict[str, bytes] = {}
+    for part in (1, 2, 3):
+        some, files_of = generated(run, f"part{part}", "--shard", f"{part}/3")
+        assert [line["seed"] for line in some] == list(seeds)[part - 1 :: 3]
+        assert not shards.keys() & files_of.keys()
+        shards |= files_of
+    assert shards == whole
+    assert generated(run, "all", "--shard", "1/1")[1] == whole
+    for seed in (2, 7):
+        alone = ("infill", "piece.mid", "--from", 4, "--to", 8, "--out", "alone", "--no-audio", "--no-plots")
+        assert run(*alone, "--seed", seed).code == 0
+        name = f"infill-seed{seed}.mid"
+        assert Path("alone", name).read_bytes() == whole[name]
+
+
+@pytest.mark.usefixtures("piece")
+def test_jobs_write_the_same_music_in_order(run, tiny_bundle):
+    """Two processes, which print nothing themselves: the lines come in the order of the seeds."""
+    _, whole = generated(run, "whole")
+    lines, found = generated(run, "jobs", "--jobs", 2, "--model", tiny_bundle)
+    assert found == whole
+    assert [line["seed"] for line in lines] == list(range(1, 8))
+    assert [line["files"] for line in lines] == [[f"jobs/infill-seed{seed}.mid"] for seed in range(1, 8)]
+    lines, found = generated(run, "both", "--jobs", 2, "--shard", "2/3", "--model", tiny_bundle)
+    assert [line["seed"] for line in lines] == [2, 5]
+    assert found == {f"infill-seed{seed}.mid": whole[f"infill-seed{seed}.mid"] for seed in (2, 5)}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_shard_may_be_empty(run, tmp_path, jobs):
+    done = run(*fast("generate", "--seconds", 2, "--count", 1, "--shard", "2/3", "--jobs", jobs))
+    assert done == Done(0, "", "")
+    assert not files(tmp_path)
+
+
 def test_a_number_of_notes_is_given_whatever_time_it_takes(run):
     done = run(*fast("generate", "--notes", 150, "--json"))
     facts = json.loads(done.out)
@@ -281,7 +333,8 @@ def test_train_ends_with_a_model(trained):
     assert out.startswith("run/model: {")
     assert json.loads(out.split(": ", 1)[1])["continue"] > 0
     assert {"run.json", "history.csv", "loss.png", "last.safetensors", "best.safetensors"} <= files(folder)
-    assert {"model/bundle.json", "model/README.md", "model/past.int8.onnx"} <= files(folder)
+    graphs = {f"model/{name}.int8.onnx" for name in ("past", "future", "open", "joined")}
+    assert {"model/bundle.json", "model/README.md", *graphs} <= files(folder)
 
 
 def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
@@ -466,6 +519,13 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
         (["--seconds", 1e6], "at most 86400"),
         (["--notes", 0], "`notes` must be at least 1"),
         (["--variations", 0], "`variations` must be at least 1"),
+        (["--count", 0], "`variations` must be at least 1"),
+        (["--jobs", 0], "`--jobs` must be at least 1, not 0"),
+        (["--shard", "1/2"], "`--shard` needs a `--seed`"),
+        *(
+            (["--seed", 1, "--shard", shard], f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
+            for shard in ("0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
+        ),
         (["--format", "midi"], "`--format` must be one of wav, flac, ogg, mp3"),
         (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),
         (["--from", 3], "give one with `--primer`"),
@@ -497,7 +557,7 @@ def test_no_model_folder(run, tmp_path):
     assert not files(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["past.int8.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["past.int8.onnx", "open.int8.onnx", "weights.safetensors"])
 def test_a_model_with_a_missing_file(run, copied, name):
     (copied / name).unlink()
     for command in (["generate", "--model", copied], ["info", copied]):
@@ -506,9 +566,9 @@ def test_a_model_with_a_missing_file(run, copied, name):
 
 @pytest.mark.parametrize("data", [b"", b"wrong"])
 def test_a_model_with_a_wrong_file(run, copied, data):
-    with (copied / "draw.float32.onnx").open("ab" if data else "wb") as file:
+    with (copied / "joined.float32.onnx").open("ab" if data else "wb") as file:
         file.write(data)
-    assert_refused(run("generate", "--model", copied), "draw.float32.onnx is not the file that bundle.json describes")
+    assert_refused(run("generate", "--model", copied), "joined.float32.onnx is not the file that bundle.json describes")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
@@ -582,6 +642,14 @@ def test_a_full_disk(run, piece, tmp_path, monkeypatch, command):
     monkeypatch.setattr("numpy.save", full)
     assert_refused(run(*command), "cannot write", "No space left on device")
     assert files(tmp_path) == before
+
+
+def test_what_goes_wrong_in_one_of_several_processes_is_one_line(run, tiny_bundle, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    many = ("--count", 2, "--jobs", 2, "--model", tiny_bundle)
+    assert_refused(run(*fast("generate", "--seconds", 2, "--out", "taken/deeper", *many)), "cannot write", "taken")
+    assert_refused(run(*fast("generate", "--composer", "Schopen", *many)), "unknown composer 'Schopen'")
+    assert files(tmp_path) == {"taken"}
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,28 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network needs torch, of the extra `train`")
 
+from conftest import woken  # noqa: E402
 from music_generator.errors import InputError  # noqa: E402
-from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, MASKED, ModelConfig  # noqa: E402
+from music_generator.model import config as configs  # noqa: E402
+from music_generator.model.config import (  # noqa: E402
+    CUT,
+    EDGE_OF_PIECE,
+    FIELDS,
+    MASKED,
+    NONE_AHEAD,
+    ROLL_AGE_TICKS,
+    TIME_TO_GO_BINS,
+    ModelConfig,
+)
 from music_generator.model.network import (  # noqa: E402
     CLASSES,
     Batch,
+    LockedDropout,
     Network,
     last_strokes,
+    next_strokes,
     recency_roll,
+    soon,
 )
 from music_generator.tokens import DURATION_BINS, END, KEYS, RESUME, SHIFT_BINS, STROKES  # noqa: E402
 
@@ -97,7 +111,9 @@ def may_hear(field: str, t: int, resume: list[int], name: str, at: int) -> bool:
         return not (name == "shift" and at == resume[t])
     if at == t:
         order = FIELDS.index(field)
-        return (name in FIELDS and FIELDS.index(name) < order) or (name == "onset" and field == "key")
+        # its onset, which its shift gave: for the keys' roll, and for how soon a key comes again in the future
+        told = field == "key" or (field == "duration" and resume[t] < T)
+        return (name in FIELDS and FIELDS.index(name) < order) or (name == "onset" and told)
     return False
 
 
@@ -107,7 +123,7 @@ def may_hear(field: str, t: int, resume: list[int], name: str, at: int) -> bool:
 @pytest.mark.parametrize("resume", [NO_FUTURE, MIXED, BACK_TO_BACK], ids=["none", "mixed", "back-to-back"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_nothing_is_heard_that_must_not_be(tiny_network: Network, cell: str, resume: list[int]) -> None:
-    network = tiny_network if cell == "lstm" else made(cell)
+    network = tiny_network if cell == "lstm" else woken(made(cell))
     batch = make_batch([resume])
     before = everything(network, batch)
     for name in (*FIELDS, "onset", "held"):
@@ -142,6 +158,53 @@ def test_a_gap_is_deaf_to_itself(tiny_network: Network) -> None:
         same_until = 6 if name == "shift" else 5  # the shift of the gap's first token is drawn before all its fields
         assert torch.equal(before[name][:same_until], after[name][:same_until])
         assert not torch.equal(before[name][7], after[name][7])
+
+
+def test_the_future_is_heard_only_where_it_is_given(tiny_network: Network) -> None:
+    """All of the future of one gap changed at once: its gap hears it, the gaps without a future do not."""
+    resume = [T, T, T, 6, 6, 6, T, T, T, T]
+    batch = make_batch([resume])
+    before, after = everything(tiny_network, batch), batch
+    for name in (*FIELDS, "onset", "held"):
+        for at in range(7, T):
+            after = changed(after, name, at)
+    found = heard(before, everything(tiny_network, after))
+    assert {pair for pair in found if pair[1] < 7 and pair[0] in FIELDS} == {(f, t) for f in FIELDS for t in (3, 4, 5)}
+    assert ("resumed", 0) in found
+
+
+def test_how_soon_keys_come_is_heard_by_the_heads_of_key_and_duration_alone(tiny_network: Network) -> None:
+    """A network that is deaf to the future but for `key_ahead` and `struck_again`: what each tells, and to whom."""
+    resume = [T, 4, 4, 4, T, T, T, T, T, T]
+    batch = make_batch([resume])
+    batch.key[0] = torch.tensor([30, 40, 50, 60, 40, 50, 40, 70, 60, 80])
+
+    def onset_moved(at: int) -> Batch:
+        """One token sounds a tick later, and those after it as before."""
+        onset = batch.onset.clone()
+        onset[:, at] += 1
+        return replace(batch, onset=onset)
+
+    batch = replace(batch, onset=torch.arange(T)[None] * 10)
+    network = deaf_to_the_future(tiny_network)
+    before = everything(network, batch)
+    soon_heard = {("key", t) for t in (1, 2, 3)}
+    expected = {
+        5: soon_heard | {("duration", 2)},  # key 50, which token 2 strikes
+        6: set(),  # key 40 comes sooner in token 4
+        7: soon_heard,  # key 70, which is not struck in the gap
+        8: soon_heard | {("duration", 3)},  # key 60, which token 3 strikes
+    }
+    for at, pairs in expected.items():
+        found = heard(before, everything(network, onset_moved(at)))
+        assert {pair for pair in found if pair[1] < 4 and pair[0] in FIELDS} == pairs, f"onset of {at}"
+    for name in ("key_ahead", "struck_again"):
+        silent = deaf_to_the_future(tiny_network)
+        with torch.no_grad():
+            getattr(silent, name).weight.zero_()
+        found = heard(everything(silent, batch), everything(silent, onset_moved(5)))
+        kept = "duration" if name == "key_ahead" else "key"
+        assert {field for field, t in found if t < 4 and field in FIELDS} == {kept}
 
 
 def test_without_a_future_nothing_ahead_matters(tiny_network: Network) -> None:
@@ -320,6 +383,35 @@ def test_last_strokes_against_a_loop() -> None:
                 onset_of[key], end_of[key] = onset, onset + int(batch.held[row, t])
 
 
+def test_next_strokes_against_a_loop() -> None:
+    batch = make_batch([MIXED, NO_FUTURE], seed=5, lengths=[T, 6])
+    found = next_strokes(batch.key, batch.onset, batch.present)
+    assert found.shape == (2, T, STROKES)
+    for row in range(2):
+        next_of: dict[int, int] = {}
+        for t in reversed(range(T)):
+            if batch.present[row, t]:
+                next_of[int(batch.key[row, t])] = int(batch.onset[row, t])
+            for key in range(STROKES):
+                assert found[row, t, key] == next_of.get(key, int(NONE_AHEAD))
+
+
+def test_soon_by_hand() -> None:
+    ticks = torch.tensor([0, 50, 100, int(NONE_AHEAD)])
+    torch.testing.assert_close(soon(ticks), torch.tensor([1, math.exp(-0.5), math.exp(-1), 0]))
+    assert ROLL_AGE_TICKS == 100
+
+
+def test_classes_of_the_time_to_go(tiny_network: Network) -> None:
+    """To the tick up to 2 s, then wider; the last bin takes all that is later, but for what never comes."""
+    ticks = torch.tensor([-3, 0, 1, 199, 200, 10**6, int(NONE_AHEAD / 2) - 64, int(NONE_AHEAD / 2), int(NONE_AHEAD)])
+    last = len(TIME_TO_GO_BINS) - 1
+    found = tiny_network.time_to_go_bin(ticks).tolist()
+    assert found == [0, 0, 1, 199, 200, last, last, configs.NO_FUTURE, configs.NO_FUTURE]
+    assert found[:6] == TIME_TO_GO_BINS.index(ticks[:6].numpy()).tolist()
+    assert tiny_network.time_to_go_bin(torch.tensor(NONE_AHEAD - 8e6)) == configs.NO_FUTURE  # a day before never
+
+
 def test_recency_roll_by_hand() -> None:
     never = -(10**6)
     struck, released = torch.tensor([90, 40, never]), torch.tensor([110, 100, never])
@@ -335,6 +427,23 @@ def test_the_roll_takes_floats_too() -> None:
     now = torch.nn.functional.pad(batch.onset, (1, 0))
     floats = recency_roll(struck.float(), released.float(), now.float())
     assert torch.equal(recency_roll(struck, released, now), floats)
+
+
+# --- dropout
+
+
+def test_dropout_leaves_out_the_same_units_of_all_tokens_of_a_window() -> None:
+    torch.manual_seed(0)
+    dropout = LockedDropout(0.25)
+    x = torch.ones(200, 7, 50)
+    kept = dropout.train()(x)
+    assert torch.equal(kept, kept[:, :1].expand_as(kept))
+    assert not torch.equal(kept[0], kept[1])
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert kept.mean().item() == pytest.approx(1, abs=0.03)
+    assert dropout(x[:, 0]).shape == (200, 50)
+    assert torch.equal(dropout.eval()(x), x)
+    assert LockedDropout(0.0).train()(x) is x
 
 
 # --- conditioning, cells, directions
@@ -408,6 +517,17 @@ def made(cell: str = "lstm", direction: str = "both", dropout: float = 0.0, comp
     torch.manual_seed(3)
     config = ModelConfig(cell=cell, direction=direction, dropout=dropout, composers=composers, **sizes)
     return Network(config).eval()
+
+
+def deaf_to_the_future(network: Network) -> Network:
+    """A copy that hears of the future only how soon each key comes, and the drawn one again."""
+    copy = Network(network.config).eval()
+    copy.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for silent in (copy.time_to_go, copy.key_time_to_go, copy.future, copy.join_out):
+            silent.weight.zero_()
+        copy.join_out.bias.zero_()
+    return copy
 
 
 def test_padding_leaves_the_gradients_finite(tiny_network: Network) -> None:

@@ -7,9 +7,20 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from music_generator.generation import Engine, SamplingOptions, compose, continue_from, infill
+from music_generator.generation import (
+    Engine,
+    SamplingOptions,
+    compose,
+    continue_from,
+    generate,
+    generate_many,
+    infill,
+    to_compose,
+    to_continue,
+    to_infill,
+)
 from music_generator.midi import write_midi
-from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, open_bundle
+from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, graph_file, open_bundle
 from music_generator.performance import Performance
 
 
@@ -34,8 +45,9 @@ def longest_rest(performance: Performance, start: float, end: float) -> float:
 
 def test_it_is_small_and_whole(pretrained):
     assert sum(path.stat().st_size for path in PRETRAINED.rglob("*")) < 40_000_000
-    assert "int8" in pretrained.precisions
-    assert WEIGHTS_FILE in pretrained.files
+    assert pretrained.precisions == ("int8",)
+    graphs = {graph_file(name, "int8") for name in ("past", "future", "open", "joined")}
+    assert set(pretrained.files) == {WEIGHTS_FILE, *graphs}
     assert {path.name for path in PRETRAINED.iterdir()} == {FACTS_FILE, "README.md", "LICENSE", *pretrained.files}
 
 
@@ -72,6 +84,17 @@ def test_the_same_seed_gives_the_same_bytes(engine, pretrained):
     first = write_midi(compose(engine, 20, options).performance)
     assert first == write_midi(compose(Engine(pretrained), 20, options).performance)
     assert first != write_midi(compose(engine, 20, SamplingOptions(seed=4)).performance)
+
+
+def test_pieces_written_side_by_side_are_each_as_alone(engine):
+    """In its full size too: of all tasks, in any number of lanes."""
+    piece = compose(engine, 10, SamplingOptions(seed=5)).performance
+    spans = [to_compose(4), to_infill(piece, 3, 6), to_continue(piece, 3), to_infill(piece, 0, 2)]
+    asked = [(span, SamplingOptions(seed=i)) for i, span in enumerate(spans)]
+    alone = [write_midi(generate(engine, *each).performance) for each in asked]
+    for size in (3, 8):
+        assert [write_midi(made.performance) for made in generate_many(engine, asked, size=size)] == alone
+    assert [write_midi(made.performance) for made in generate_many(engine, asked[::-1], size=2)] == alone[::-1]
 
 
 @pytest.mark.parametrize("seed", range(3))

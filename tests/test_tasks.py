@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import tracemalloc
+import weakref
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +16,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import COMPOSERS
 from music_generator.errors import InputError
 from music_generator.generation import (
     Engine,
     Generated,
     SamplingOptions,
+    Span,
     Writer,
     bridge,
     compose,
     continue_from,
     generate,
+    generate_many,
     infill,
     lead_in,
+    to_bridge,
+    to_compose,
+    to_continue,
+    to_infill,
+    to_lead_in,
     variations,
 )
+from music_generator.generation.engine import Dice
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import open_bundle
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance, TempoMap
+from music_generator.tokens import (
+    DURATION_BINS,
+    END,
+    KEYS,
+    RESUME,
+    STROKES,
+    TICKS_PER_SECOND,
+    TOKEN_DTYPE,
+    decode,
+)
 
 SOME = SamplingOptions(seed=5)
 WITHIN = settings(
@@ -344,17 +366,252 @@ def test_a_number_of_notes(engine, notes):
     assert compose(engine, 500, SOME, notes=notes).performance.end <= compose(engine, 500, SOME).performance.end
 
 
-def test_rows_come_as_they_are_drawn(engine):
-    writer = Writer(engine, Performance(), Performance(), 0.0, 80_000.0, SOME)
+# --- many at a time
+
+
+def mixed(count: int) -> list[tuple[Span, SamplingOptions]]:
+    """Tasks of all kinds and lengths in turn, each with a seed and options of its own."""
+    spans = [
+        to_compose(6),
+        to_infill(scale(12), 3.005, 7.1),
+        to_continue(scale(4), 5),
+        to_compose(500, notes=9),
+        to_lead_in(scale(3), 4),
+        to_bridge(scale(3), scale(3), 2.5),
+        to_infill(scale(12), 0, 1.5),
+    ]
+    options = [
+        SamplingOptions(
+            seed=i, temperature=0.7 + 0.1 * (i % 5), top_p=(1.0, 0.95, 0.6)[i % 3], composer=COMPOSERS[i % 2]
+        )
+        for i in range(count)
+    ]
+    return [(spans[i % len(spans)], each) for i, each in enumerate(options)]
+
+
+def as_bytes(made: Generated) -> bytes:
+    return write_midi(made.performance)
+
+
+@pytest.fixture(scope="module")
+def each_alone(engine: Engine) -> list[Generated]:
+    return [generate(engine, span, options) for span, options in mixed(16)]
+
+
+@pytest.mark.parametrize("size", [None, 1, 3, 8, 64])
+def test_many_are_each_as_if_alone_and_in_the_order_asked_for(engine, each_alone, size):
+    found = list(generate_many(engine, mixed(16), size=size))
+    assert [made.seed for made in found] == list(range(16))
+    for made, alone in zip(found, each_alone, strict=True):
+        assert as_bytes(made) == as_bytes(alone)
+        assert made.performance == alone.performance
+        assert (made.start, made.end, made.tokens) == (alone.start, alone.end, alone.tokens)
+        assert made.seconds_taken > 0
+
+
+@pytest.mark.parametrize("order", ["backwards", "apart", "shuffled"])
+def test_in_any_company_a_piece_is_the_same(engine, each_alone, order):
+    """Others before, beside and after it; a few alone; on an engine that has done other things."""
+    pieces = mixed(16)
+    chosen = {
+        "backwards": list(range(16))[::-1],
+        "apart": [2, 9, 4],
+        "shuffled": np.random.default_rng(1).permutation(16).tolist(),
+    }[order]
+    strangers = [(span, replace(options, seed=900 + i)) for i, (span, options) in enumerate(mixed(4))]
+    asked = [strangers[0], *(pieces[i] for i in chosen), *strangers[1:]]
+    found = list(generate_many(engine, asked, size=3))[1:-3]
+    assert [as_bytes(made) for made in found] == [as_bytes(each_alone[i]) for i in chosen]
+
+
+def test_another_engine_gives_the_same_bytes(tiny_bundle, each_alone):
+    found = generate_many(Engine(open_bundle(tiny_bundle)), mixed(4), size=2)
+    assert [as_bytes(made) for made in found] == [as_bytes(each_alone[i]) for i in range(4)]
+
+
+def test_spans_are_asked_for_as_they_are_needed(engine):
+    """From a source without an end: no more are taken than there are lanes, and what is done is given at once."""
+    taken = []
+
+    def source():
+        for i in range(10**9):
+            taken.append(i)
+            yield to_compose(1 + i % 3), SamplingOptions(seed=i)
+
+    coming = generate_many(engine, source(), size=3)
+    assert taken == []
+    for done in range(5):
+        assert next(coming).seed == done
+        assert len(taken) <= done + 1 + 3 + 2
+    coming.close()
+
+
+def test_none_asked_for_are_none(engine):
+    assert list(generate_many(engine, [])) == []
+    assert list(generate_many(engine, iter([]), size=4)) == []
+
+
+def test_what_does_not_fit_among_many_is_refused(engine):
+    asked = [(to_compose(1), SOME), (Span(scale(4), Performance(), 2, 5), SOME)]
+    with pytest.raises(InputError, match="what is before must begin before"):
+        list(generate_many(engine, asked))
+
+
+def test_each_task_is_its_span(engine):
+    piece = scale(8)
+    for span, made in (
+        (to_compose(5), compose(engine, 5, SOME)),
+        (to_compose(50, notes=7), compose(engine, 50, SOME, notes=7)),
+        (to_continue(piece, 5, start=3.0), continue_from(engine, piece, 5, SOME, start=3.0)),
+        (to_continue(piece, 50, notes=7), continue_from(engine, piece, 50, SOME, notes=7)),
+        (to_lead_in(piece, 5), lead_in(engine, piece, 5, SOME)),
+        (to_infill(piece, 2, 5), infill(engine, piece, 2, 5, SOME)),
+        (to_bridge(piece, piece, 5), bridge(engine, piece, piece, 5, SOME)),
+    ):
+        assert generate(engine, span, SOME).performance == made.performance
+        assert made.start == span.start
+        assert made.end == (span.end if span.notes is None else made.end)
+
+
+# --- streaming
+
+
+def writer_of(engine: Engine, span: Span, seed: int = 5) -> Writer:
+    return Writer.of(engine, span, SamplingOptions(seed=seed))
+
+
+def strokes_of(performance: Performance) -> list[tuple[float | int, ...]]:
+    """Onset, key and force of each stroke; how long they are held is cut where the future strikes the key."""
+    return [
+        (float(onset), int(key), int(force))
+        for array in (performance.notes, performance.pedals)
+        for onset, _, key, force in array.tolist()
+    ]
+
+
+@pytest.mark.parametrize("kind", range(7))
+def test_rows_as_they_are_drawn_are_the_whole_piece(engine, kind):
+    span, options = mixed(7)[kind]
+    rows = list(Writer.of(engine, span, options))
+    made = generate(engine, span, options)
+    assert len(rows) == made.tokens
+    writer = Writer.of(engine, span, options)
+    written = decode(np.array(rows, TOKEN_DTYPE), writer.first_tick)
+    assert written == made.written if not len(span.future) else strokes_of(written) == strokes_of(made.written)
+    assert len(written) > 0
+
+
+def test_the_first_row_comes_before_the_rest_is_written(engine):
+    writer = writer_of(engine, to_compose(80_000))
     rows = iter(writer)
-    first = [next(rows) for _ in range(20)]
-    assert writer.stream.now == sum(row[0] for row in first) < 80_000_00 / 2
-    sizes = {name: value.nbytes for name, value in vars(writer.stream).items() if hasattr(value, "nbytes")}
-    for _ in range(100):
+    first = []
+    for _ in range(20):
+        first.append(next(rows))
+        assert writer.now == sum(row[0] for row in first)
+    assert writer.now < 80_000_00 / 2
+    assert first == list(writer_of(engine, to_compose(30)))[:20]
+
+
+def test_a_writer_can_be_dropped_at_any_time(engine):
+    """Nothing it did stays with the engine; what it had written is gone with it."""
+    whole = list(writer_of(engine, to_compose(30)))
+    for count in (0, 1, 7):
+        writer = writer_of(engine, to_compose(30))
+        rows = iter(writer)
+        assert [next(rows) for _ in range(count)] == whole[:count]
+        gone = weakref.ref(writer)
+        rows.close()
+        del writer, rows
+        gc.collect()
+        assert gone() is None
+    assert list(writer_of(engine, to_compose(30))) == whole
+
+
+def test_memory_does_not_grow_with_what_is_written(engine):
+    rows = iter(writer_of(engine, to_compose(80_000)))
+    for _ in range(200):
         next(rows)
-    assert sizes == {name: value.nbytes for name, value in vars(writer.stream).items() if hasattr(value, "nbytes")}
-    whole = compose(engine, 30, SOME)
-    assert first[: min(20, whole.tokens)] == list(Writer(engine, Performance(), Performance(), 0.0, 30.0, SOME))[:20]
+    tracemalloc.start()
+    try:
+        used = []
+        for _ in range(3):
+            for _ in range(400):
+                next(rows)
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert used[-1] - used[0] < 16_000  # 800 rows would be 80 kB, a line of noise for each of them a megabyte
+
+
+def test_two_writers_at_once_do_not_disturb_each_other(engine):
+    one, other = (list(writer_of(engine, to_compose(20), seed)) for seed in (1, 2))
+    first, second = (iter(writer_of(engine, to_compose(20), seed)) for seed in (1, 2))
+    found: tuple[list, list] = ([], [])
+    for a, b in zip_longest(first, second):
+        found[0].append(a)
+        found[1].append(b)
+    assert [row for row in found[0] if row] == one
+    assert [row for row in found[1] if row] == other
+
+
+# --- what a token may be
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_drawn_may_be(engine, seed):
+    """Keys are free when they are struck, and rise within a tick; onsets lie in the span; all is in range."""
+    span, options = mixed(7)[seed % 7]
+    wild = replace(options, seed=seed, temperature=3.0, top_p=1.0)
+    writer = Writer.of(engine, span, wild)
+    tick, last = writer.first_tick, -1
+    released = dict.fromkeys(range(STROKES), 0)
+    for strokes, key, first in ((span.past.notes, "pitch", -21), (span.past.pedals, "pedal", KEYS)):
+        for stroke in strokes:
+            end = float(stroke["onset"] + stroke["duration"])
+            mine = int(stroke[key]) + first
+            released[mine] = max(released[mine], end * TICKS_PER_SECOND)
+    count = 0
+    for count, (shift, key, velocity, duration) in enumerate(writer, 1):
+        assert shift >= 0
+        assert count == 1 or shift > 0 or key > last
+        tick, last = tick + shift, key
+        assert span.start - 1e-9 <= tick / TICKS_PER_SECOND < span.end
+        assert 0 <= key < STROKES
+        assert 1 <= velocity <= 127
+        assert 1 <= duration < DURATION_BINS.edges[-1]
+        assert released[key] <= tick + 1e-6
+        released[key] = tick + duration
+    assert count > 0
+
+
+@pytest.mark.parametrize("future", [False, True])
+def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, future, monkeypatch):
+    """With noise that would have them win, resuming comes with a future alone, and the end never."""
+    drawn = []
+    roll = Dice.roll
+
+    def biased(dice):
+        noise, uniforms = roll(dice)
+        noise[[RESUME, END]] = 1e6
+        return noise, uniforms
+
+    take = Writer.take
+
+    def watched(writer):
+        drawn.append(int(writer._classes["shift"][writer._lane]))
+        return take(writer)
+
+    monkeypatch.setattr(Dice, "roll", biased)
+    monkeypatch.setattr(Writer, "take", watched)
+    made = generate(engine, to_lead_in(scale(3), 12) if future else to_compose(12), SOME)
+    assert END not in drawn
+    assert drawn.count(RESUME) == future
+    if future:  # as soon as the guards let it: the passage is never more than the longest rest away
+        assert drawn[-1] == RESUME
+        assert 12 - made.written.notes["onset"][-1] <= 4
+    else:
+        assert made.written.notes["onset"][-1] > 8
 
 
 # --- what does not fit
@@ -447,11 +704,11 @@ def test_no_notes_cannot_be_asked_for(engine):
 
 def test_strokes_on_the_wrong_side_are_refused(engine):
     with pytest.raises(InputError, match="what is before must begin before"):
-        generate(engine, past=scale(4), start=2, end=5)
+        generate(engine, Span(scale(4), Performance(), 2, 5))
     with pytest.raises(InputError, match="what is after must not begin before"):
-        generate(engine, future=scale(4), start=0, end=2)
+        generate(engine, Span(Performance(), scale(4), 0, 2))
     with pytest.raises(InputError, match="the span to write"):
-        generate(engine, start=3, end=2)
+        generate(engine, Span(Performance(), Performance(), 3, 2))
 
 
 def test_an_unknown_composer_is_refused(engine):
