@@ -59,8 +59,8 @@ def render(
     `engine` is "fluidsynth", "builtin" or "auto": FluidSynth if its library and a SoundFont are here, or a
     `soundfont` is named, else the built-in synthesiser.
 
-    Raises `InputError` for an unknown engine, a gain of 0 or less, a sample rate out of range (11025 to 96000 Hz) or an unreadable
-    SoundFont, and `MissingDependencyError` if FluidSynth was asked for and is not here.
+    Raises `InputError` for an unknown engine, a gain of 0 or less, a sample rate out of range (11025 to 96000 Hz) or an
+    unreadable SoundFont, and `MissingDependencyError` if FluidSynth was asked for and is not here.
     """
     if engine not in ENGINES:
         raise InputError(f"`engine` must be one of {', '.join(ENGINES)}, not {engine!r}")

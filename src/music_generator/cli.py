@@ -541,9 +541,7 @@ def evaluate(
 
 @app.command(epilog="Example: music-generator studio")
 def studio(
-    port: Annotated[
-        int | None, typer.Option(help="of 127.0.0.1; another where it is taken  [default: 8765]")
-    ] = None,
+    port: Annotated[int | None, typer.Option(help="of 127.0.0.1; another where it is taken  [default: 8765]")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="open no browser, only say the address")] = False,
     soundfont: SoundFont = None,
     model: Model = None,

@@ -66,7 +66,9 @@ class Guard:
             return "this studio answers only to its own page"
         token = path.split("/", 2)[1] if path.startswith("/") else ""
         if not secrets.compare_digest(token.encode(), self.token.encode()):
-            return "open the address that `music-generator studio` printed: the token in it is missing or of another day"
+            return (
+                "open the address that `music-generator studio` printed: the token in it is missing or of another day"
+            )
         return ""
 
 

@@ -56,9 +56,7 @@ def sound(
         yield Heard(path.read_bytes(), made.seconds, made.engine, made.gain)
 
 
-def picture(
-    piece: Performance, generated: tuple[float, float] | None, title: str
-) -> Generator[bytes, None, None]:
+def picture(piece: Performance, generated: tuple[float, float] | None, title: str) -> Generator[bytes, None, None]:
     """A job of one step: the piano roll as a PNG; the span that the model wrote is told apart."""
     from music_generator import plots
 

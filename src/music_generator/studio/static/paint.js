@@ -179,7 +179,7 @@ export function paintFrame(ctx, view, colour) {
 }
 
 /** What moves without the notes: selected span, gap, marquee, playhead. */
-export function paintOver(ctx, view, colour, { span, marquee, playhead, loop, down }) {
+export function paintOver(ctx, view, colour, { span, marquee, playhead, loop, down, band }) {
   const { width, height, left, top, bottom } = view;
   ctx.clearRect(0, 0, width, height);
   ctx.fillStyle = colour.playhead;
@@ -193,8 +193,10 @@ export function paintOver(ctx, view, colour, { span, marquee, playhead, loop, do
   ctx.clip();
   if (span) {
     const x = view.x(span[0]), right = view.x(span[1]);
-    ctx.fillStyle = colour["accent-soft"];
-    ctx.fillRect(x, 0, right - x, height);
+    if (!band) { // while something is written there, its own ground shows where
+      ctx.fillStyle = colour["accent-soft"];
+      ctx.fillRect(x, 0, right - x, height);
+    }
     ctx.fillStyle = colour.accent;
     ctx.fillRect(x, 0, 1.5, height);
     ctx.fillRect(right - 1.5, 0, 1.5, height);
