@@ -4,7 +4,7 @@ import { clock, HIGHEST, LOWEST, PEDALS } from "./piece.js";
 
 const BLACK = new Set([1, 3, 6, 8, 10]);
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
-const NAMES = ["paper", "paper-black", "line", "line-strong", "ink", "ink-soft", "key-white", "key-black", "accent",
+const NAMES = ["paper", "paper-black", "line", "line-strong", "ink", "ink-soft", "key-white", "key-black", "key-ink", "accent",
   "accent-soft", "playhead", "band", "pedal-given", "pedal-made",
   ...["given", "made"].flatMap((role) => Array.from({ length: 8 }, (_, i) => `${role}-${i}`))];
 
@@ -156,7 +156,7 @@ export function paintFrame(ctx, view, colour) {
       ctx.fillRect(0, Math.round(y + view.row) - 0.5, left, 1);
     }
     if (key % 12 === 0) {
-      ctx.fillStyle = colour["ink-soft"];
+      ctx.fillStyle = colour["key-ink"];
       ctx.font = `${Math.min(11, Math.max(8, view.row + 3))}px system-ui, sans-serif`;
       ctx.textAlign = "right";
       ctx.textBaseline = "middle";

@@ -94,7 +94,7 @@ export class Panels {
     $("choice-says").textContent = !variation ? `${choice.label} …`
       : `${count > 1 ? `Variation ${choice.current + 1} of ${count} · ` : `${choice.label} · `}${notes} notes${variation.done ? "" : " …"} · seed ${variation.seed}`;
     $("previous").disabled = $("next").disabled = count < 2;
-    $("keep").disabled = !variation?.done;
+    $("keep").ariaDisabled = !variation?.done; // disabled, it could not have the focus
     $("again").hidden = Boolean(choice.job);
     $("discard").textContent = choice.job && !variation?.done ? "Cancel" : "Discard";
     const writing = choice.variations.findIndex((v) => !v.done);

@@ -46,7 +46,7 @@ export function tidy(strokes) {
     if (at !== undefined) {
       const before = out[at], room = s.on - before.on;
       if (room <= 0) continue; // of two at once the longer stays, which is sorted first
-      if (before.dur > room) out[at] = { ...before, id: next++, dur: room };
+      if (before.dur > room) out[at] = { ...before, dur: room }; // its id stays: it is the same stroke, shorter
     }
     last.set(s.key, out.length);
     out.push(s);
