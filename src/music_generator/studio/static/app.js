@@ -165,8 +165,8 @@ const ACTIONS = {
     else if (studio.chosen.size) studio.choose([]);
     else studio.setSpan(0, 0);
   },
-  spanFrom: () => studio.setSpan(studio.playhead, Math.max(studio.span?.[1] ?? 0, studio.playhead) === studio.playhead ? studio.playhead + 4 : studio.span[1]),
-  spanTo: () => studio.setSpan(Math.min(studio.span?.[0] ?? 0, studio.playhead), studio.playhead),
+  spanFrom: () => studio.setSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
+  spanTo: () => studio.setSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
   step: (event) => studio.chooseNext(event.key === "." ? 1 : -1),
   all: () => studio.chooseAll(),
   erase: () => studio.erase(),

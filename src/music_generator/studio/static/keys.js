@@ -42,8 +42,8 @@ export const SHORTCUTS = [
 
 const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
 const mac = navigator.platform.startsWith("Mac");
-const sign = (combo) => combo.split("+").filter((part, i, all) => part || i === all.length - 1)
-  .map((part) => SIGNS[part] ?? (part === "Ctrl" && mac ? "⌘" : part.length === 1 ? part.toUpperCase() : part)).join(" ");
+const signOf = (part) => SIGNS[part] ?? (part === "Ctrl" && mac ? "⌘" : part.length === 1 ? part.toUpperCase() : part);
+const sign = (combo) => (combo === "+" ? combo : combo.split("+").map(signOf).join(" "));
 
 function comboOf(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;

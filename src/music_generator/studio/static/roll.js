@@ -40,7 +40,7 @@ export class Roll {
     for (const canvas of [this.base, this.over]) {
       canvas.width = Math.round(width * scale);
       canvas.height = Math.round(height * scale);
-      canvas.getContext("2d").setTransform(scale, 0, 0, scale, 0, 0);
+      canvas.getContext("2d", { alpha: canvas === this.over }).setTransform(scale, 0, 0, scale, 0, 0);
     }
     Object.assign(this.view, { width, height, left: width < 560 ? 34 : 58 });
     this.#settleRows();
@@ -75,7 +75,7 @@ export class Roll {
   draw() {
     const moving = this.#glide(), { view, colour } = this;
     if (moving || this.stale.has("base")) {
-      const ctx = this.base.getContext("2d");
+      const ctx = this.base.getContext("2d", { alpha: false });
       paintGround(ctx, view, colour, this.band);
       paintStrokes(ctx, view, colour, this.shelves);
       if (this.extra.length) paintStrokes(ctx, view, colour, this.extraShelves ??= shelve(this.extra));

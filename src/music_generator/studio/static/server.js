@@ -23,7 +23,11 @@ const received = async (taking) => { // the body of an answer may break off too
 
 export const info = async () => received((await ask("info")).json());
 export const example = async () => received((await ask("example")).json());
-export const readMidi = async (file) => received((await ask("read", file)).json());
+export async function readMidi(file) {
+  try { return await received((await ask("read", file)).json()); } catch (error) {
+    throw new Error(error.message.replace(/^these bytes/, file.name)); // the server sees no name
+  }
+}
 export const midi = async (piece) => received((await ask("midi", json({ piece }))).blob());
 export const picture = async (piece, title, span) =>
   received((await ask("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());

@@ -127,7 +127,7 @@ export class Studio {
     if (!choice.variations.length) this.choice = null;
     this.changed("written");
     if (this.choice && choice.asked.variations === 1) this.keep();
-    else if (this.choice) this.said(`${choice.variations.length} variations: arrow keys to choose, Enter to keep`);
+    else if (this.choice) this.said(`${choice.variations.length} variations: choose one and keep it`);
   }
 
   /** The whole piece with a variation in its place. */
@@ -229,8 +229,8 @@ export class Studio {
   get chosenStrokes() { return this.history.strokes.filter((s) => this.chosen.has(s.id)); }
 
   setSpan(a, b) {
-    const [start, end] = [toTick(Math.min(a, b)), toTick(Math.max(a, b))];
-    this.span = end - start >= 0.01 ? [Math.max(0, start), end] : null;
+    const [start, end] = [Math.max(0, toTick(Math.min(a, b))), toTick(Math.max(a, b))];
+    this.span = end - start >= 0.01 ? [start, end] : null;
     this.changed("span");
   }
 
