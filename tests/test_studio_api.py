@@ -392,13 +392,15 @@ def test_too_many_at_once_are_refused(piece, monkeypatch):
         while client.post("api/write", json=asked | {"seconds": 0.1}).status_code == 429:
             time.sleep(0.01)  # the model is being made warm
         monkeypatch.setattr("music_generator.studio.api.write", slow)
-        threading.Timer(0, lambda: client.post("api/write", json=asked)).start()
+        first = threading.Thread(target=lambda: client.post("api/write", json=asked))
+        first.start()
         assert begun.wait(10)
         response = client.post("api/write", json=asked)
         assert response.status_code == 429
         assert "busy with 1 things already" in response.json()["error"]
         assert client.post("api/read", content=write_midi(piece)).status_code == 200  # nothing else waits
         gate.set()
+        first.join(10)
 
 
 # --- who may ask -------------------------------------------------------------------------------------------------

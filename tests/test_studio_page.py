@@ -250,6 +250,38 @@ def test_play_pause_seek_and_loop(page, piece):
     page.press("l", "Space")
 
 
+def test_playing_goes_on_from_file_to_file_to_the_end(page, piece):
+    page.open(piece)
+    page.page.evaluate("for (const each of document.querySelectorAll('audio')) each.defaultPlaybackRate = 8")
+    page.press("Space")
+    page.until("player.playing && player.part?.from > 0 && player.now > player.part.from")
+    page.until("!player.playing")
+    assert page.now("studio.playhead") == 0
+    assert not page.error()
+
+
+def test_a_span_selected_beside_a_choice_is_infilled(page, piece):
+    page.open(piece)
+    page.page.evaluate("studioPage.studio.setSpan(3, 5)")
+    page.click("#infill")
+    page.until("studio.choice && !studio.choice.job")
+    page.page.evaluate("studioPage.studio.setSpan(8, 10)")
+    page.click("#infill")
+    page.until("studio.choice && !studio.choice.job && studio.choice.start === 8")
+    assert page.page.inner_text("#steps [aria-current=step]").startswith("Infill 3.0")  # the first one was kept
+
+
+def test_several_files_are_a_piece_and_what_it_leads_to(page, piece, tmp_path):
+    paths = [tmp_path / "one.mid", tmp_path / "two.mid"]
+    for path in paths:
+        write_midi(piece, path)
+    page.page.set_input_files("#file", paths)
+    page.until("studio.second")
+    assert page.page.inner_text("#name") == "one"
+    assert page.page.inner_text("#second-name") == "two"
+    assert page.page.is_enabled("#bridge")
+
+
 def test_every_edit_is_a_step_back(page, piece):
     page.open(piece)
     page.still()

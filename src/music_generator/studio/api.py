@@ -128,8 +128,9 @@ class Studio:
         """A piece, or a span of it → a sound file."""
         body = await self._body(request)
 
-        def prepare() -> Generator[Heard, None, None]:
+        def prepare() -> tuple[str, Generator[Heard, None, None]]:
             given = parse(body)
+            form = text(given, "format") or FORMATS[0]
             piece, start, end = self._piece(given), number(given, "from") or 0.0, number(given, "to")
             end = piece.end if end is None else end
             if not 0 <= start < end:
@@ -140,11 +141,10 @@ class Studio:
                     f"the studio plays up to {self.options.longest_sound:g} s in one file, not {played.end:g} s; "
                     "`music-generator render` plays any length"
                 )
-            gain = number(given, "gain")
-            return sound(played, text(given, "format") or FORMATS[0], self.options.soundfont, gain)
+            return form, sound(played, form, self.options.soundfont, number(given, "gain"))
 
-        heard: Heard = await self._rendered(await run_in_threadpool(prepare))
-        form = next((kind for kind in SOUND_TYPES if text(parse(body), "format") == kind), FORMATS[0])
+        form, steps = await run_in_threadpool(prepare)
+        heard: Heard = await self._rendered(steps)
         headers = {"x-sound-engine": heard.engine, "x-sound-gain": repr(heard.gain)}
         return Response(
             heard.data, media_type=SOUND_TYPES[form], headers=headers | {"x-sound-seconds": f"{heard.seconds:.3f}"}

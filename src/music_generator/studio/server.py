@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import secrets
 import socket
 from collections.abc import Callable, MutableMapping
@@ -20,6 +21,7 @@ from music_generator.studio.api import Studio
 from music_generator.studio.options import HOST, StudioOptions
 
 STATIC = Path(__file__).parent / "static"
+mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain, and browsers then run nothing
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "

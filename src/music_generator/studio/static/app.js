@@ -39,8 +39,7 @@ function changed(what) {
 function begun(choice) {
   if (player.playing) stop();
   studio.playhead = Math.max(0, choice.start - 2);
-  const width = roll.room / roll.target.pps;
-  const inSight = choice.start >= roll.target.t0 && choice.end <= roll.target.t0 + width;
+  const inSight = roll.inSight(choice.start) && roll.inSight(choice.end);
   roll.end = Math.max(roll.end, choice.end);
   if (choice.task === "compose") roll.fit(); else if (!inSight) roll.fit([choice.start, choice.end]);
 }
@@ -118,11 +117,11 @@ function playerChanged(error) {
 
 function tick() {
   if (!player.playing) return;
-  const now = player.now;
-  if (now !== studio.playhead) {
+  const now = player.now, last = studio.playhead;
+  if (now !== last) {
     studio.playhead = now;
     roll.down = studio.strokes.filter((s) => isNote(s) && s.on <= now && s.on + s.dur > now).map((s) => s.key);
-    roll.follow(now);
+    if (roll.inSight(last)) roll.follow(now); // who scrolled away is not pulled back
     showTime();
   }
   requestAnimationFrame(tick);

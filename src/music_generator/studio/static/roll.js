@@ -135,6 +135,8 @@ export class Roll {
     if (!span) this.#settleRows(now);
   }
 
+  inSight(seconds) { return seconds >= this.target.t0 && seconds <= this.target.t0 + this.room / this.target.pps; }
+
   /** Bring a second into sight, a page further on. */
   follow(seconds) {
     const { target } = this, width = this.room / target.pps;

@@ -148,7 +148,8 @@ export class Studio {
     this.said(`Variation ${choice.current + 1} of ${count}, ${variation.strokes.filter(isNote).length} notes`);
   }
 
-  keep() {
+  /** Make the variation that is shown the piece; `select` its span, so that it can be written once more. */
+  keep(select = true) {
     const { choice } = this, variation = choice?.variations[choice.current];
     if (!variation) return;
     if (!variation.done) { this.said("this variation is still being written"); return; }
@@ -158,7 +159,7 @@ export class Studio {
     const fresh = task === "compose" ? { name: `composed-${variation.seed}`, tempo_map: null } : facts;
     const { command, seed } = variation;
     this.history.commit(what, whole, { facts: fresh, detail: { command, seed, span: [start, end] } });
-    this.span = task === "compose" ? null : [start, end];
+    if (select) this.span = task === "compose" ? null : [start, end];
     this.changed("kept");
     this.said(`Kept: ${what}, seed ${seed}`);
   }
@@ -182,7 +183,7 @@ export class Studio {
   /** Before something else is done: a variation that is ready is kept, one that is not is dropped. */
   settle() {
     if (!this.choice) return;
-    if (this.choice.variations[this.choice.current]?.done) this.keep(); else this.discard();
+    if (this.choice.variations[this.choice.current]?.done) this.keep(false); else this.discard();
   }
 
   // --- editing ---------------------------------------------------------------------------------------------------
