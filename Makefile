@@ -19,6 +19,8 @@ test: ## MAESTRO_DIR=folder adds the tests on the real files
 bench: ## the README's figures and the seed's failure: MAESTRO_DIR must name the real files
 	python benchmarks/measure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
+	python benchmarks/studio.py
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py
+	python docs/make_screenshots.py

@@ -135,6 +135,8 @@ export function paintChosen(ctx, view, colour, chosen) {
   ctx.restore();
 }
 
+const blackWidth = (left) => left * (left < 50 ? 0.5 : 0.62); // so that the names of the Cs find room
+
 /** The frame over everything: keyboard, lanes' names. */
 export function paintFrame(ctx, view, colour) {
   const { left, top, bottom, height, width } = view;
@@ -149,7 +151,7 @@ export function paintFrame(ctx, view, colour) {
     if (y > bottom || y + view.row < top) continue;
     if (black) {
       ctx.fillStyle = colour["key-black"];
-      ctx.fillRect(0, y, left * 0.62, view.row);
+      ctx.fillRect(0, y, blackWidth(left), view.row);
     }
     if (key % 12 === 0 || key % 12 === 5) {
       ctx.fillStyle = colour.line;
@@ -185,7 +187,7 @@ export function paintOver(ctx, view, colour, { span, marquee, playhead, loop, do
   ctx.fillStyle = colour.playhead;
   for (const key of down) { // keys that sound
     const y = Math.max(view.y(key), top);
-    if (y < bottom) ctx.fillRect(0, y, BLACK.has(key % 12) ? left * 0.62 : left - 1, view.row);
+    if (y < bottom) ctx.fillRect(0, y, BLACK.has(key % 12) ? blackWidth(left) : left - 1, view.row);
   }
   ctx.save();
   ctx.beginPath();

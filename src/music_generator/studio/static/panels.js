@@ -227,7 +227,8 @@ export class Panels {
     const { takeAway } = this.page, click = (id, action) => $(id).addEventListener("click", action);
     click("takeaway", () => {
       const written = lastWritten(this.studio.history);
-      $("command").textContent = takeAway.command();
+      const words = takeAway.command().split(" "); // each in one piece: a line broken within `--seed` misleads
+      $("command").replaceChildren(...words.flatMap((word) => [make("span", { textContent: word }), " "]));
       $("save-before").hidden = !written || written.command.includes("generate --seconds");
       $("only-span").disabled = !this.studio.span;
       $("only-span").checked &&= Boolean(this.studio.span);
@@ -237,7 +238,7 @@ export class Panels {
     click("save-midi", () => this.#saved(() => takeAway.midi()));
     click("save-picture", () => this.#saved(() => takeAway.picture()));
     click("save-before", () => this.#saved(() => takeAway.midiBefore(lastWritten(this.studio.history).index)));
-    click("copy-command", () => this.#saved(() => navigator.clipboard.writeText($("command").textContent), "Copied"));
+    click("copy-command", () => this.#saved(() => navigator.clipboard.writeText($("command").textContent.trim()), "Copied"));
     const handle = $("drag-midi");
     for (const event of ["pointerenter", "pointerdown"]) handle.addEventListener(event, () => takeAway.prepareDrag().catch(() => {}));
     handle.addEventListener("dragstart", (event) => takeAway.drag(event));
