@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
 pytest.importorskip("httpx", reason="starlette's test client needs httpx")
 
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from conftest import made_performance
@@ -29,7 +30,7 @@ from music_generator.generation import Engine, SamplingOptions
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import open_bundle
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
-from music_generator.studio.api import EXAMPLE
+from music_generator.studio.api import EXAMPLE, Studio, TooLargeError
 from music_generator.studio.jobs import BusyError, Ended, Jobs
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.server import STATIC, listen, make_app
@@ -38,6 +39,7 @@ from music_generator.studio.wire import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS, command, fitted, plan, read_asked
 
 TOKEN, PORT = "a-token", 8765
+PIECE = made_performance(3, 80)
 LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=60, longest_sound=90, most_strokes=5000)
 
 
@@ -186,6 +188,29 @@ def test_what_does_not_fit_is_one_line(client, piece, change, message):
     assert response.status_code == 422
     assert message in response.json()["error"]
     assert "\n" not in response.json()["error"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("task", "piece", "second", "from", "to", "seconds", "temperature", "top_p", "seed", "composer", "variations")
+
+
+@given(st.sampled_from(TASKS), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=3), ANYTHING)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_asked_is_planned_or_refused(task, change, row):
+    """Nothing but an `InputError` comes out of a request, whatever it holds."""
+    asked = asked_for(task, PIECE) | change
+    if isinstance(row, list):
+        asked["piece"] = {"notes": [row]}
+    try:
+        span = plan(read_asked(asked, LIMITS), LIMITS)
+    except InputError as error:
+        assert str(error)
+    else:
+        assert 0 <= span.start < span.end <= span.start + LIMITS.longest_written + 1e-6
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"5", b"\xff", b"[" * 100_000])
@@ -457,6 +482,17 @@ def test_an_upload_is_limited(client):
             yield b"\0" * 100_000
 
     assert client.post("api/read", content=chunks()).status_code == 413
+
+
+def test_a_request_that_does_not_come_is_given_up():
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(10)
+        raise AssertionError("waited for too long")
+
+    studio = Studio(open_bundle(), StudioOptions(body_seconds=0.05))
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+    with pytest.raises(TooLargeError, match=r"took over 0\.05 s"):
+        asyncio.run(studio._body(request))
 
 
 def test_info_says_the_defaults_of_the_options(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
@@ -50,14 +51,14 @@ class Studio:
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """The threads of writing and of sound, from the server's start to its end; the model is made warm."""
-        self.writing, self.rendering = Jobs(self.options.jobs), Jobs(self.options.jobs)
+        """The threads of writing, of playing and of exports, from the server's start to its end; the model made warm."""
+        self.writing, self.playing, self.exporting = (Jobs(self.options.jobs) for _ in range(3))
         self.writing.submit(_warm(self.engine))
         try:
             yield
         finally:
-            self.writing.close()
-            self.rendering.close()
+            for jobs in (self.writing, self.playing, self.exporting):
+                jobs.close()
 
     def routes(self) -> list[Route]:
         """The addresses, below the token's."""
@@ -128,7 +129,7 @@ class Studio:
         """A piece, or a span of it → a sound file."""
         body = await self._body(request)
 
-        def prepare() -> tuple[str, Generator[Heard, None, None]]:
+        def prepare() -> tuple[str, Jobs, Generator[Heard, None, None]]:
             given = parse(body)
             form = text(given, "format") or FORMATS[0]
             piece, start, end = self._piece(given), number(given, "from") or 0.0, number(given, "to")
@@ -141,10 +142,11 @@ class Studio:
                     f"the studio plays up to {self.options.longest_sound:g} s in one file, not {played.end:g} s; "
                     "`music-generator render` plays any length"
                 )
-            return form, sound(played, form, self.options.soundfont, number(given, "gain"))
+            jobs = self.playing if end - start <= self.options.played_at_once else self.exporting
+            return form, jobs, sound(played, form, self.options.soundfont, number(given, "gain"))
 
-        form, steps = await run_in_threadpool(prepare)
-        heard: Heard = await self._rendered(steps)
+        form, jobs, steps = await run_in_threadpool(prepare)
+        heard: Heard = await _rendered(request, jobs, steps)
         headers = {"x-sound-engine": heard.engine, "x-sound-gain": repr(heard.gain)}
         return Response(
             heard.data, media_type=SOUND_TYPES[form], headers=headers | {"x-sound-seconds": f"{heard.seconds:.3f}"}
@@ -160,19 +162,8 @@ class Studio:
             span = None if start is None or end is None else (start, end)
             return picture(self._piece(given), span, text(given, "title") or "")
 
-        return Response(await self._rendered(await run_in_threadpool(prepare)), media_type="image/png")
-
-    async def _rendered(self, steps: Generator[Any, None, None]) -> Any:
-        """The one result of a job of sound or pictures."""
-        job = self.rendering.submit(steps)
-        try:
-            results = [result async for batch in job.results() for result in batch]
-        finally:
-            self.rendering.cancel(job.id)
-        ended = results[-1]
-        if ended.how != "done":
-            raise InputError(ended.error or "the studio is shutting down")
-        return results[0]
+        steps = await run_in_threadpool(prepare)
+        return Response(await _rendered(request, self.exporting, steps), media_type="image/png")
 
     def _piece(self, given: Json) -> Performance:
         return piece_from_json(given.get("piece"), "piece", self.options.most_strokes)
@@ -192,6 +183,27 @@ class Studio:
         except TimeoutError:
             raise TooLargeError(f"the request took over {self.options.body_seconds:g} s to come") from None
         return bytes(body)
+
+
+async def _rendered(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
+    """The one result of a job of sound or pictures; who hangs up is not rendered for."""
+    job = jobs.submit(steps)
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.05)
+        jobs.cancel(job.id)
+
+    watching = asyncio.create_task(watch())
+    try:
+        results = [result async for batch in job.results() for result in batch]
+    finally:
+        watching.cancel()
+        jobs.cancel(job.id)
+    ended = results[-1]
+    if ended.how != "done":
+        raise InputError(ended.error or "cancelled: nobody waits for it any more")
+    return results[0]
 
 
 def _read(data: bytes) -> Json:

@@ -15,7 +15,8 @@ class StudioOptions:
     """Where the studio listens, what it plays with, and its limits. Lengths are in seconds, sizes in bytes.
 
     The same port each time lets the browser find its work again; where it is taken, the next free one is used. Port 0
-    takes any. `jobs` is how many pieces of work may be under way or wait, of writing and of sound each.
+    takes any. `jobs` is how many pieces of work may be under way or wait, of writing, of what is played and of what is
+    exported each; a sound file of up to `played_at_once` seconds counts as played, and does not wait behind exports.
     """
 
     port: int = 8765
@@ -24,6 +25,7 @@ class StudioOptions:
     most_variations: int = 8
     longest_written: float = 1800.0
     longest_sound: float = 1800.0
+    played_at_once: float = 60.0
     body_bytes: int = 16 << 20
     body_seconds: float = 20.0
     most_strokes: int = 200_000

@@ -1,5 +1,5 @@
 // The page: ties the studio (what is so) to the roll, the player, the panels and the keyboard.
-import { clock, isNote } from "./piece.js";
+import { clock, isNote, toWire } from "./piece.js";
 import { listen as listenToKeys } from "./keys.js";
 import { $, Panels } from "./panels.js";
 import { listen as listenToPointers } from "./pointer.js";
@@ -15,6 +15,7 @@ const studio = new Studio({ changed, failed, said, streamed });
 const player = new Player([$("audio-a"), $("audio-b")], playerChanged);
 const takeAway = new TakeAway(studio);
 const panels = new Panels(studio, { run, write, takeAway, again, focusRoll });
+const wires = new WeakMap();
 let here = null, saving = 0, looping = false, statusTimer = 0;
 
 // --- what happened -----------------------------------------------------------------------------------------------
@@ -33,7 +34,9 @@ function changed(what) {
   if (["flicked", "travelled", "edited"].includes(what) && player.playing) play(what === "flicked" ? choice.start : player.now);
   if (what === "sought") { studio.playhead = studio.chosenStrokes[0].on; roll.follow(studio.playhead); }
   showTime();
+  const within = $("choice").contains(document.activeElement);
   panels.show(what);
+  if (within && !choice) focusRoll(); // the bar is gone: the focus is not to be lost with it
 }
 
 function begun(choice) {
@@ -86,7 +89,13 @@ function play(at = studio.playhead) {
   const { strokes, history, span, end } = studio;
   if (!strokes.some(isNote)) { said("There is nothing to play yet"); return; }
   const loop = looping ? span : null, start = at >= end - 0.05 ? 0 : at;
-  player.play(panels.wire(strokes, history.facts.tempo_map), start, end, loop);
+  player.play(played(strokes, history.facts.tempo_map), start, end, loop);
+}
+
+/** A piece as the player takes it; the same one for the same strokes, so that it knows what it has. */
+function played(strokes, tempoMap) {
+  if (!wires.has(strokes)) wires.set(strokes, toWire(strokes, tempoMap));
+  return wires.get(strokes);
 }
 
 function stop() {

@@ -1,5 +1,5 @@
 // The panels beside the roll: controls, variations, selection, history, dialogs, and files that are dropped.
-import { isNote, toWire } from "./piece.js";
+import { isNote } from "./piece.js";
 import { helpTables } from "./keys.js";
 import * as store from "./store.js";
 import { lastWritten } from "./takeaway.js";
@@ -14,8 +14,6 @@ const make = (tag, facts = {}, ...inside) => {
 };
 
 export class Panels {
-  wire = toWire;
-
   constructor(studio, page) {
     Object.assign(this, { studio, page, info: null });
     this.#listen();
@@ -228,7 +226,7 @@ export class Panels {
     click("takeaway", () => {
       const written = lastWritten(this.studio.history);
       const words = takeAway.command().split(" "); // each in one piece: a line broken within `--seed` misleads
-      $("command").replaceChildren(...words.flatMap((word) => [make("span", { textContent: word }), " "]));
+      $("command").replaceChildren(...words.flatMap((word, i) => [i ? " " : "", make("span", { textContent: word })]));
       $("save-before").hidden = !written || written.command.includes("generate --seconds");
       $("only-span").disabled = !this.studio.span;
       $("only-span").checked &&= Boolean(this.studio.span);
@@ -238,7 +236,7 @@ export class Panels {
     click("save-midi", () => this.#saved(() => takeAway.midi()));
     click("save-picture", () => this.#saved(() => takeAway.picture()));
     click("save-before", () => this.#saved(() => takeAway.midiBefore(lastWritten(this.studio.history).index)));
-    click("copy-command", () => this.#saved(() => navigator.clipboard.writeText($("command").textContent.trim()), "Copied"));
+    click("copy-command", () => this.#saved(() => navigator.clipboard.writeText($("command").textContent), "Copied"));
     const handle = $("drag-midi");
     for (const event of ["pointerenter", "pointerdown"]) handle.addEventListener(event, () => takeAway.prepareDrag().catch(() => {}));
     handle.addEventListener("dragstart", (event) => takeAway.drag(event));

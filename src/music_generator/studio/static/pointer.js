@@ -131,8 +131,4 @@ export function listen(roll, actions) {
     actions.move(0, 0, true);
   });
   canvas.addEventListener("wheel", wheel, { passive: false });
-  canvas.addEventListener("dblclick", (event) => {
-    const [x, y] = place(event);
-    if (y < view.top || !roll.hit(x, y)) roll.fit();
-  });
 }
