@@ -51,7 +51,7 @@ class Studio:
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """The threads of writing, of playing and of exports, from the server's start to its end; the model made warm."""
+        """The threads of writing, of playing and of exports, from the start to the end; the model is made warm."""
         self.writing, self.playing, self.exporting = (Jobs(self.options.jobs) for _ in range(3))
         self.writing.submit(_warm(self.engine))
         try:

@@ -150,7 +150,8 @@ export class Roll {
 
   /** The height of the keys: what is played fills the height, but no key is under 4 pixels or over 14. */
   #settleRows(now = true) {
-    let low = 48, high = 84;
+    const some = this.strokes.some(isNote);
+    let low = some ? 48 : 30, high = some ? 84 : 96; // with nothing yet, room for what may be written
     for (const s of this.strokes) if (isNote(s)) { low = Math.min(low, s.key); high = Math.max(high, s.key); }
     const room = this.view.bottom - this.view.top;
     this.view.row = Math.min(14, Math.max(4, room / (high - low + 5)));
