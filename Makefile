@@ -16,9 +16,9 @@ check: ## lint, format, types
 test: ## MAESTRO_DIR=folder adds the tests on the real files
 	python -m pytest
 
-bench: ## the README's figures and the seed's failure: MAESTRO_DIR must name the real files
-	python benchmarks/measure.py --maestro "$(MAESTRO_DIR)"
-	python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
+bench: ## benchmarks/results.md: ours and the peers'; MAESTRO_DIR=folder adds training, preparation, the seed's failure
+	python benchmarks/bench.py
+	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
 
 figures: ## the pictures of the documentation

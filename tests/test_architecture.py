@@ -35,13 +35,17 @@ TABLE: dict[str, set[str]] = {
     "model.config": {"errors", "tokens"},
     "model.bundle": {"errors", "features", "files", "model.config"},
     "model.network": {"errors", "model.config", "tokens"},
-    "model.export": {"errors", "features", "files", "model.bundle", "model.config", "model.network", "tokens"},
+    "model.step": {"model.config", "model.network", "tokens"},
+    "model.export": {"errors", "features", "files", "model.bundle", "model.config", "model.network", "model.step",
+                     "tokens"},
     "training.windows": {"corpus", "errors", "model", "tokens"},
     "training.likelihood": {"corpus", "errors", "model", "tokens", "training.windows"},
-    "training.loop": {"corpus", "errors", "files", "model", "tokens", "training.likelihood", "training.windows"},
+    "training.muon": set(),
+    "training.loop": {"corpus", "errors", "files", "model", "tokens", "training.likelihood", "training.muon",
+                      "training.windows"},
     "training.result": {"corpus", "errors", "features", "files", "model", "tokens", "training"},
     "generation.engine": {"errors", "model.bundle", "model.config", "tokens"},
-    "generation.tasks": {"errors", "generation.engine", "model.config", "performance", "tokens"},
+    "generation.tasks": {"errors", "generation.engine", "performance", "tokens"},
     "audio": {"errors", "files", "performance"},
     "plots": {"errors", "features", "files", "performance"},
     "evaluation.overlap": set(),
@@ -66,7 +70,7 @@ TABLE: dict[str, set[str]] = {
     "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "generation", "maestro", "midi", "model",
             "pairs", "performance", "plots", "studio", "training"},
 }  # fmt: skip
-NEEDS_TORCH = {"model.network", "model.export", "training.windows", "training.likelihood", "training.loop",
+NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows", "training.likelihood", "training.loop",
                "training.result"}  # fmt: skip
 HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
 

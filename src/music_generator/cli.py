@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from music_generator.errors import InputError, MusicGeneratorError
 
 if TYPE_CHECKING:
     from music_generator.features import Distributions
-    from music_generator.generation import Engine, Generated, SamplingOptions
+    from music_generator.generation import Generated, SamplingOptions, Span
     from music_generator.performance import Performance
 
 app = typer.Typer(
@@ -39,7 +39,9 @@ TopP = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="gives the same music again; a new one each time if not given")]
 Composer = Annotated[str | None, typer.Option(help="a composer of the training data, or part of the name")]
-Variations = Annotated[int, typer.Option(help="how many; their seeds follow one another")]
+Variations = Annotated[int, typer.Option("--variations", "--count", help="how many; their seeds follow one another")]
+Shard = Annotated[str | None, typer.Option(help="I/N: only every N-th of them, from the I-th on")]
+Jobs = Annotated[int, typer.Option(help="processes that write them")]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
 Format = Annotated[str, typer.Option("--format", help="of the sound: wav, flac, ogg or mp3")]
@@ -104,6 +106,8 @@ def generate(
     top_p: TopP = None,
     seed: Seed = None,
     variations: Variations = 1,
+    shard: Shard = None,
+    jobs: Jobs = 1,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -129,19 +133,18 @@ def generate(
     long = seconds if seconds is not None else tasks.PIECE_SECONDS if notes is None else tasks.LONGEST_SECONDS / 2
     join = tasks.JOIN_SECONDS if seconds is None else seconds
     if past is not None and to is not None:
-        name, task = "infill", lambda engine, options: tasks.infill(engine, past, from_ or 0.0, to, options)
+        name, span = "infill", tasks.to_infill(past, from_ or 0.0, to)
     elif past is not None and ahead is not None:
         before = past if from_ is None else past.between(0, from_)
-        name, task = "bridge", lambda engine, options: tasks.bridge(engine, before, ahead, join, options)
+        name, span = "bridge", tasks.to_bridge(before, ahead, join)
     elif past is not None:
-        name = "continue"
-        task = lambda engine, options: tasks.continue_from(engine, past, long, options, start=from_, notes=notes)  # noqa: E731
+        name, span = "continue", tasks.to_continue(past, long, start=from_, notes=notes)
     elif ahead is not None:
-        name, task = "lead-in", lambda engine, options: tasks.lead_in(engine, ahead, join, options)
+        name, span = "lead-in", tasks.to_lead_in(ahead, join)
     else:
-        name, task = "compose", lambda engine, options: tasks.compose(engine, long, options, notes=notes)
-    options = _sampling(temperature, top_p, seed, composer)
-    _make(name, task, options, variations, model, _Results(out, no_audio, no_plots, format, soundfont, json_))
+        name, span = "compose", tasks.to_compose(long, notes=notes)
+    results = _Results(name, out, no_audio, no_plots, format, soundfont, json_)
+    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
 
 
 @app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
@@ -154,6 +157,8 @@ def infill(
     top_p: TopP = None,
     seed: Seed = None,
     variations: Variations = 1,
+    shard: Shard = None,
+    jobs: Jobs = 1,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -165,19 +170,16 @@ def infill(
     """Write a span of a piece anew so that what is before and after it fits; the rest stays as it is."""
     from music_generator.generation import tasks
 
-    given = _read(piece)
-    options = _sampling(temperature, top_p, seed, composer)
-    _make(
-        "infill", lambda engine, options: tasks.infill(engine, given, from_, to, options),
-        options, variations, model, _Results(out, no_audio, no_plots, format, soundfont, json_),
-    )  # fmt: skip
+    span = tasks.to_infill(_read(piece), from_, to)
+    results = _Results("infill", out, no_audio, no_plots, format, soundfont, json_)
+    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
 
 
 class _Results:
     """Where and how the results of a generation are left."""
 
     def __init__(
-        self, out: Path, no_audio: bool, no_plots: bool, format: str, soundfont: Path | None, as_json: bool
+        self, name: str, out: Path, no_audio: bool, no_plots: bool, format: str, soundfont: Path | None, as_json: bool
     ) -> None:
         from music_generator.audio import FORMATS
 
@@ -187,14 +189,14 @@ class _Results:
             raise InputError(f"cannot write into {out}: it is a file, not a folder")
         if soundfont is not None and not soundfont.is_file():
             raise InputError(f"the SoundFont {soundfont} does not exist; name a .sf2 or .sf3 file")
-        self.out, self.audio, self.plots, self.as_json = out, not no_audio, not no_plots, as_json
+        self.name, self.out, self.audio, self.plots, self.as_json = name, out, not no_audio, not no_plots, as_json
         self.format, self.soundfont = format, soundfont
 
-    def leave(self, name: str, made: Generated, reference: Distributions) -> None:
-        """Write the MIDI, the sound and the pictures of one piece, and say in a line how it came about."""
+    def leave(self, made: Generated, reference: Distributions) -> str:
+        """Write the MIDI, the sound and the pictures of one piece; the line that says how it came about."""
         from music_generator.midi import write_midi
 
-        stem = self.out / f"{name}-seed{made.seed}"
+        stem = self.out / f"{self.name}-seed{made.seed}"
         files = [stem.with_name(stem.name + ".mid")]
         write_midi(made.performance, files[0])
         engine = None
@@ -212,33 +214,66 @@ class _Results:
                 "seconds_taken": round(made.seconds_taken, 4),
                 "sound": engine,
             }
-            print(json.dumps(facts))
-            return
+            return json.dumps(facts)
         length = max(made.written.end - made.start, 0.0)
-        print(
+        return (
             f"{files[0]}: {notes} new notes, {length:.0f} s of music in {made.seconds_taken:.2f} s "
             f"({length / max(made.seconds_taken, 1e-9):.0f} times real time, {made.tokens_per_second:.0f} tokens/s), "
             f"seed {made.seed}{f'; sound: {engine}' if engine else ''}"
         )
 
 
-def _make(
-    name: str,
-    task: Callable[[Engine, SamplingOptions], Generated],
-    options: SamplingOptions,
-    count: int,
-    model: Path | None,
-    results: _Results,
-) -> None:
-    from music_generator.generation import Engine, variations
+def _seeded(options: SamplingOptions, count: int, shard: str | None) -> list[SamplingOptions]:
+    """The options of each piece of a shard: which piece a seed gives does not depend on the others."""
+    from music_generator.generation import variations
+
+    every = variations(options, count)
+    if shard is None:
+        return every
+    first, _, of = shard.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
+        raise InputError(f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
+    if options.seed is None:
+        raise InputError("`--shard` needs a `--seed`: the shards count their seeds from it")
+    return every[int(first) - 1 :: int(of)]
+
+
+def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, jobs: int) -> None:
+    """Write the pieces and say so, in order."""
+    from music_generator.generation import tasks
+
+    if jobs < 1:
+        raise InputError(f"`--jobs` must be at least 1, not {jobs}")
+    with _progress(results.name) as progress:
+        lines: Iterable[str]
+        if jobs == 1 or len(pieces) == 1:
+            lines = _written(span, pieces, model, results)
+        else:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
+            size = min(tasks.BATCH, -(-len(pieces) // jobs))
+            pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+            parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
+            futures = [pool.submit(_list_written, span, part, model, results) for part in parts]
+            lines = (line for future in futures for line in future.result())
+        for done, line in enumerate(lines, 1):
+            print(line, flush=True)
+            progress(done, len(pieces))
+
+
+def _list_written(*arguments: Any) -> list[str]:
+    """`_written` in a process of its own."""
+    return list(_written(*arguments))
+
+
+def _written(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results) -> Iterator[str]:
+    from music_generator.generation import Engine, generate_many
     from music_generator.model.bundle import PRETRAINED, open_bundle
 
     bundle = open_bundle(model or PRETRAINED)
-    engine = Engine(bundle)
-    with _progress(f"{name}") as progress:
-        for done, each in enumerate(variations(options, count)):
-            progress(done, count)
-            results.leave(name, task(engine, each), bundle.reference)
+    for made in generate_many(Engine(bundle), [(span, each) for each in pieces]):
+        yield results.leave(made, bundle.reference)
 
 
 def _sampling(
@@ -416,9 +451,12 @@ def train(
     size: Annotated[int | None, typer.Option(help="units of a forward layer  [default: 384]")] = None,
     backward_size: Annotated[int | None, typer.Option(help="units of a backward layer  [default: 256]")] = None,
     layers: Annotated[int | None, typer.Option(help="forward layers  [default: 2]")] = None,
-    dropout: Annotated[float | None, typer.Option(help="[default: 0]")] = None,
+    dropout: Annotated[float | None, typer.Option(help="[default: 0.1]")] = None,
     batch: Annotated[int | None, typer.Option(help="windows a step  [default: 32]")] = None,
     length: Annotated[int | None, typer.Option(help="tokens a window  [default: 256]")] = None,
+    future_share: Annotated[float | None, typer.Option(help="of the gaps are given theirs  [default: 0.75]")] = None,
+    longest_gap: Annotated[int | None, typer.Option(help="tokens  [default: 64]")] = None,
+    transpose: Annotated[int | None, typer.Option(help="up to so many semitones  [default: 6]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="of embeddings and outputs  [default: 0.002]")] = None,
     matrix_learning_rate: Annotated[float | None, typer.Option(help="of the matrices  [default: 0.005]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
@@ -435,9 +473,10 @@ def train(
     weights = None
     sizes: dict[str, Any] = {"cell": cell, "direction": direction, "forward_size": size, "backward_size": backward_size}
     sizes |= {"forward_layers": layers, "dropout": dropout}
+    windows = given(batch=batch, length=length, future_share=future_share, longest_gap=longest_gap, transpose=transpose)
     if resume:
         asked = given(
-            **sizes, epochs=epochs, steps=steps, batch=batch, length=length, learning_rate=learning_rate,
+            **sizes, **windows, epochs=epochs, steps=steps, learning_rate=learning_rate,
             matrix_learning_rate=matrix_learning_rate, seed=seed, precision=precision, threads=threads, model=model,
         )  # fmt: skip
         if asked or from_pretrained:
@@ -454,7 +493,6 @@ def train(
                 raise InputError("a model to start from has its own cell, direction and sizes: leave those options out")
             network = load_network(open_bundle(model or PRETRAINED))
             config, weights = replace(network.config, **given(dropout=dropout)), network.state_dict()
-        windows = given(batch=batch, length=length)
         options = TrainingOptions(windows=replace(TrainingOptions().windows, **windows), **given(
             epochs=epochs, steps=steps, learning_rate=learning_rate, matrix_learning_rate=matrix_learning_rate,
             seed=seed, precision=precision, threads=threads,

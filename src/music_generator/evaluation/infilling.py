@@ -7,7 +7,7 @@ follows: nats of its first tokens given the past and what was filled in, under t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from music_generator.evaluation.overlap import Overlap, compare, mean_area
 from music_generator.evaluation.samples import excerpt, last_onset
 from music_generator.evaluation.scoring import Passage, score
 from music_generator.features import performance_features
-from music_generator.generation import Engine, SamplingOptions, continue_from, infill
+from music_generator.generation import Engine, SamplingOptions, Span, generate_many, variations
 from music_generator.model.config import FIELDS
 from music_generator.performance import Performance, join
 from music_generator.tokens import TICKS_PER_SECOND, encode
@@ -28,7 +28,7 @@ GAP_SECONDS = (2.0, 4.0, 8.0)
 MARGIN_SECONDS = 10.0  # of music before and after a gap, at least
 FUTURE_TOKENS = 32  # scored
 PAST_TOKENS = 256  # heard before the gap when they are
-BATCH = 16
+BATCH = 64  # gaps and passages side by side
 WAYS = ("truth", "infill", "blind", "empty")
 
 Progress = Callable[[int, int], None]
@@ -65,18 +65,25 @@ def choose_gaps(pieces: Sequence[Performance], count: int, seconds: float, rng: 
     return gaps
 
 
-def fill(engine: Engine, gap: Gap, way: str, options: SamplingOptions) -> Performance:
-    """The piece, its gap filled in one of `WAYS`: as it was, by the model with or without the future, not at all."""
-    past, future = gap.piece.between(0, gap.start), gap.piece.between(gap.end)
+def fill(engine: Engine, gaps: Sequence[Gap], way: str, options: SamplingOptions) -> list[Performance]:
+    """The pieces, their gaps filled in one of `WAYS`: as they were, by the model with or without the future, or not."""
     if way == "truth":
-        return gap.piece
+        return [gap.piece for gap in gaps]
+    sides = [(gap.piece.between(0, gap.start), gap.piece.between(gap.end)) for gap in gaps]
     if way == "empty":
-        return join([past, future])
+        return [join(list(both)) for both in sides]
+    assert way in ("infill", "blind")
+    spans = [
+        Span(past, future if way == "infill" else Performance(), gap.start, gap.end)
+        for (past, future), gap in zip(sides, gaps, strict=True)
+    ]
+    made = generate_many(engine, zip(spans, variations(options, len(gaps)), strict=True), size=BATCH)
     if way == "infill":
-        return infill(engine, gap.piece, gap.start, gap.end, options).performance
-    assert way == "blind"
-    blind = continue_from(engine, past, gap.end - gap.start, options, start=gap.start)
-    return join([blind.performance.between(0, gap.end), future])
+        return [each.performance for each in made]
+    return [
+        join([each.performance.between(0, gap.end), future])
+        for each, (_, future), gap in zip(made, sides, gaps, strict=True)
+    ]
 
 
 def future_passage(filled: Performance, gap: Gap) -> tuple[Passage, int]:
@@ -141,12 +148,9 @@ def evaluate_gaps(
         rows: dict[str, Any] = {}
         of_truth = np.empty(0)
         for w, way in enumerate(ways):
-            filled = []
-            for i, gap in enumerate(gaps):
-                filled.append(fill(engine, gap, way, replace(options, seed=(options.seed or 0) + i)))
-                if progress:
-                    done = (step * len(ways) + w) * count + i + 1
-                    progress(done, len(GAP_SECONDS) * len(ways) * count)
+            filled = fill(engine, gaps, way, options)
+            if progress:
+                progress(step * len(ways) + w + 1, len(GAP_SECONDS) * len(ways))
             nats = future_nats(engine, filled, gaps)
             of_truth = nats.sum(1) if way == "truth" else of_truth
             rows[way] = _nats_row(nats, of_truth)

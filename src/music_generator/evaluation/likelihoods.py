@@ -20,7 +20,7 @@ from music_generator.tokens import TICKS_PER_SECOND
 
 SEGMENT = 512  # tokens, as `training.likelihood` has it: a test holds them together
 GAPS = (4, 16, 64)
-BATCH = 8
+BATCH = 64  # passages side by side
 
 Row = dict[str, float]
 Progress = Callable[[int, int], None]

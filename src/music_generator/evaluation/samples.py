@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from music_generator.corpus import Corpus, find_sources
 from music_generator.errors import CorpusError, MidiError
-from music_generator.generation import Engine, SamplingOptions, compose, continue_from
+from music_generator.generation import (
+    Engine,
+    Generated,
+    SamplingOptions,
+    generate_many,
+    to_compose,
+    to_continue,
+    variations,
+)
 from music_generator.midi import read_midi
 from music_generator.performance import Performance
 from music_generator.tokens import decode
@@ -85,12 +93,8 @@ def composed(
     engine: Engine, count: int, seconds: float, options: SamplingOptions, progress: Progress | None = None
 ) -> Sample:
     """Pieces from nothing; their seeds follow one another."""
-    made = []
-    for i in range(count):
-        made.append(compose(engine, seconds, _with_seed(options, i)).written)
-        if progress:
-            progress(i + 1, count)
-    return Sample(tuple(made))
+    spans = [(to_compose(seconds), each) for each in variations(options, count)]
+    return Sample(tuple(made.written for made in _counted(generate_many(engine, spans), count, progress)))
 
 
 def continued(
@@ -104,18 +108,21 @@ def continued(
 ) -> Sample:
     """What the model writes after the first seconds of held-out pieces, in turn; the primers are not part of it."""
     primers = [p for p in primers if len(p.between(0, primer_seconds)) and last_onset(p) >= primer_seconds]
-    made = []
-    for i in range(count if primers else 0):
-        primer = primers[i % len(primers)]
-        whole = continue_from(engine, primer, seconds, _with_seed(options, i), start=primer_seconds)
-        made.append(excerpt(whole.performance, primer_seconds, seconds))
+    if not primers:
+        return Sample(())
+    spans = [
+        (to_continue(primers[i % len(primers)], seconds, start=primer_seconds), each)
+        for i, each in enumerate(variations(options, count))
+    ]
+    made = _counted(generate_many(engine, spans), count, progress)
+    return Sample(tuple(excerpt(each.performance, primer_seconds, seconds) for each in made))
+
+
+def _counted(made: Iterable[Generated], count: int, progress: Progress | None) -> Iterator[Generated]:
+    for done, each in enumerate(made, 1):
         if progress:
-            progress(i + 1, count)
-    return Sample(tuple(made))
-
-
-def _with_seed(options: SamplingOptions, i: int) -> SamplingOptions:
-    return replace(options, seed=(options.seed or 0) + i)
+            progress(done, count)
+        yield each
 
 
 def from_folder(folder: str | Path, seconds: float, progress: Progress | None = None) -> Sample:

@@ -1,15 +1,14 @@
-"""The runtime: a bundle's graphs, one token at a time, without torch.
+"""The runtime: a bundle's graphs, one token of each stream at a time, without torch.
 
-The future is read once; after that each token costs one step of the forward stack and one draw, whatever the length of
-what is before, after or already written.
+The future is read once; after that each token costs one step, whatever the length of what is before, after or already
+written. One stream and many go the same way: `Lanes`.
 """
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,28 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
 
 NEVER = -1e6  # ticks: long before anything
-READ_TOKENS = 2048  # of past and of future: more would not be remembered
+READ_TOKENS = 1024  # of past and of future: more would not be remembered
 CHUNK = 512  # tokens read in one call, so that memory does not grow with the past
+BLOCK = 32  # tokens that random numbers are drawn for at a time
+
+CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
+_ends = np.cumsum(list(CLASSES.values())).tolist()
+PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}  # in the noise
 
 
 @dataclass
 class Stream:
-    """One piece being written: the forward stack's state and what the keys did, up to tick `now`."""
+    """One piece up to tick `now`: the forward stack's states and what the keys did."""
 
-    state: Array  # (S, 1, H)
-    context: Array  # (1, D)
-    struck: Array  # (1, K) ticks
-    released: Array  # (1, K) ticks
+    states: Array  # (S, H)
+    context: Array  # (C,)
+    struck: Array  # (K,) ticks
+    released: Array  # (K,) ticks
     now: int = 0
     last_key: int = -1
     composer: int = 0
@@ -42,32 +46,102 @@ class Stream:
 
 @dataclass(frozen=True)
 class Ahead:
-    """The future as it is heard from before: what the backward stack says, and the tick it begins at."""
+    """The future as it is heard from before: what the backward stack says, its first tick, each key's next stroke."""
 
-    said: Array  # (1, D)
+    said: Array  # (C,)
     tick: int
+    next: Array  # (K,) ticks
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the next token may be: ticks its shift may take, and what is added to the logits of shift and key."""
+class Dice:
+    """The random numbers of one stream. They depend on the seed and the token's number alone."""
 
-    earliest: int
-    latest: int
-    shift_bias: Array  # (1, shift classes)
-    key_bias: Array  # (1, K)
+    def __init__(self, seed: int | None, temperature: float) -> None:
+        self._random, self._temperature, self._place = np.random.default_rng(seed), temperature, BLOCK
+        self._noise = np.empty((BLOCK, _ends[-1]), np.float32)
+        self._uniforms: list[list[float]] = []
+
+    def roll(self) -> tuple[Array, list[float]]:
+        """For the next token: Gumbel noise times the temperature for all classes, and three numbers in [0, 1)."""
+        if self._place == BLOCK:
+            self._random.standard_exponential(dtype=np.float32, out=self._noise)
+            np.log(np.maximum(self._noise, 1e-30, out=self._noise), out=self._noise)
+            self._noise *= -self._temperature
+            self._uniforms = self._random.random((BLOCK, 3), np.float32).tolist()
+            self._place = 0
+        self._place += 1
+        return self._noise[self._place - 1], self._uniforms[self._place - 1]
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A drawn token: its shift class (a bin, RESUME or END) and its row's values."""
+class Lanes:
+    """N streams that step together in one call of the graph. What a lane computes depends on nothing but that lane.
 
-    shift_class: int
-    shift: int
-    key: int
-    velocity: int
-    duration: int
-    bins: Array = field(repr=False)  # (1, 4)
+    Of each lane, before a `step`: `ticks` (now, earliest and latest shift, two numbers in [0, 1)), `struck`,
+    `released`, `free` and `noise`, as `model.step.Step` takes them; after it: `classes` of the fields, `waited` and
+    `held` ticks and, if `scored`, `logits`. All are arrays (N, ...) that stay in place.
+    """
+
+    def __init__(self, engine: Engine, size: int, *, joined: bool, scored: bool = False) -> None:
+        config = engine.config
+
+        def made(*shape: int) -> Array:
+            return np.zeros((size, *shape), np.float32)
+
+        self.joined, self.size = joined, size
+        self.width = config.head_size * (2 if joined else 1)
+        self.struck, self.released, self.free = (np.full((size, STROKES), NEVER, np.float32) for _ in range(3))
+        self.ticks, self.noise, self.composer = made(5), made(_ends[-1]), np.zeros(size, np.int64)
+        self.coldness, self.top_p = made(1) + 1, made(1) + 1
+        self.classes = {name: np.zeros(size, np.int64) for name in FIELDS}
+        self.waited, self.held = made(1), made(1)
+        self.logits = {name: made(CLASSES[name]) for name in FIELDS} if scored else {}
+        self.said, self.resume, self.next = made(self.width), made(1), made(STROKES)
+        # what a step leaves is what the next one takes: two sets, in turn
+        rows = range(config.forward_layers * (2 if config.cell == "lstm" else 1))
+        self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
+        self._side = 0
+        self._graph = engine.graph("joined" if joined else "open")
+        self._bindings = [self._bind(side) for side in range(2)]
+
+    def _bind(self, side: int) -> Any:
+        from onnxruntime import OrtValue
+
+        inputs = {name: getattr(self, name) for name in ("ticks", "struck", "released", "free", "noise", "composer")}
+        inputs |= {"coldness": self.coldness, "top_p": self.top_p}
+        inputs |= {name: getattr(self, name) for name in ("said", "resume", "next")} if self.joined else {}
+        outputs = {**self.classes, "waited": self.waited, "held": self.held}
+        outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
+        for given, what, suffix in ((side, inputs, ""), (1 - side, outputs, "_after")):
+            context, states = self._sides[given]
+            what[f"context{suffix}"] = context
+            what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
+        binding = self._graph.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
+        return binding
+
+    def put(self, lane: int, stream: Stream, ahead: Ahead | None, temperature: float = 1.0, top_p: float = 1.0) -> None:
+        """Place a stream, and its future where the lanes are `joined`, in a lane."""
+        context, states = self._sides[self._side]
+        context[lane] = stream.context[: self.width]
+        for state, row in zip(states, stream.states, strict=True):
+            state[lane] = row
+        self.struck[lane], self.released[lane], self.composer[lane] = stream.struck, stream.released, stream.composer
+        self.coldness[lane], self.top_p[lane] = 1 / temperature, top_p
+        if self.joined:
+            assert ahead is not None
+            self.said[lane], self.resume[lane], self.next[lane] = ahead.said, ahead.tick, ahead.next
+
+    def peek(self) -> None:
+        """Draw the next token of all lanes, and stay where they are."""
+        self._graph.run_with_iobinding(self._bindings[self._side])
+
+    def step(self) -> None:
+        """Draw the next token of all lanes and take it into their states."""
+        self.peek()
+        self._side = 1 - self._side
 
 
 class Engine:
@@ -85,6 +159,7 @@ class Engine:
             raise BundleError(f"{bundle.folder}: no {precision} graphs; it has {', '.join(bundle.precisions)}")
         self.bundle, self.config = bundle, bundle.config
         self.precision, self.threads = precision or bundle.precisions[0], threads
+        self._graphs: dict[str, Any] = {}
 
     def _session(self, name: str) -> Any:
         import onnxruntime
@@ -98,24 +173,11 @@ class Engine:
         except Exception as error:  # the library's own error classes are not public
             raise BundleError(f"{path}: the graph cannot be loaded ({str(error).splitlines()[0]})") from error
 
-    @cached_property
-    def past_graph(self) -> Any:
-        """The forward stack: see `model.export.Past`."""
-        return self._session("past")
-
-    @cached_property
-    def future_graph(self) -> Any:
-        """The backward stack: see `model.export.Future`."""
-        return self._session("future")
-
-    @cached_property
-    def _no_future(self) -> Array:
-        return np.zeros((1, self.config.head_size), np.float32)
-
-    @cached_property
-    def draw_graph(self) -> Any:
-        """The heads: see `model.export.Draw`."""
-        return self._session("draw")
+    def graph(self, name: str) -> Any:
+        """A runtime graph, loaded when first asked for: `past`, `future`, `open` or `joined` (see `model.export`)."""
+        if name not in self._graphs:
+            self._graphs[name] = self._session(name)
+        return self._graphs[name]
 
     def composer(self, name: str | None) -> int:
         """The index of a composer by name or a part of it; 0 for None. Accents and capitals do not matter.
@@ -143,50 +205,29 @@ class Engine:
             f"unknown composer {name!r}; the nearest it knows: {', '.join(names[known[c]] for c in near) or 'none'}"
         )
 
-    def read_past(self, rows: Array, composer: int = 0, first_tick: int = 0) -> Stream:
+    def read_past(self, rows: Array, composer: int = 0, first_tick: int = 0, *, cut: bool = False) -> Stream:
         """The stream after token rows (`TOKEN_DTYPE`, the first shift from `first_tick`); no rows: a piece's start.
 
-        Only the last `READ_TOKENS` rows are heard.
+        Only the last `READ_TOKENS` rows are heard. `cut`: they do not begin the piece.
         """
         onsets = first_tick + np.cumsum(rows["shift"], dtype=np.int64)
         skipped = max(0, len(rows) - READ_TOKENS)
         rows, onsets = rows[skipped:], onsets[skipped:]
-        fields = {
-            "shift": SHIFT_BINS.index(rows["shift"]),
-            "key": rows["key"].astype(np.int64),
-            "velocity": VELOCITY_BINS.index(rows["velocity"]),
-            "duration": DURATION_BINS.index(rows["duration"]),
-        }
-        start = dict.fromkeys(FIELDS, 0) | {"key": CUT if skipped else EDGE_OF_PIECE}
-        fields = {name: np.concatenate([[start[name]], values]) for name, values in fields.items()}
+        start = dict.fromkeys(FIELDS, 0) | {"key": CUT if skipped or cut else EDGE_OF_PIECE}
+        fields = {name: np.concatenate([[start[name]], values]) for name, values in binned(rows).items()}
         now = np.concatenate([onsets[:1] - rows["shift"][:1] if len(rows) else [first_tick], onsets])
-        struck = _last(rows["key"], onsets)
-        released = _last(rows["key"], onsets + rows["duration"])
+        struck = last_ticks(rows["key"], onsets)
+        released = last_ticks(rows["key"], onsets + rows["duration"])
         layers = self.config.forward_layers * (2 if self.config.cell == "lstm" else 1)
         state = np.zeros((layers, 1, self.config.forward_size), np.float32)
         for first in range(0, len(now), CHUNK):
             part = slice(first, first + CHUNK)
-            context, state = self._run_past(
-                {name: values[part] for name, values in fields.items()},
-                composer,
-                struck[part],
-                released[part],
-                now[part],
-                state,
-            )
+            inputs = {name: values[part, None] for name, values in fields.items()}
+            inputs |= {"struck": struck[part, None], "released": released[part, None]}
+            inputs |= {"now": now[part, None].astype(np.float32), "composer": np.array([composer]), "state": state}
+            context, state = self.graph("past").run(["context", "state_after"], inputs)
         last_key = int(rows["key"][-1]) if len(rows) else -1
-        return Stream(state, context[-1], struck[-1:], released[-1:], int(now[-1]), last_key, composer)
-
-    def _run_past(
-        self, fields: dict[str, Array], composer: int, struck: Array, released: Array, now: Array, state: Array
-    ) -> tuple[Array, Array]:
-        inputs = {name: values.reshape(-1, 1) for name, values in fields.items()}
-        inputs["composer"] = np.array([composer])
-        inputs["struck"], inputs["released"] = struck[:, None], released[:, None]
-        inputs["now"] = now.astype(np.float32).reshape(-1, 1)
-        inputs["state"] = state
-        context, state = self.past_graph.run(None, inputs)
-        return context, state
+        return Stream(state[:, 0], context[0], struck[-1], released[-1], int(now[-1]), last_key, composer)
 
     def read_future(self, rows: Array, first_tick: int, composer: int = 0) -> Ahead:
         """The future of token rows whose first onset is at `first_tick`; its first `READ_TOKENS` rows are heard."""
@@ -195,66 +236,10 @@ class Engine:
         cut = len(rows) > READ_TOKENS
         rows = rows[:READ_TOKENS]
         onsets = first_tick + np.cumsum(np.concatenate([[0], rows["shift"][1:]]), dtype=np.int64)
-        back = slice(None, None, -1)
-        end = CUT if cut else EDGE_OF_PIECE
-        to_next = np.concatenate([[0, 0], SHIFT_BINS.index(rows["shift"][1:])[back]])
-        ahead = (onsets[-1] - onsets)[back]
-        now = np.concatenate([[0], ahead])
-        age = now[:, None] - _last(rows["key"][back], ahead)
-        (said,) = self.future_graph.run(
-            None,
-            {
-                "shift": to_next[:, None],
-                "key": np.concatenate([[end], rows["key"].astype(np.int64)[back]])[:, None],
-                "velocity": np.concatenate([[0], VELOCITY_BINS.index(rows["velocity"])[back]])[:, None],
-                "duration": np.concatenate([[0], DURATION_BINS.index(rows["duration"])[back]])[:, None],
-                "composer": np.array([composer]),
-                "age": age[:, None].astype(np.float32),
-            },
-        )
-        return Ahead(said, first_tick)
-
-    def draw(
-        self, stream: Stream, ahead: Ahead | None, limits: Limits, uniforms: Array, temperature: Array, top_p: Array
-    ) -> Drawn:
-        """Draw the next token; the stream stays where it is until `advance`."""
-        to_go = ahead.tick - stream.now if ahead else NONE_AHEAD
-        bins, values = self.draw_graph.run(
-            _DRAWN,
-            {
-                "context": stream.context,
-                "future": ahead.said if ahead else self._no_future,
-                "ticks": np.array([[stream.now, to_go, stream.last_key, limits.earliest, limits.latest]], np.float32),
-                "struck": stream.struck,
-                "released": stream.released,
-                "shift_bias": limits.shift_bias,
-                "key_bias": limits.key_bias,
-                "uniforms": uniforms,
-                "temperature": temperature,
-                "top_p": top_p,
-                "given": _DRAW_ALL,
-            },
-        )
-        shift, key, velocity, duration = map(int, values[0].tolist())
-        return Drawn(int(bins[0, 0]), shift, key, velocity, duration, bins)
-
-    def advance(self, stream: Stream, drawn: Drawn) -> None:
-        """Take a drawn token into the stream."""
-        stream.now += drawn.shift
-        stream.last_key = drawn.key
-        stream.struck[0, drawn.key] = stream.now
-        stream.released[0, drawn.key] = stream.now + drawn.duration
-        bins = drawn.bins[0]
-        bins[0] = _SHIFT_BIN[min(drawn.shift, len(_SHIFT_BIN) - 1)]  # the limits may have moved it into another bin
-        context, stream.state = self._run_past(
-            {name: bins[i : i + 1] for i, name in enumerate(FIELDS)},
-            stream.composer,
-            stream.struck,
-            stream.released,
-            np.array([stream.now]),
-            stream.state,
-        )
-        stream.context = context[-1]
+        following = np.full(STROKES, NONE_AHEAD, np.float32)
+        following[rows["key"][::-1]] = onsets[::-1]
+        (said,) = self.graph("future").run(["said"], backwards(rows, composer, cut=cut))
+        return Ahead(said[-1, 0], first_tick, following)
 
 
 def _plain(name: str) -> str:
@@ -262,14 +247,38 @@ def _plain(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold().strip()
 
 
-_SHIFT_BIN = SHIFT_BINS.index(np.arange(SHIFT_BINS.edges[-1])).tolist()  # by ticks
-_DRAWN = ("bins", "values")
-_DRAW_ALL = np.full((1, 4), -1, np.int64)
+def binned(rows: Array) -> dict[str, Array]:
+    """Token rows as classes of each field, int64."""
+    return {
+        "shift": SHIFT_BINS.index(rows["shift"]),
+        "key": rows["key"].astype(np.int64),
+        "velocity": VELOCITY_BINS.index(rows["velocity"]),
+        "duration": DURATION_BINS.index(rows["duration"]),
+    }
 
 
-def _last(keys: Array, ticks: Array) -> Array:
-    """Of T strokes in order: each key's latest tick before each stroke and after all, (T + 1, K) float32."""
-    table = np.full((len(keys) + 1, STROKES), NEVER, np.float32)
-    table[np.arange(1, len(keys) + 1), keys] = ticks
-    np.maximum.accumulate(table, axis=0, out=table)
-    return table
+def backwards(rows: Array, composer: int = 0, *, cut: bool) -> dict[str, Array]:
+    """T token rows as the `future` graph takes them: (T + 1, 1) each, from the end (`cut`: not the piece's) back.
+
+    The shift before the first row is not heard, and going back, the shift is the time to the row read before.
+    """
+    onsets = np.cumsum(np.concatenate([[0], rows["shift"][1:]]), dtype=np.int64)[: len(rows)]
+    back = slice(None, None, -1)
+    fields = {name: np.concatenate([[0], values[back]]) for name, values in binned(rows).items()}
+    fields["key"][0] = CUT if cut else EDGE_OF_PIECE
+    fields["shift"] = np.concatenate([[0, 0], fields["shift"][1:-1]])[: len(rows) + 1]
+    ahead = (onsets[-1:] - onsets)[back]
+    age = np.concatenate([[0], ahead])[:, None] - last_ticks(rows["key"][back], ahead)
+    inputs = {name: values[:, None] for name, values in fields.items()}
+    return {**inputs, "composer": np.array([composer]), "age": age[:, None].astype(np.float32)}
+
+
+def last_ticks(keys: Array, ticks: Array) -> Array:
+    """Of T strokes in order: each key's last tick before each stroke and after all, (T + 1, K) float32.
+
+    Carried forward by index, for a key struck again may well be released sooner than it was before.
+    """
+    index = np.zeros((len(keys) + 1, STROKES), np.int64)
+    index[np.arange(1, len(keys) + 1), keys] = np.arange(1, len(keys) + 1)
+    np.maximum.accumulate(index, axis=0, out=index)
+    return np.concatenate([[NEVER], ticks])[index].astype(np.float32)

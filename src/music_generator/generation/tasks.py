@@ -1,29 +1,27 @@
-"""What can be asked for: compose, continue, lead in, infill, bridge. All are one task, `generate`."""
+"""What can be asked for: compose, continue, lead in, infill, bridge. All are one task: to write a `Span`."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.generation.engine import Ahead, Drawn, Engine, Limits, Stream
-from music_generator.model.config import FIELDS, MASKED
+from music_generator.generation.engine import Ahead, Dice, Engine, Lanes, Stream
 from music_generator.performance import LOWEST_PITCH, Performance, join
 from music_generator.tokens import (
     END,
     KEYS,
     RESUME,
     SHIFT_BINS,
-    SHIFT_CLASSES,
-    STROKES,
     TICKS_PER_SECOND,
     TOKEN_DTYPE,
+    VELOCITY_BINS,
     decode,
     encode,
 )
@@ -32,23 +30,25 @@ Array = NDArray[Any]
 
 LONGEST_SECONDS = 24 * 3600.0
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
-_FIRST, _LAST = SHIFT_BINS.edges[:-1], SHIFT_BINS.edges[1:] - 1
-_FAR = int(_LAST[-1])
+BATCH = 64  # pieces written at a time
+_FAR = int(SHIFT_BINS.edges[-1]) - 1
+_SHIFT_BIN = SHIFT_BINS.index(np.arange(_FAR + 1)).tolist()  # by ticks
+_SOFTEST = VELOCITY_BINS.edges.tolist()  # velocity of each class
+_VELOCITIES = int(VELOCITY_BINS.widths[0])  # in a class
+_NOT, _NEVER = np.float32(-1e9), np.float32(1e9)  # as noise: no such class; as a tick: no such key
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to draw. Temperature holds for every field of a token, top-p for key and velocity.
+    """How to draw. Temperature holds for every field of a token, top-p for key and velocity alone.
 
-    Shift and duration have a top-p of their own: cutting their long ends, which are rare and weigh much, makes music
-    that grows ever denser.
+    Shift and duration are not cut: their long ends are rare and weigh much, and without them music grows ever denser.
     `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` strokes of
     one pitch in a row are not exceeded, unless what is given does.
     """
 
     temperature: float = 1.0
     top_p: float = 0.95
-    time_top_p: float = 1.0
     seed: int | None = None
     composer: str | None = None
     longest_rest_seconds: float = 4.0
@@ -60,9 +60,8 @@ class SamplingOptions:
                 f"`temperature` must be above 0 and at most 10, not {self.temperature}: near 0 the likeliest note is "
                 "taken every time, and a recurrent model then repeats itself for ever; try 0.8 for calmer music"
             )
-        for name in ("top_p", "time_top_p"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"`{name}` must be above 0 and at most 1, not {getattr(self, name)}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise InputError(f"`seed` must be 0 to {(1 << 63) - 1}, not {self.seed}")
         if not self.longest_rest_seconds > 0:
@@ -72,8 +71,25 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class Span:
+    """What is to be written: the strokes whose onsets lie in [`start`, `end`) seconds, between a past and a future.
+
+    All on one time line. After `notes` notes the span ends with the last of them.
+    """
+
+    past: Performance
+    future: Performance
+    start: float
+    end: float
+    notes: int | None = None
+
+
+@dataclass(frozen=True)
 class Generated:
-    """A piece with what the model wrote: onsets in [`start`, `end`) seconds. Speed counts reading and writing."""
+    """A piece with what the model wrote: onsets in [`start`, `end`) seconds.
+
+    `seconds_taken` counts reading and writing; of pieces written side by side, each has its share.
+    """
 
     performance: Performance
     start: float
@@ -97,7 +113,12 @@ def compose(
     engine: Engine, seconds: float = PIECE_SECONDS, options: SamplingOptions | None = None, *, notes: int | None = None
 ) -> Generated:
     """A piece from nothing, of `seconds` (or of `notes` notes, if they come first)."""
-    return generate(engine, start=0.0, end=_length("seconds", seconds), options=options, notes=notes)
+    return generate(engine, to_compose(seconds, notes=notes), options)
+
+
+def to_compose(seconds: float = PIECE_SECONDS, *, notes: int | None = None) -> Span:
+    """The span of `compose`."""
+    return Span(Performance(), Performance(), 0.0, _length("seconds", seconds), notes)
 
 
 def continue_from(
@@ -110,6 +131,13 @@ def continue_from(
     notes: int | None = None,
 ) -> Generated:
     """`primer`, then `seconds` (or `notes` notes) more, after its last onset or, if given, from `start` seconds."""
+    return generate(engine, to_continue(primer, seconds, start=start, notes=notes), options)
+
+
+def to_continue(
+    primer: Performance, seconds: float = PIECE_SECONDS, *, start: float | None = None, notes: int | None = None
+) -> Span:
+    """The span of `continue_from`."""
     _need_notes(primer, "the primer")
     if start is None:
         start = _after(primer)
@@ -118,24 +146,31 @@ def continue_from(
             raise InputError(f"`from` must be 0 to {LONGEST_SECONDS:.0f} seconds, not {start}")
         primer = primer.between(0, start)
         _need_notes(primer, f"the primer before {start} s")
-    return generate(
-        engine, past=primer, start=start, end=start + _length("seconds", seconds), options=options, notes=notes
-    )
+    return Span(primer, Performance(), start, start + _length("seconds", seconds), notes)
 
 
 def lead_in(
     engine: Engine, passage: Performance, seconds: float = JOIN_SECONDS, options: SamplingOptions | None = None
 ) -> Generated:
     """`seconds` of new music, then `passage`, which begins where the new music ends."""
+    return generate(engine, to_lead_in(passage, seconds), options)
+
+
+def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
+    """The span of `lead_in`."""
     _need_notes(passage, "the passage")
-    future = _begun_at(passage, _length("seconds", seconds))
-    return generate(engine, future=future, start=0.0, end=seconds, options=options)
+    return Span(Performance(), _begun_at(passage, _length("seconds", seconds)), 0.0, seconds)
 
 
 def infill(
     engine: Engine, piece: Performance, start: float, end: float, options: SamplingOptions | None = None
 ) -> Generated:
     """`piece` with the strokes that begin in [`start`, `end`) seconds written anew; all others as they are."""
+    return generate(engine, to_infill(piece, start, end), options)
+
+
+def to_infill(piece: Performance, start: float, end: float) -> Span:
+    """The span of `infill`."""
     _need_notes(piece, "the piece")
     if not 0 <= start < end:
         raise InputError(
@@ -143,9 +178,7 @@ def infill(
         )
     if start >= piece.end:
         raise InputError(f"the gap from {start} s lies outside the piece, which ends at {piece.end:.2f} s")
-    return generate(
-        engine, past=piece.between(0, start), future=piece.between(end), start=start, end=end, options=options
-    )
+    return Span(piece.between(0, start), piece.between(end), start, end)
 
 
 def bridge(
@@ -156,11 +189,16 @@ def bridge(
     options: SamplingOptions | None = None,
 ) -> Generated:
     """`before`, `seconds` of new music after its last onset, then `after`."""
+    return generate(engine, to_bridge(before, after, seconds), options)
+
+
+def to_bridge(before: Performance, after: Performance, seconds: float = JOIN_SECONDS) -> Span:
+    """The span of `bridge`."""
     _need_notes(before, "the first piece")
     _need_notes(after, "the second piece")
     start = _after(before)
     end = start + _length("seconds", seconds)
-    return generate(engine, past=before, future=_begun_at(after, end), start=start, end=end, options=options)
+    return Span(before, _begun_at(after, end), start, end)
 
 
 def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
@@ -171,44 +209,115 @@ def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
     return [replace(options, seed=seed + i) for i in range(count)]
 
 
-def generate(
-    engine: Engine,
-    *,
-    past: Performance | None = None,
-    future: Performance | None = None,
-    start: float,
-    end: float,
-    options: SamplingOptions | None = None,
-    notes: int | None = None,
-) -> Generated:
-    """Write the strokes whose onsets lie in [`start`, `end`) seconds, between a past and a future on one time line.
-
-    `past` holds strokes that begin before `start`, `future` such that begin at `end` or later; either may be missing or
-    empty. Both come back as they went in, except that a stroke of the past held when the future strikes its key ends
-    there. After `notes` notes the span ends with the last of them.
+def generate(engine: Engine, span: Span, options: SamplingOptions | None = None) -> Generated:
+    """Write a span. Its past and its future come back as they went in, but for what `generate_many` says.
 
     Raises `InputError` if something does not fit.
     """
-    (options,) = variations(options or SamplingOptions(), 1)
-    # `or` would take one of pedals alone for none
-    past, future = (Performance() if given is None else given for given in (past, future))
-    begun = time.perf_counter()
-    writer = Writer(engine, past, future, start, end, options, notes)
-    rows = list(writer)
-    written = decode(np.array(rows, TOKEN_DTYPE), writer.first_tick)
-    if writer.notes_left == 0:
-        end = min(end, (writer.stream.now + 1) / TICKS_PER_SECOND)
-    tempo_map = past.tempo_map if len(_onsets(past)) else future.tempo_map
-    whole = replace(join([past, _clear_of(written, future), future]), tempo_map=tempo_map)
-    taken = time.perf_counter() - begun
-    assert options.seed is not None
-    return Generated(whole, start, end, options.seed, len(rows), taken)
+    (made,) = generate_many(engine, [(span, options or SamplingOptions())])
+    return made
+
+
+def generate_many(
+    engine: Engine, spans: Iterable[tuple[Span, SamplingOptions]], *, size: int | None = None
+) -> Iterator[Generated]:
+    """Write many spans, `size` at a time in one call of the network; they come in order, each as if it were alone.
+
+    Past and future come back as they went in, except that a stroke of the past held when the future strikes its key
+    ends there. Raises `InputError` if something does not fit.
+    """
+    if size is None:
+        spans = list(spans)
+        size = max(1, min(BATCH, len(spans)))
+    coming = enumerate(spans)
+    pools = {joined: _Pool(engine, size, joined=joined) for joined in (False, True)}
+    done: dict[int, Generated] = {}
+    following = 0
+    while True:
+        while sum(len(pool.busy) for pool in pools.values()) < size and (entry := next(coming, None)):
+            begun = time.perf_counter()
+            number, (span, options) = entry
+            writer = Writer.of(engine, span, *variations(options, 1))
+            pools[writer.ahead is not None].add(_Writing(number, span, writer), begun)
+        busy = [pool for pool in pools.values() if pool.busy]
+        if not busy:
+            return
+        for pool in busy:
+            done |= {writing.number: writing.result() for writing in pool.step()}
+        while following in done:
+            yield done.pop(following)
+            following += 1
+
+
+@dataclass
+class _Writing:
+    """A span that is being written, and the seconds of computing that were its share."""
+
+    number: int
+    span: Span
+    writer: Writer
+    seconds: float = 0.0
+    rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def result(self) -> Generated:
+        begun = time.perf_counter()
+        writer, span, end = self.writer, self.span, self.span.end
+        written = decode(np.array(self.rows, TOKEN_DTYPE), writer.first_tick)
+        if writer.notes_left == 0:
+            end = min(end, (writer.now + 1) / TICKS_PER_SECOND)
+        tempo_map = span.past.tempo_map if len(_onsets(span.past)) else span.future.tempo_map
+        whole = replace(join([span.past, _clear_of(written, span.future), span.future]), tempo_map=tempo_map)
+        seed = writer.options.seed
+        assert seed is not None
+        taken = self.seconds + time.perf_counter() - begun
+        return Generated(whole, span.start, end, seed, len(self.rows), taken)
+
+
+class _Pool:
+    """Spans that are written in the lanes of one graph."""
+
+    def __init__(self, engine: Engine, size: int, *, joined: bool) -> None:
+        self._engine, self._size, self._joined = engine, size, joined
+        self._lanes: Lanes | None = None  # made when first used: loading a graph takes time
+        self._free = list(range(size))[::-1]
+        self.busy: dict[int, _Writing] = {}
+
+    def add(self, writing: _Writing, begun: float) -> None:
+        """Give it a lane; it was `begun` to be read at that `time.perf_counter`."""
+        self._lanes = self._lanes or Lanes(self._engine, self._size, joined=self._joined)
+        lane = self._free.pop()
+        writing.writer.enter(self._lanes, lane)
+        self.busy[lane] = writing
+        writing.seconds = time.perf_counter() - begun
+
+    def step(self) -> list[_Writing]:
+        """Write a token of each; those that are finished leave."""
+        begun, writings = time.perf_counter(), list(self.busy.items())
+        finished = [self._leave(lane) for lane, writing in writings if not writing.writer.prepare()]
+        if self.busy:
+            assert self._lanes is not None
+            self._lanes.step()
+        for lane, writing in list(self.busy.items()):
+            row = writing.writer.take()
+            if row is None:
+                finished.append(self._leave(lane))
+            else:
+                writing.rows.append(row)
+        share = (time.perf_counter() - begun) / len(writings)
+        for _, writing in writings:
+            writing.seconds += share
+        return finished
+
+    def _leave(self, lane: int) -> _Writing:
+        self._free.append(lane)
+        return self.busy.pop(lane)
 
 
 class Writer:
     """An iterator over the token rows (`TOKEN_DTYPE` tuples) that fill a span, each yielded as it is drawn.
 
-    The first row's shift counts from `first_tick`. Memory does not grow with what is written.
+    The first row's shift counts from `first_tick`. Memory does not grow with what is written. In place of iterating,
+    several writers may `enter` lanes and take turns: `prepare`, the lanes' step, `take`.
     """
 
     def __init__(
@@ -228,8 +337,9 @@ class Writer:
         (self.options,) = variations(options, 1)
         composer = engine.composer(options.composer)
         rows = encode(past)
-        self.stream: Stream = engine.read_past(rows, composer)
-        self.first_tick = self.stream.now
+        self._stream: Stream = engine.read_past(rows, composer)
+        self.first_tick = self.now = self._stream.now
+        self.last_key = self._stream.last_key
         self._keep_held(past)
         self.start_tick = max(_tick_from(start), self.first_tick)
         self.end_tick = _tick_from(end)
@@ -240,9 +350,11 @@ class Writer:
         longest = min(options.longest_rest_seconds, LONGEST_SECONDS)
         self.rest_ticks = max(1, int(longest * TICKS_PER_SECOND + 1e-6))
         self._look_ahead(encode(future), composer)
-        self.temperature = np.full((1, len(FIELDS)), options.temperature, np.float32)
-        shares = [options.time_top_p if name in ("shift", "duration") else options.top_p for name in FIELDS]
-        self.top_p = np.array([shares], np.float32)
+
+    @classmethod
+    def of(cls, engine: Engine, span: Span, options: SamplingOptions) -> Writer:
+        """The writer of a span."""
+        return cls(engine, span.past, span.future, span.start, span.end, options, span.notes)
 
     def _keep_held(self, past: Performance) -> None:
         """No key is struck while the past holds it: to the fraction of a tick, and however long ago it was struck."""
@@ -250,7 +362,7 @@ class Writer:
             onset, duration = strokes["onset"], strokes["duration"]
             ticks = np.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6)
             ticks += ticks / TICKS_PER_SECOND - onset < duration
-            np.maximum.at(self.stream.released[0], strokes[key] + first, ticks.astype(np.float32))
+            np.maximum.at(self._stream.released, strokes[key] + first, ticks.astype(np.float32))
 
     def _look_ahead(self, rows: Array, composer: int) -> None:
         """Read the future, and take up what it asks of the last note before it: to come in time, and to be another."""
@@ -268,59 +380,80 @@ class Writer:
                 self.next_note_tick = tick
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
-        rng = np.random.default_rng(self.options.seed)
-        while self.notes_left != 0:
-            limits = self._limits()
-            if limits is None:
+        lanes = Lanes(self.engine, 1, joined=self.ahead is not None)
+        self.enter(lanes, 0)
+        while self.prepare():
+            lanes.step()
+            row = self.take()
+            if row is None:
                 return
-            uniforms = rng.random((1, 7), np.float32)
-            drawn = self.engine.draw(self.stream, self.ahead, limits, uniforms, self.temperature, self.top_p)
-            if drawn.shift_class >= RESUME or self.stream.now + drawn.shift >= self.end_tick:
-                return
-            self.engine.advance(self.stream, drawn)
-            self._remember(drawn)
-            yield drawn.shift, drawn.key, drawn.velocity, drawn.duration
+            yield row
 
-    def _limits(self) -> Limits | None:
-        """What may come next; None if nothing may but the future."""
-        now, room = self.stream.now, self.end_tick - 1 - self.stream.now
+    def enter(self, lanes: Lanes, lane: int) -> None:
+        """Begin to write in a lane."""
+        options = self.options
+        lanes.put(lane, self._stream, self.ahead, options.temperature, options.top_p)
+        self._dice = Dice(options.seed, options.temperature)
+        self._lane, self._classes, self._waited, self._held = lane, lanes.classes, lanes.waited, lanes.held
+        self._ticks, self._noise = lanes.ticks[lane], lanes.noise[lane]
+        self._struck, self._released, self._free = lanes.struck[lane], lanes.released[lane], lanes.free[lane]
+
+    def prepare(self) -> bool:
+        """Tell the lane what the next token may be; False if nothing may but the future."""
+        if self.notes_left == 0:
+            return False
+        now, room = self.now, self.end_tick - 1 - self.now
         due = self.last_note_tick + self.rest_ticks - now  # in how many ticks there must be another note
         unfinished = self.ahead is not None and now + due < self.next_note_tick
         if unfinished:
             due = min(due, room)
-        key_bias = np.zeros((1, STROKES), np.float32)
+        free = self._free
+        free[:] = self._released
+        not_now = free[: self.last_key + 1]  # the strokes of one tick rise
+        np.maximum(not_now, now + 1, out=not_now)
         if due <= 1:  # a pedal may come up to one tick before
-            key_bias[0, KEYS:] = MASKED
+            free[KEYS:] = _NEVER
         if self.times >= self._most_repeats():
-            key_bias[0, self.repeated] = MASKED
-        earliest = max(0, self.start_tick - now, self._free_in(key_bias))
+            free[self.repeated] = _NEVER
+        earliest = max(0, self.start_tick - now, int(free.min()) - now)
         if earliest > room:
-            return None
+            return False
         latest = max(earliest, min(room if self.ahead else _FAR, max(1, due - 1), _FAR))
-        bias = np.zeros((1, SHIFT_CLASSES), np.float32)
-        bias[0, : len(_FIRST)][(latest < _FIRST) | (min(earliest, _FAR) > _LAST)] = MASKED
-        bias[0, END] = MASKED
-        if unfinished:
-            bias[0, RESUME] = MASKED
-        return Limits(earliest, latest, bias, key_bias)
+        self._noise[:], (*chances, self._velocity_chance) = self._dice.roll()
+        self._noise[: _SHIFT_BIN[min(earliest, _FAR)]] = _NOT
+        self._noise[_SHIFT_BIN[min(latest, _FAR)] + 1 : RESUME] = _NOT
+        if unfinished or self.ahead is None:
+            self._noise[RESUME] = _NOT
+        self._noise[END] = _NOT
+        self._ticks[:] = now, earliest, latest, *chances
+        return True
+
+    def take(self) -> tuple[int, int, int, int] | None:
+        """The token that the lane drew; None if it is the future's turn."""
+        lane, classes = self._lane, self._classes
+        waited = int(self._waited[lane, 0])
+        if classes["shift"][lane] >= RESUME or self.now + waited >= self.end_tick:
+            return None
+        key, held = int(classes["key"][lane]), int(self._held[lane, 0])
+        velocity = max(1, _SOFTEST[classes["velocity"][lane]] + int(self._velocity_chance * _VELOCITIES))
+        self.now += waited
+        self.last_key = key
+        self._struck[key] = self.now
+        self._released[key] = self.now + held
+        self._remember(key)
+        return waited, key, velocity, held
 
     def _most_repeats(self) -> int:
         """How often the last pitch may come in a row, with what the future adds to it."""
         most, added = self.options.longest_repeat, self.first_times
         return most - added if self.repeated == self.first_repeated and added < most else most
 
-    def _free_in(self, key_bias: Array) -> int:
-        """In how many ticks some key can be struck: it is not held, and of one tick's strokes the keys rise."""
-        ticks = np.maximum(self.stream.released[0] - self.stream.now, 0)
-        ticks[: self.stream.last_key + 1] = np.maximum(ticks[: self.stream.last_key + 1], 1)
-        return int(ticks[key_bias[0] == 0].min())
-
-    def _remember(self, drawn: Drawn) -> None:
-        if drawn.key >= KEYS:
+    def _remember(self, key: int) -> None:
+        if key >= KEYS:
             return
-        self.last_note_tick = self.stream.now
-        self.times = self.times + 1 if drawn.key == self.repeated else 1
-        self.repeated = drawn.key
+        self.last_note_tick = self.now
+        self.times = self.times + 1 if key == self.repeated else 1
+        self.repeated = key
         if self.notes_left is not None:
             self.notes_left -= 1
 

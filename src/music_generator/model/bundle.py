@@ -2,7 +2,7 @@
 
 `bundle.json` names the format, the configuration, where the weights come from, the distributions of the training music
 (to compare generated music with) and the size and sha256 of each file that is loaded. `weights.safetensors` (float16)
-is for training on, `past`, `future` and `draw` are the graphs that generation runs (see `export`).
+is for training on, `past`, `future`, `open` and `joined` are the graphs that generation runs (see `export`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside the
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
-# the graphs of each precision: drawing is as fast in float32, so only the stacks are 8-bit
-GRAPH_FILES = {
-    "int8": {"past": "past.int8.onnx", "future": "future.int8.onnx", "draw": "draw.float32.onnx"},
-    "float32": {"past": "past.float32.onnx", "future": "future.float32.onnx", "draw": "draw.float32.onnx"},
-}
+PRECISIONS = ("int8", "float32")  # of the runtime graphs
+
+
+def graph_file(name: str, precision: str) -> str:
+    """The file of a runtime graph: `past`, `future`, `open` or `joined`."""
+    return f"{name}.{precision}.onnx"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Bundle:
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions it holds runtime graphs of."""
-        return tuple(name for name, graphs in GRAPH_FILES.items() if graphs["past"] in self.files)
+        return tuple(name for name in PRECISIONS if graph_file("open", name) in self.files)
 
     def graph(self, name: str, precision: str) -> Path:
         """The file of a runtime graph. Raises `BundleError` if the bundle has none of that precision."""
-        file = GRAPH_FILES[precision][name]
+        file = graph_file(name, precision)
         if file not in self.files:
             raise BundleError(f"{self.folder}: it has no {precision} graphs; it has {', '.join(self.precisions)}")
         return self.folder / file

@@ -46,7 +46,7 @@ class ModelConfig:
     backward_size: int = 256
     input_size: int = 256
     head_size: int = 256
-    dropout: float = 0.0
+    dropout: float = 0.1
     composers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

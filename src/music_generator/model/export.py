@@ -1,8 +1,9 @@
-"""The network as three ONNX graphs, which is what generation runs on without torch.
+"""The network as ONNX graphs, which is what generation runs on without torch.
 
-`past`: the forward stack over T tokens (or one) → contexts, states. `future`: the backward stack over a future → what
-it says. `draw`: context and future → the next token, drawn field by field, or given and scored. T tokens, N streams,
-K = 91 stroke keys, S state rows (layers, twice that for an LSTM), H hidden units, D head units.
+`past`: the forward stack over T tokens → context and state after them. `future`: the backward stack over a future →
+what it says. `open` and `joined`: the next token, drawn and taken in, without and with a future (see `step`). T tokens,
+N streams, K = 91 stroke keys, S state rows, H hidden units, D head units; C = 2 D context units, D without a backward
+stack.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from music_generator.errors import BundleError
 from music_generator.features import Distributions
-from music_generator.model.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle, write_bundle
-from music_generator.model.config import FIELDS, MASKED, NO_FUTURE, NONE_AHEAD, ROLL_AGE_TICKS, ModelConfig
-from music_generator.model.network import CELL_CLASSES, CLASSES, Network, Stack, TokenInput, recency_roll
-from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
+from music_generator.model.bundle import WEIGHTS_FILE, Bundle, graph_file, write_bundle
+from music_generator.model.config import FIELDS, ROLL_AGE_TICKS
+from music_generator.model.network import CELL_CLASSES, CLASSES, Batch, Network, Stack, TokenInput, recency_roll
+from music_generator.model.step import Range, Step, input_ranges, state_rows
+from music_generator.tokens import STROKES
 
 OPSET = 17
 
@@ -56,18 +59,19 @@ class _Stack(nn.Module):
         return total, torch.cat(after, 0)
 
 
-def state_rows(config: ModelConfig, layers: int) -> int:
-    """S: the state's rows of a stack with that many layers."""
-    return layers * (2 if config.cell == "lstm" else 1)
-
-
 class Past(nn.Module):
-    """(T, N) fields and `now` in ticks, (N,) composer, (T, N, K) strokes, (S, N, H) state → (T, N, D), (S, N, H)."""
+    """(T, N) fields and `now` in ticks, (N,) composer, (T, N, K) strokes, (S, N, H) state → (N, C), (S, N, H)."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.input, self.context = network.forward_input, network.context
+        self.input = network.forward_input
         self.stack = _Stack(network.forward_stack, network.config.cell)
+        weight, bias = network.context.weight.detach(), network.context.bias.detach()
+        if network.config.direction == "both":
+            past = network.join_in.weight.detach()[:, : len(weight)]
+            weight, bias = torch.cat([weight, past @ weight]), torch.cat([bias, past @ bias])
+        self.register_buffer("weight", weight.T.contiguous())
+        self.register_buffer("bias", bias)
 
     def forward(
         self,
@@ -84,18 +88,25 @@ class Past(nn.Module):
         roll = recency_roll(struck, released, now)
         fields = dict(zip(FIELDS, (shift, key, velocity, duration), strict=True))
         hidden, state = self.stack(self.input(fields, composer, roll), state)
-        return self.context(torch.cat([hidden, roll], -1)), state
+        return torch.cat([hidden[-1], roll[-1]], -1) @ self.get_buffer("weight") + self.get_buffer("bias"), state
 
 
 class Future(nn.Module):
-    """(T, N) fields, from the future's end to its first token, and the roll's (T, N, K) ages → (N, D)."""
+    """(T, N) fields, from the future's end to its first token, and the roll's (T, N, K) ages → (T, N, C).
+
+    At each token: the future's part of the context, and of the join, for a gap that ends before it.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.input: TokenInput = network.backward_input
-        self.future = network.future
+        size = network.config.head_size
+        said = network.future.weight.detach()
+        joined = network.join_in.weight.detach()[:, size : 2 * size] @ said
+        self.register_buffer("weight", torch.cat([said, joined]).T.contiguous())
+        self.register_buffer("bias", F.pad(network.join_in.bias.detach(), (size, 0)))
         self.stack = _Stack(network.backward_stack, network.config.cell)
-        self.rows = state_rows(network.config, network.config.backward_layers)
+        self.rows = state_rows(network.config.cell, network.config.backward_layers)
         self.size = network.config.backward_size
 
     def forward(
@@ -105,184 +116,91 @@ class Future(nn.Module):
         fields = dict(zip(FIELDS, (shift, key, velocity, duration), strict=True))
         state = torch.zeros(self.rows, key.shape[1], self.size)
         hidden, _ = self.stack(self.input(fields, composer, roll), state)
-        said: Tensor = self.future(torch.cat([hidden[-1], roll[-1]], -1))
-        return said
+        return torch.cat([hidden, roll], -1) @ self.get_buffer("weight") + self.get_buffer("bias")
 
 
-def draw(logits: Tensor, uniform: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
-    """A class of each row, (N, C) → (N, 1): tempered, of the fewest classes that hold `top_p` of the probability.
-
-    Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1. `uniform` (N, 1) in [0, 1) chooses among them.
-    """
-    chances, order = torch.topk(torch.softmax(logits / temperature, -1), logits.shape[-1])
-    total = torch.cumsum(chances, -1)
-    # a masked class adds nothing to `total`, so that it is never the first to reach a share of the nucleus
-    nucleus = torch.where(total - chances < top_p, total, 0.0).amax(-1, keepdim=True)
-    place = (total < uniform * nucleus).sum(-1, keepdim=True)
-    return order.gather(1, place)
-
-
-class Draw(nn.Module):
-    """The next token of N streams. Few and plain operations: at one stream each costs more than its arithmetic.
-
-    In: `context`, `future` (N, D); `ticks` (N, 5): now, the ticks to go to the future's first onset (`NONE_AHEAD` if
-    there is none), the last token's key (-1 if none), and the earliest and latest ticks that a shift may take;
-    `struck`, `released` (N, K) ticks; `shift_bias` (N, shift classes), `key_bias` (N, K) added to the logits;
-    `uniforms` (N, 7); `temperature`, `top_p` (1, 4) of the fields; `given` (N, 4) bins to take in place of drawing, -1
-    to draw.
-
-    Out: `bins` (N, 4); `values` (N, 4): shift in ticks, key, velocity, duration in ticks; and each field's logits,
-    before temperature, top-p and biases.
-    """
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        self.both = network.config.direction == "both"
-        for name, bins in (("shift", SHIFT_BINS), ("velocity", VELOCITY_BINS), ("duration", DURATION_BINS)):
-            for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):
-                padded = torch.zeros(CLASSES[name])
-                padded[: len(bins)] = torch.as_tensor(values)
-                self.register_buffer(f"{name}_{what}", padded)
-        # a shift class is possible while its first tick <= to go <= its last chance
-        first_tick, last_chance = self.get_buffer("shift_first").clone(), torch.full((SHIFT_CLASSES,), 2.0 * NONE_AHEAD)
-        last_chance[RESUME], first_tick[END] = NONE_AHEAD / 2, NONE_AHEAD / 2
-        self.register_buffer("first_tick", first_tick[None])
-        self.register_buffer("last_chance", last_chance[None])
-        edges = torch.cat([network.get_buffer("time_to_go_edges").float(), torch.tensor([NONE_AHEAD / 2])])
-        self.register_buffer("to_go_edges", edges[None])  # past the last one: the class `NO_FUTURE`
-        self.register_buffer("all_keys", torch.arange(STROKES).float()[None])
-
-    def _value(self, name: str, bins: Tensor, uniform: Tensor) -> Tensor:
-        """A whole number within each bin, all equally likely."""
-        first, width = self.get_buffer(f"{name}_first")[bins], self.get_buffer(f"{name}_width")[bins]
-        return first + torch.floor(uniform * width)
-
-    def _to_go_bin(self, ticks: Tensor) -> Tensor:
-        return (ticks >= self.get_buffer("to_go_edges")).sum(-1)
-
-    def forward(
-        self,
-        context: Tensor,
-        future: Tensor,
-        ticks: Tensor,
-        struck: Tensor,
-        released: Tensor,
-        shift_bias: Tensor,
-        key_bias: Tensor,
-        uniforms: Tensor,
-        temperature: Tensor,
-        top_p: Tensor,
-        given: Tensor,
-    ) -> tuple[Tensor, ...]:
-        network = self.network
-        now, to_go, last_key, earliest, latest = torch.split(ticks, 1, 1)
-        chance, heat, share, fixed = (torch.split(x, 1, 1) for x in (uniforms, temperature, top_p, given))
-        bins: dict[str, Tensor] = {}
-
-        def choose(i: int, logits: Tensor) -> Tensor:
-            drawn = draw(logits, chance[i], heat[i], share[i])
-            chosen = torch.where(fixed[i] >= 0, fixed[i], drawn)
-            bins[FIELDS[i]] = chosen.squeeze(1)
-            return chosen
-
-        if self.both:
-            met = network.meet(context, future, network.time_to_go(self._to_go_bin(to_go)))
-            alone = context + network.time_to_go.weight[NO_FUTURE]
-            context = torch.where(to_go < NONE_AHEAD / 2, met, alone)
-        else:
-            context = context + 0 * future  # an input that is not used would be left out of the graph
-        late = (self.get_buffer("first_tick") > to_go) | (to_go > self.get_buffer("last_chance"))
-        shift_logits = network.heads["shift"](context, {}).masked_fill(late, MASKED)
-        shift = choose(0, shift_logits + shift_bias)
-        waited = torch.maximum(torch.minimum(self._value("shift", shift, chance[4]), latest), earliest)
-        then = now + waited
-        extra = network.key_roll(recency_roll(struck, released, then[:, 0]))
-        if self.both:
-            extra = extra + network.key_time_to_go(self._to_go_bin(to_go - waited))
-        # held still, or not after the last key of the same tick
-        impossible = (released > then) | (self.get_buffer("all_keys") <= last_key - 1000.0 * waited)
-        key_logits = network.heads["key"](context + extra, bins)
-        key = choose(1, (key_logits + key_bias).masked_fill(impossible, MASKED))
-        velocity_logits = network.heads["velocity"](context, bins)
-        velocity = choose(2, velocity_logits)
-        duration_logits = network.heads["duration"](context, bins)
-        duration = choose(3, duration_logits)
-        values = [
-            waited,
-            key.float(),
-            self._value("velocity", velocity, chance[5]).clamp(min=1),
-            self._value("duration", duration, chance[6]),
-        ]
-        chosen = torch.cat([shift, key, velocity, duration], 1)
-        return chosen, torch.cat(values, 1), shift_logits, key_logits, velocity_logits, duration_logits
-
-
-def _examples(network: Network) -> dict[str, Any]:
-    """Of each graph: the module, example inputs, output names, and the axes that vary."""
+def _readers(network: Network) -> dict[str, Any]:
+    """Of the graphs that read: the module, example inputs, output names, and the axes that vary."""
     config = network.config
-    t, n, d = 3, 2, config.head_size
+    t, n = 3, 2
     fields = {name: torch.zeros(t, n, dtype=torch.int64) for name in FIELDS}
     composer = torch.zeros(n, dtype=torch.int64)
     strokes = {name: torch.full((t, n, STROKES), -1e6) for name in ("struck", "released")}
-    state = torch.zeros(state_rows(config, config.forward_layers), n, config.forward_size)
+    state = torch.zeros(state_rows(config.cell, config.forward_layers), n, config.forward_size)
     varying = {0: "T", 1: "N"}
     past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
-    past_axes = dict.fromkeys((*FIELDS, "struck", "released", "now", "context"), varying)
-    past_axes |= {"composer": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
-    draw_in = {
-        "context": torch.zeros(n, d),
-        "future": torch.zeros(n, d),
-        "ticks": torch.zeros(n, 5),
-        "struck": strokes["struck"][0],
-        "released": strokes["released"][0],
-        "shift_bias": torch.zeros(n, CLASSES["shift"]),
-        "key_bias": torch.zeros(n, STROKES),
-        "uniforms": torch.zeros(n, 7),
-        "temperature": torch.ones(1, 4),
-        "top_p": torch.ones(1, 4),
-        "given": torch.full((n, 4), -1),
-    }
-    draw_out = ["bins", "values", *(f"{name}_logits" for name in FIELDS)]
-    draw_axes = {name: {0: "N"} for name in (*draw_in, *draw_out) if name not in ("temperature", "top_p")}
-    graphs: dict[str, Any] = {
-        "past": (Past(network), past_in, ["context", "state_after"], past_axes),
-        "draw": (Draw(network), draw_in, draw_out, draw_axes),
-    }
+    past_axes = dict.fromkeys((*FIELDS, "struck", "released", "now"), varying)
+    past_axes |= {"composer": {0: "N"}, "context": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
+    graphs: dict[str, Any] = {"past": (Past(network), past_in, ["context", "state_after"], past_axes)}
     if config.direction == "both":
         future_in = {**fields, "composer": composer, "age": torch.zeros(t, n, STROKES)}
-        future_axes = dict.fromkeys((*FIELDS, "age"), varying) | {"composer": {0: "N"}, "said": {0: "N"}}
+        future_axes = dict.fromkeys((*FIELDS, "age", "said"), varying) | {"composer": {0: "N"}}
         graphs["future"] = (Future(network), future_in, ["said"], future_axes)
     return graphs
 
 
-def export_graphs(network: Network, folder: Path, precisions: Sequence[str] = ("int8",)) -> None:
-    """Write the graphs of those precisions, as `bundle.GRAPH_FILES` names them.
+def _steps(network: Network, ranges: dict[str, Range] | None) -> dict[str, Any]:
+    """The same of the graphs that write: `open`, without a future, and `joined`, with one."""
+    config, n = network.config, 2
+    rows = state_rows(config.cell, config.forward_layers)
+    graphs = {}
+    for name, future in (("open", False), ("joined", True)):
+        if future and config.direction != "both":
+            continue
+        context = torch.zeros(n, config.head_size * (2 if future else 1))
+        inputs = {
+            "context": context,
+            "ticks": torch.zeros(n, 5),
+            **{name: torch.zeros(n, STROKES) for name in ("struck", "released", "free")},
+            "composer": torch.zeros(n, dtype=torch.int64),
+            "noise": torch.zeros(n, sum(CLASSES.values())),
+            "coldness": torch.ones(n, 1),
+            "top_p": torch.ones(n, 1),
+        }
+        if future:
+            inputs |= {"said": context, "resume": torch.ones(n, 1), "next": torch.ones(n, STROKES)}
+        inputs |= {f"state_{i}": torch.zeros(n, config.forward_size) for i in range(rows)}
+        outputs = [*FIELDS, "waited", "held", *(f"{field}_logits" for field in FIELDS), "context_after"]
+        outputs += [f"state_{i}_after" for i in range(rows)]
+        axes = {each: {0: "N"} for each in (*inputs, *outputs)}
+        graphs[name] = (Step(network, future=future, ranges=ranges), inputs, outputs, axes)
+    return graphs
 
-    int8: the weights of recurrences and matrices as 8-bit integers, their inputs quantised as they come (dynamic
-    quantisation).
+
+def export_graphs(network: Network, folder: Path, music: Batch, precisions: Sequence[str] = ("int8",)) -> None:
+    """Write the graphs of those precisions, as `bundle.graph_file` names them.
+
+    int8: the weights of recurrences and matrices as 8-bit integers. Those that read quantise their inputs as they come
+    (dynamic quantisation); those that write take their inputs' ranges from `music`: see `step`.
     """
     network = network.eval().cpu()
     with tempfile.TemporaryDirectory() as scratch:
-        for name, (module, inputs, outputs, axes) in _examples(network).items():
+        for name, graph in _readers(network).items():
             plain = Path(scratch) / f"{name}.onnx"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the tracing exporter is deprecated; the new one's LSTM stays float32
-                torch.onnx.export(
-                    module.eval(),
-                    tuple(inputs.values()),
-                    str(plain),
-                    input_names=list(inputs),
-                    output_names=outputs,
-                    dynamic_axes=axes,
-                    opset_version=OPSET,
-                    dynamo=False,
-                )
-            for file in {GRAPH_FILES[precision][name] for precision in precisions}:
-                if file.endswith(".int8.onnx"):
-                    _quantize(plain, folder / file)
-                else:
-                    shutil.copyfile(plain, folder / file)
+            _export(graph, plain)
+            for precision in precisions:
+                (_quantize if precision == "int8" else shutil.copyfile)(plain, folder / graph_file(name, precision))
+        for precision in precisions:
+            ranges = input_ranges(network, music) if precision == "int8" else None
+            for name, graph in _steps(network, ranges).items():
+                _export(graph, folder / graph_file(name, precision))
+
+
+def _export(graph: tuple[nn.Module, dict[str, Tensor], list[str], dict[str, Any]], path: Path) -> None:
+    module, inputs, outputs, axes = graph
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated; the new one's LSTM stays float32
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            custom_opsets={"com.microsoft": 1} if isinstance(module, Step) else {},
+            dynamo=False,
+        )
 
 
 def _quantize(plain: Path, path: Path) -> None:
@@ -292,7 +210,7 @@ def _quantize(plain: Path, path: Path) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        quantize_dynamic(plain, path, weight_type=QuantType.QInt8, per_channel=True)
+        quantize_dynamic(plain, path, weight_type=QuantType.QUInt8, per_channel=True)
     finally:
         logger.setLevel(level)
 
@@ -302,11 +220,15 @@ def bundle_network(
     folder: str | Path,
     provenance: dict[str, Any],
     reference: Distributions,
+    music: Batch,
     *,
     precisions: Sequence[str] = ("int8",),
     texts: dict[str, str] | None = None,
 ) -> Bundle:
-    """Write a network as a bundle: weights in float16, the graphs, and `texts` (file name → content) beside them."""
+    """Write a network as a bundle: weights in float16, the graphs, and `texts` (file name → content) beside them.
+
+    `music` shows what ranges the numbers inside the network have: a few windows of what it was trained on.
+    """
 
     def write_files(beside: Path) -> None:
         weights = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
@@ -314,7 +236,7 @@ def bundle_network(
             save_file(weights, beside / WEIGHTS_FILE)
         except SafetensorError as error:  # how it tells of a full disk
             raise OSError(str(error)) from error
-        export_graphs(network, beside, precisions)
+        export_graphs(network, beside, music, precisions)
         for name, text in (texts or {}).items():
             (beside / name).write_text(text, "utf-8")
 

@@ -20,6 +20,7 @@ from music_generator.model.config import (
     INPUT_CLASSES,
     MASKED,
     NO_FUTURE,
+    NONE_AHEAD,
     ROLL_AGE_TICKS,
     ROLL_LEFT_TICKS,
     ROLL_SIZE,
@@ -78,6 +79,20 @@ def last_strokes(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> t
     return struck, released
 
 
+def next_strokes(key: Tensor, onset: Tensor, present: Tensor) -> Tensor:
+    """Onset (ticks) of each key's next stroke from each token on, that token's own too: (B, T, K) int64.
+
+    Where a key is not struck any more, it is `NONE_AHEAD`.
+    """
+    batch, length = key.shape
+    index = torch.full((batch, length, STROKES), length, dtype=torch.int64, device=key.device)
+    place = torch.arange(length, device=key.device).expand(batch, -1)
+    index.scatter_(2, key.clamp(max=STROKES - 1)[..., None], torch.where(present, place, length)[..., None])
+    index = index.flip(1).cummin(1).values.flip(1)
+    never = onset.new_full((batch, 1), int(NONE_AHEAD))
+    return torch.cat([onset, never], 1).gather(1, index.flatten(1)).view_as(index)
+
+
 def recency_roll(struck: Tensor, released: Tensor, now: Tensor) -> Tensor:
     """What each key did last, heard at `now` (ticks, (...)): (..., K), (..., K) → (..., 3 K)."""
     now = now[..., None]
@@ -87,6 +102,25 @@ def recency_roll(struck: Tensor, released: Tensor, now: Tensor) -> Tensor:
     return torch.cat([age, torch.exp(-left.clamp(min=0) / ROLL_LEFT_TICKS) * is_held, is_held], -1)
 
 
+def soon(ticks: Tensor) -> Tensor:
+    """How near something is that comes in so many ticks: 1 now, falling towards 0."""
+    return torch.exp(-ticks / ROLL_AGE_TICKS)
+
+
+class LockedDropout(nn.Module):
+    """Dropout of the same units at every token of a window (Gal & Ghahramani 2016, arXiv:1512.05287): (B, ..., D)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 2), x.shape[-1]).bernoulli_(1 - self.share)
+        return x * kept.div_(1 - self.share)
+
+
 class Stack(nn.Module):
     """Recurrent layers, each hearing the one below, their outputs summed: (B, T, in) → (B, T, H)."""
 
@@ -94,7 +128,7 @@ class Stack(nn.Module):
         super().__init__()
         make = CELL_CLASSES[cell]
         self.layers = nn.ModuleList(make(inputs if i == 0 else size, size, batch_first=True) for i in range(layers))
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = LockedDropout(dropout)
         for name, weight in self.named_parameters():
             if "weight_hh" in name:
                 for gate in torch.split(weight.data, size):
@@ -104,6 +138,7 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor | None = None
+        x = self.dropout(x)
         for layer in self.layers:
             x = self.dropout(layer(x)[0])
             total = x if total is None else total + x
@@ -134,8 +169,9 @@ class TokenInput(nn.Module):
 class Head(nn.Module):
     """One field's distribution given the context and the fields drawn before it: (..., D) → (..., classes)."""
 
-    def __init__(self, given: tuple[str, ...], classes: int, size: int) -> None:
+    def __init__(self, given: tuple[str, ...], classes: int, size: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = LockedDropout(dropout)
         self.given = nn.ModuleDict({name: nn.Embedding(CLASSES[name], size) for name in given})
         self.hidden = nn.Linear(size, size)
         self.out = nn.Linear(size, classes)
@@ -146,7 +182,7 @@ class Head(nn.Module):
     def forward(self, context: Tensor, fields: dict[str, Tensor]) -> Tensor:
         for name, embedding in self.given.items():
             context = context + embedding(fields[name])
-        x = F.gelu(context)
+        x = self.dropout(F.gelu(context))
         logits: Tensor = self.out(F.gelu(self.hidden(x)) + x)
         return logits
 
@@ -176,15 +212,21 @@ class Network(nn.Module):
             self.join_out = nn.Linear(size, size)
             for weight in (self.join_out.weight, self.join_out.bias):
                 nn.init.zeros_(weight)
-            nn.init.zeros_(self.time_to_go.weight)
-            nn.init.zeros_(self.key_time_to_go.weight)
-        self.heads = nn.ModuleDict({name: Head(FIELDS[:i], CLASSES[name], size) for i, name in enumerate(FIELDS)})
+            # how soon each key comes after the shift, and how soon the drawn one is struck again
+            self.key_ahead = nn.Linear(STROKES, size, bias=False)
+            self.struck_again = nn.Embedding(NO_FUTURE + 1, size)
+            for silent in (self.time_to_go, self.key_time_to_go, self.key_ahead, self.struck_again):
+                nn.init.zeros_(silent.weight)
+        self.heads = nn.ModuleDict(
+            {name: Head(FIELDS[:i], CLASSES[name], size, config.dropout) for i, name in enumerate(FIELDS)}
+        )
         for name, bins in (("shift", SHIFT_BINS), ("duration", DURATION_BINS)):
             log_widths = torch.zeros(CLASSES[name])
             log_widths[: len(bins)] = torch.as_tensor(bins.widths).log()
             self.register_buffer(f"{name}_log_widths", log_widths, persistent=False)
         self.register_buffer("shift_first", torch.as_tensor(SHIFT_BINS.edges[:-1]), persistent=False)
-        self.register_buffer("time_to_go_edges", torch.as_tensor(TIME_TO_GO_BINS.edges[1:-1]), persistent=False)
+        edges = [*TIME_TO_GO_BINS.edges[1:-1].tolist(), int(NONE_AHEAD / 2)]
+        self.register_buffer("time_to_go_edges", torch.tensor(edges), persistent=False)
 
     def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Context (B, T + 1, D) before each token and after the last, and every key's last stroke as `last_strokes`."""
@@ -217,7 +259,7 @@ class Network(nn.Module):
         return said[:, 1:].gather(1, back[..., None].expand(-1, -1, said.shape[-1]))
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
-        """The class of a time to go in ticks."""
+        """The class of a time to go in ticks; `NO_FUTURE` if it is near `NONE_AHEAD`."""
         return torch.bucketize(ticks, self.get_buffer("time_to_go_edges"), right=True)
 
     def meet(self, past: Tensor, future: Tensor, time: Tensor) -> Tensor:
@@ -243,7 +285,7 @@ class Network(nn.Module):
         has_future = batch.resume < length
         resume = batch.resume.clamp(max=length - 1)
         before = F.pad(batch.onset, (1, 0))[:, :-1]
-        resume_onset = batch.onset.gather(1, resume)
+        resume_onset = torch.where(has_future, batch.onset.gather(1, resume), int(NONE_AHEAD))
         to_go, key_to_go = (resume_onset - now for now in (before, batch.onset))
         at_end = context[torch.arange(batch_size, device=context.device), batch.present.sum(1)]
         main = context[:, :-1]
@@ -253,26 +295,35 @@ class Network(nn.Module):
         if self.config.direction == "both":
             future = self.read_future(batch)
             heard = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
-            null = torch.full_like(resume, NO_FUTURE)
             met = self.meet(main, heard, self.time_to_go(self.time_to_go_bin(to_go)))
             main = torch.where(has_future[..., None], met, main + self.time_to_go.weight[NO_FUTURE])
-            key_extra = key_extra + self.key_time_to_go(torch.where(has_future, self.time_to_go_bin(key_to_go), null))
+            ahead = self._ahead(batch, resume, has_future)
+            key_extra = key_extra + self.key_time_to_go(self.time_to_go_bin(key_to_go)) + self.key_ahead(soon(ahead))
+            again = ahead.gather(2, batch.key.clamp(max=STROKES - 1)[..., None]).squeeze(2)
+            duration_extra = self.struck_again(self.time_to_go_bin(again))
             last = self._last_shift(batch, rows, gap_ends)
             at_resume = self.meet(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
             at_end = at_end + self.time_to_go.weight[NO_FUTURE]
         else:
             has_future = torch.zeros_like(has_future)
             last = torch.zeros_like(gap_ends)
+            duration_extra = torch.zeros_like(key_extra)
         fields = {name: getattr(batch, name) for name in FIELDS}
-        logits = {
-            name: self.heads[name](main + key_extra if name == "key" else main, fields).float() for name in FIELDS
-        }
+        contexts = {"shift": main, "key": main + key_extra, "velocity": main, "duration": main + duration_extra}
+        logits = {name: self.heads[name](contexts[name], fields).float() for name in FIELDS}
         logits["shift"] = self.mask_shift(logits["shift"], to_go, has_future)
         some = torch.ones_like(gap_ends, dtype=torch.bool)
         resumed = self.mask_shift(self.heads["shift"](at_resume, {}).float(), last, some)
         none = torch.zeros_like(batch.ends)
         ended = self.mask_shift(self.heads["shift"](at_end, {}).float(), torch.zeros_like(batch.start), none)
         return logits, resumed, ended
+
+    @staticmethod
+    def _ahead(batch: Batch, resume: Tensor, has_future: Tensor) -> Tensor:
+        """Ticks from each token's onset to each key's next stroke in its gap's future (B, T, K), or `NONE_AHEAD`."""
+        strokes = next_strokes(batch.key, batch.onset, batch.present)
+        heard = strokes.gather(1, resume[..., None].expand(-1, -1, STROKES))
+        return torch.where(has_future[..., None], heard, int(NONE_AHEAD)) - batch.onset[..., None]
 
     @staticmethod
     def _gap_ends(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from music_generator.audio import FORMATS
 from music_generator.errors import InputError, MusicGeneratorError
-from music_generator.generation import Engine, SamplingOptions, generate
+from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import Bundle
@@ -216,12 +216,9 @@ def _read(data: bytes) -> Json:
 def _warm(engine: Engine) -> Generator[None, None, None]:
     """Load the graphs and run each once, so that the first click does not wait for it."""
     notes = np.array([(0.0, 0.2, 60, 64), (1.0, 0.2, 64, 64)], NOTE_DTYPE)
-    generate(engine, past=Performance(notes[:1]), future=_ahead(engine, notes[1:]), start=0.5, end=1.0)
+    alone = engine.config.direction == "forward"
+    generate(engine, to_compose(0.5) if alone else to_infill(Performance(notes), 0.5, 1.0))
     yield
-
-
-def _ahead(engine: Engine, notes: Any) -> Performance | None:
-    return Performance(notes) if engine.config.direction == "both" else None
 
 
 async def _lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:

@@ -7,14 +7,24 @@ them), but every stroke is there as soon as it is drawn.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import numpy as np
 
 from music_generator.errors import InputError
-from music_generator.generation import Engine, SamplingOptions, Writer, variations
+from music_generator.generation import (
+    Engine,
+    SamplingOptions,
+    Span,
+    Writer,
+    to_bridge,
+    to_compose,
+    to_continue,
+    to_infill,
+    to_lead_in,
+    variations,
+)
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.performance import LOWEST_PITCH, Performance, join
 from music_generator.studio.options import StudioOptions
@@ -58,17 +68,6 @@ class Asked:
         return JOIN_SECONDS if self.task in _INTO_A_FUTURE else PIECE_SECONDS
 
 
-@dataclass(frozen=True)
-class Span:
-    """Where to write: onsets in [`start`, `end`) seconds. The future came from `future_shift` seconds earlier."""
-
-    past: Performance
-    future: Performance
-    start: float
-    end: float
-    future_shift: float = 0.0
-
-
 def read_asked(given: Json, limits: StudioOptions) -> Asked:
     """A request of the page. Raises `InputError` where something is missing, out of range or too much."""
     options = {"temperature": number(given, "temperature"), "top_p": number(given, "top_p")}
@@ -109,63 +108,30 @@ def plan(asked: Asked, limits: StudioOptions) -> Span:
     return span
 
 
-def _plan_compose(asked: Asked) -> Span:
-    return Span(Performance(), Performance(), 0.0, asked.length)
-
-
-def _plan_continue(asked: Asked) -> Span:
-    if asked.start is None:
-        past, start = asked.piece, _after(asked.piece)
-    else:
-        past, start = asked.piece.between(0, asked.start), asked.start
-        if not len(past):
-            raise InputError(f"there are no notes before {start:g} s to continue from")
-    return Span(past, Performance(), start, start + asked.length)
-
-
-def _plan_lead_in(asked: Asked) -> Span:
-    future, shift = _begun_at(asked.piece, asked.length)
-    return Span(Performance(), future, 0.0, asked.length, shift)
-
-
 def _plan_infill(asked: Asked) -> Span:
     assert asked.start is not None
     assert asked.end is not None
-    if asked.start >= asked.piece.end:
-        raise InputError(f"the span from {asked.start:g} s lies outside the piece, which ends at {asked.piece.end:.2f}")
-    return Span(asked.piece.between(0, asked.start), asked.piece.between(asked.end), asked.start, asked.end)
+    return to_infill(asked.piece, asked.start, asked.end)
 
 
-def _plan_bridge(asked: Asked) -> Span:
-    start = _after(asked.piece)
-    future, shift = _begun_at(asked.second, start + asked.length)
-    return Span(asked.piece, future, start, start + asked.length, shift)
-
-
-_PLANS = {
-    "compose": _plan_compose,
-    "continue": _plan_continue,
-    "lead-in": _plan_lead_in,
+_PLANS: dict[str, Callable[[Asked], Span]] = {
+    "compose": lambda asked: to_compose(asked.length),
+    "continue": lambda asked: to_continue(asked.piece, asked.length, start=asked.start),
+    "lead-in": lambda asked: to_lead_in(asked.piece, asked.length),
     "infill": _plan_infill,
-    "bridge": _plan_bridge,
+    "bridge": lambda asked: to_bridge(asked.piece, asked.second, asked.length),
 }
 
 
-def _onsets(piece: Performance) -> Any:
-    return np.concatenate([piece.notes["onset"], piece.pedals["onset"]])
+def _future_shift(asked: Asked, span: Span) -> float:
+    """By how many seconds the future was moved."""
+    if asked.task not in _INTO_A_FUTURE:
+        return 0.0
+    return _first_onset(span.future) - _first_onset(asked.piece if asked.task == "lead-in" else asked.second)
 
 
-def _after(piece: Performance) -> float:
-    """One tick after the last onset, as `generation` continues."""
-    return float(_onsets(piece).max()) + 1 / TICKS_PER_SECOND
-
-
-def _begun_at(piece: Performance, seconds: float) -> tuple[Performance, float]:
-    """The piece with its first stroke at exactly `seconds`, and by how much it was moved."""
-    if not 0 < seconds < 1e6:
-        raise InputError(f"`seconds` must be above 0, not {seconds:g}")
-    first = float(_onsets(piece).min())
-    return piece.shifted(-first).shifted(seconds), seconds - first
+def _first_onset(piece: Performance) -> float:
+    return float(min(strokes["onset"].min(initial=np.inf) for strokes in (piece.notes, piece.pedals)))
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -202,12 +168,12 @@ def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, Non
         "event": "begin",
         "start": span.start,
         "end": span.end,
-        "future_shift": span.future_shift,
+        "future_shift": _future_shift(asked, span),
         "seeds": seeds,
         "commands": [command(asked, options) for options in each],
     }
     for i, options in enumerate(each):
-        writer = Writer(engine, span.past, span.future, span.start, span.end, options)
+        writer = Writer.of(engine, span, options)
         line = _Line(writer, writer.first_tick)
         for row in writer:
             yield {"event": "strokes", "variation": i} | line.take(row)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from music_generator.errors import BundleError, InputError, TrainingError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
-from music_generator.training.muon import Muon
 from music_generator.training.likelihood import likelihood
+from music_generator.training.muon import Muon
 from music_generator.training.windows import Window, WindowOptions, sample_windows, sampled_gaps, to_batch
 
 Array = NDArray[Any]
@@ -162,6 +164,8 @@ class Trainer:
             torch.set_num_threads(options.threads)
         self.accelerator = Accelerator()
         self.device = self.accelerator.device
+        if self.device.type == "cpu":
+            _keep_freed_memory()
         torch.manual_seed(options.seed)
         self.network = Network(config)
         if weights is not None:
@@ -329,6 +333,15 @@ class Trainer:
         torch.set_rng_state(tensors["random"])
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed: a step takes the same gigabyte anew, and clean pages cost a fifth of its time."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_max, 0)
 
 
 def _bfloat16_pays(device: torch.device) -> bool:

@@ -20,7 +20,7 @@ ITERATIONS = 5
 def orthogonalised(matrix: Tensor) -> Tensor:
     """A matrix (R, C) with the singular vectors of this one and singular values of 0.5 to 1.5."""
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = wide / wide.norm().clamp(min=1e-7)
+    x: Tensor = wide / wide.norm().clamp(min=1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.T

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from music_generator.corpus import Corpus
@@ -17,10 +18,11 @@ from music_generator.features import distributions
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import FIELDS
 from music_generator.model.export import bundle_network
-from music_generator.model.network import Network
+from music_generator.model.network import Batch, Network
 from music_generator.tokens import decode
-from music_generator.training.likelihood import likelihood
+from music_generator.training.likelihood import SEGMENT, likelihood
 from music_generator.training.loop import BEST_FILE, LAST_FILE, load_weights, read_checkpoint, read_run, under
+from music_generator.training.windows import WindowOptions, sample_windows, sampled_gaps, to_batch
 
 BUNDLE_FOLDER = "model"
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
@@ -71,8 +73,21 @@ def bundle_run(
     if is_maestro_corpus(corpus):
         texts["LICENSE"] = MAESTRO_LICENCE_FILE.read_text("utf-8")
     return bundle_network(
-        network, out or run / BUNDLE_FOLDER, provenance, reference, precisions=precisions, texts=texts
+        network,
+        out or run / BUNDLE_FOLDER,
+        provenance,
+        reference,
+        shown_music(corpus),
+        precisions=precisions,
+        texts=texts,
     )
+
+
+def shown_music(corpus: Corpus) -> Batch:
+    """A few windows of the train split, with gaps: what shows the ranges of the numbers inside a network."""
+    options, random = WindowOptions(batch=16, length=SEGMENT), np.random.default_rng(0)
+    windows = sample_windows(corpus, np.asarray(corpus.split("train")), {}, options, random)
+    return to_batch(windows, SEGMENT, sampled_gaps(windows, SEGMENT, options, random))
 
 
 def _held_out(

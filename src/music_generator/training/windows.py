@@ -33,8 +33,8 @@ class WindowOptions:
     future_share: float = 0.75
     shortest_gap: int = 2
     longest_gap: int = 64
-    transpose: int = 3
-    stretch: tuple[float, ...] = (0.95, 0.975, 1.0, 1.025, 1.05)
+    transpose: int = 6
+    stretch: tuple[float, ...] = (0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075, 1.1)
     unknown_composer_share: float = 0.5
 
     def __post_init__(self) -> None:

@@ -1,0 +1,379 @@
+"""Our side of the bench, each measurement in a process of its own: `python ours.py single --repeats 5` prints JSON.
+
+Every figure is a list with one value for each repeat. A function imports what it needs, so that the memory of its
+process is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from music_generator.errors import BundleError, CorpusError, InputError
+
+if TYPE_CHECKING:
+    from music_generator.generation import Engine, Generated
+
+BAD_INPUT = 2
+BATCH = 64
+PACKAGES = ("music-generator-rnn", "numpy", "onnxruntime", "symusic", "torch", "onnx")
+# the graphs that every token of one stream runs, by what a bundle may hold
+STEP_GRAPHS = (("open",), ("past", "draw"))
+MATRIX = 2048  # rows and columns of the matrix multiplication
+
+
+class SkippedError(Exception):
+    """Why there is no figure."""
+
+
+def open_engine(options: argparse.Namespace) -> Engine:
+    """The engine of the model asked for, with one thread."""
+    from music_generator.generation import Engine
+    from music_generator.model.bundle import PRETRAINED, open_bundle
+
+    return Engine(open_bundle(options.model or PRETRAINED))
+
+
+def compose_some(engine: Engine, options: argparse.Namespace, repeat: int) -> list[Generated]:
+    """Some pieces of a minute, tokens to `Performance`: one is too short to time."""
+    from music_generator.generation import SamplingOptions, compose
+
+    seeds = range(repeat * options.pieces, (repeat + 1) * options.pieces)
+    return [compose(engine, options.seconds, SamplingOptions(seed=seed)) for seed in seeds]
+
+
+def speed(made: Sequence[Generated]) -> float:
+    """Tokens a second of several pieces."""
+    return sum(piece.tokens for piece in made) / sum(piece.seconds_taken for piece in made)
+
+
+def single(options: argparse.Namespace) -> dict[str, Any]:
+    """One stream, one thread."""
+    engine = open_engine(options)
+    compose_some(engine, options, options.repeats)
+    tokens, notes, real_time = [], [], []
+    for repeat in range(options.repeats):
+        made = compose_some(engine, options, repeat)
+        taken = sum(piece.seconds_taken for piece in made)
+        tokens.append(speed(made))
+        notes.append(sum(len(piece.written) for piece in made) / taken)
+        real_time.append(len(made) * options.seconds / taken)
+    return {"tokens_per_second": tokens, "notes_per_second": notes, "times_real_time": real_time}
+
+
+def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int:
+    """Tokens of many pieces, a batch of them at a time. The one place that knows how that is asked for."""
+    from music_generator import generation
+
+    many: Callable[..., Any] | None = getattr(generation, "generate_many", None)
+    if many is None:
+        raise SkippedError("this version writes one stream at a time")
+    count = options.batches * BATCH
+    seeds = range(repeat * count, (repeat + 1) * count)
+    spans = [(generation.to_compose(options.seconds), generation.SamplingOptions(seed=seed)) for seed in seeds]
+    return sum(piece.tokens for piece in many(engine, spans, size=BATCH))
+
+
+def batch(options: argparse.Namespace) -> dict[str, Any]:
+    """Many streams at once, one thread."""
+    engine, tokens = open_engine(options), []
+    write_batch(engine, options, options.repeats)
+    for repeat in range(options.repeats):
+        begun = time.perf_counter()
+        written = write_batch(engine, options, repeat)
+        tokens.append(written / (time.perf_counter() - begun))
+    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH}
+
+
+def first_note(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds from the call to the first note of a stream, from nothing and after a piece; the model is loaded."""
+    from music_generator.generation import SamplingOptions, Writer, compose
+    from music_generator.performance import Performance
+    from music_generator.tokens import KEYS
+
+    engine = open_engine(options)
+    primer = compose(engine, options.seconds, SamplingOptions(seed=0)).performance
+
+    def wait(past: Performance, seed: int) -> float:
+        begun = time.perf_counter()
+        start = options.seconds if len(past) else 0.0
+        rows = Writer(engine, past, Performance(), start, start + 60.0, SamplingOptions(seed=seed))
+        next(key for _, key, _, _ in rows if key < KEYS)
+        return 1000 * (time.perf_counter() - begun)
+
+    found: dict[str, Any] = {}
+    for name, past in (("composing", Performance()), ("continuing", primer)):
+        wait(past, 0)
+        found[name] = [wait(past, seed) for seed in range(1, 4 * options.repeats + 1)]
+    return found
+
+
+def length(options: argparse.Namespace) -> dict[str, Any]:
+    """Microseconds a token costs along one stream: a value for each block of tokens, a list of them for each repeat."""
+    from music_generator.generation import SamplingOptions, Writer
+    from music_generator.performance import Performance
+
+    engine = open_engine(options)
+    compose_some(engine, options, 0)
+    costs = []
+    for seed in range(options.repeats):
+        writer = Writer(engine, Performance(), Performance(), 0.0, 24 * 3600.0, SamplingOptions(seed=seed))
+        rows, ends = iter(writer), [time.perf_counter()]
+        for _ in range(options.tokens // options.block):
+            if sum(1 for _ in islice(rows, options.block)) < options.block:
+                raise SkippedError("the piece ended before it had so many tokens")
+            ends.append(time.perf_counter())
+        costs.append((np.diff(ends) * 1e6 / options.block).tolist())
+    return {"block": options.block, "microseconds": costs}
+
+
+def hour(options: argparse.Namespace) -> dict[str, Any]:
+    """An hour in one go, as a MIDI file too; and the rate of one minute, measured in turn with it."""
+    from music_generator.generation import SamplingOptions, compose
+    from music_generator.midi import write_midi
+
+    engine = open_engine(options)
+    compose_some(engine, options, options.repeats)
+    long, short = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(options.repeats):
+            short.append(speed(compose_some(engine, options, repeat)))
+            made = compose(engine, options.long_seconds, SamplingOptions(seed=repeat))
+            long.append(made.tokens_per_second)
+            write_midi(made.performance, Path(folder) / "long.mid")
+    shares = [a / b for a, b in zip(long, short, strict=True)]
+    return {"tokens_per_second": long, "minute_tokens_per_second": short, "share_of_minute": shares}
+
+
+def sound(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds to play a piece with the built-in synthesiser and to write it as WAV."""
+    from music_generator.audio import render, write_audio
+    from music_generator.generation import SamplingOptions, compose
+
+    engine, seconds = open_engine(options), []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(options.repeats):
+            made = compose(engine, options.seconds, SamplingOptions(seed=seed)).performance
+            begun = time.perf_counter()
+            write_audio(Path(folder) / "piece.wav", render(made, engine="builtin"))
+            seconds.append(time.perf_counter() - begun)
+    return {"seconds": seconds}
+
+
+def read_whole(path: Path) -> int:
+    """Bytes of the weights that a graph reads whole each time it runs: not the tables that rows are picked from."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    graph = onnx.load(str(path)).graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    same, read = {}, set()
+    for node in graph.node:
+        if node.op_type == "Constant":
+            weights |= {name: each.t for name in node.output for each in node.attribute if each.name == "value"}
+        elif node.op_type == "Identity":
+            same[node.output[0]] = node.input[0]
+    for node in graph.node:
+        if node.op_type != "Identity":
+            # of Gather, GatherElements and GatherND the first input is the table
+            read |= set(node.input[1:] if node.op_type.startswith("Gather") else node.input)
+    named = {same.get(name, name) for name in read}
+    return sum(int(to_array(weights[name]).nbytes) for name in named & set(weights))
+
+
+def step_bytes(engine: Engine) -> int:
+    """Bytes of weights that one token of a single stream reads."""
+    held = {file.split(".")[0] for file in engine.bundle.files}
+    names = next(names for names in STEP_GRAPHS if held >= set(names))
+    return sum(read_whole(engine.bundle.graph(name, engine.precision)) for name in names)
+
+
+def bandwidth(size: int, seconds: float) -> float:
+    """Bytes a second that one thread reads of an array of that many bytes, again and again: in cache if it fits.
+
+    The faster of a scalar product of the array with itself and a product of it, as a matrix, with a vector.
+    """
+    columns = 512
+    matrix = np.ones((max(1, size // (4 * columns)), columns), np.float32)
+    flat, vector = matrix.ravel(), np.ones(columns, np.float32)
+
+    def rate(read: Callable[[], Any]) -> float:
+        read()
+        begun, times = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            read()
+            times += 1
+        return times * matrix.nbytes / (time.perf_counter() - begun)
+
+    return max(rate(lambda: flat @ flat), rate(lambda: matrix @ vector))
+
+
+def limit(options: argparse.Namespace) -> dict[str, Any]:
+    """What memory allows a single stream, and what it does, measured in turn."""
+    engine = open_engine(options)
+    size = step_bytes(engine)
+    compose_some(engine, options, options.repeats)
+    allowed, tokens, rates = [], [], []
+    for repeat in range(options.repeats):
+        before = bandwidth(size, options.bandwidth_seconds)
+        tokens.append(speed(compose_some(engine, options, repeat)))
+        rates.append(max(before, bandwidth(size, options.bandwidth_seconds)))
+        allowed.append(rates[-1] / size)
+    shares = [a / b for a, b in zip(tokens, allowed, strict=True)]
+    return {
+        "bytes_per_token": size,
+        "bytes_per_second": rates,
+        "allowed_tokens_per_second": allowed,
+        "tokens_per_second": tokens,
+        "share": shares,
+    }
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Files a second read into performances, one process."""
+    from music_generator.midi import read_midi
+
+    files = options.files.read_text("utf-8").splitlines()
+    read_midi(files[0])
+    speeds, notes = [], 0
+    for _ in range(options.repeats):
+        begun = time.perf_counter()
+        notes = sum(len(read_midi(path).performance) for path in files)
+        speeds.append(len(files) / (time.perf_counter() - begun))
+    return {"files_per_second": speeds, "notes": notes}
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens a second of training the default network, and what a matrix multiplication gives before and after."""
+    import torch
+
+    from music_generator.corpus import open_corpus
+    from music_generator.model.config import ModelConfig
+    from music_generator.training.loop import Trainer, TrainingOptions
+
+    corpus, dtype = open_corpus(options.corpus), getattr(torch, options.precision)
+    every = max(1, options.steps // (options.repeats + 1))  # the first value is left out: it warmed up
+    training = TrainingOptions(
+        steps=10_000, log_every=every, save_every=10_000, validate_every=10_000, precision=options.precision
+    )
+    speeds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(corpus, Path(folder) / "run", ModelConfig(composers=corpus.composers), training)
+        check_recurrence(trainer.device, dtype)
+        rates = multiply(trainer.device, dtype, options.repeats)
+        trainer.run(lambda progress: speeds.append(progress.tokens_per_second), until=every * (options.repeats + 1))
+    rates += multiply(trainer.device, dtype, options.repeats)
+    parameters = sum(weight.numel() for weight in trainer.network.parameters())
+    rate = statistics.median(rates)
+    return {
+        "tokens_per_second": speeds[1:],
+        "parameters": parameters,
+        "multiply_per_second": rates,
+        "share": [6 * parameters * each / rate for each in speeds[1:]],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def check_recurrence(device: Any, dtype: Any) -> None:
+    """That this machine can train an LSTM in that precision at all: processors without bfloat16 may not."""
+    import torch
+
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            torch.nn.LSTM(64, 64).to(device)(torch.zeros(2, 2, 64, device=device))
+    except RuntimeError as error:
+        raise SkippedError(f"torch has no {dtype} LSTM for this processor".replace("torch.", "")) from error
+
+
+def multiply(device: Any, dtype: Any, repeats: int) -> list[float]:
+    """Operations a second of a large matrix multiplication."""
+    import torch
+
+    a, b = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
+    rates = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        (a @ b)[0, 0].item()  # on a GPU it is done only when it is looked at
+        rates.append(2 * MATRIX**3 / (time.perf_counter() - begun))
+    return rates[1:]
+
+
+def facts(options: argparse.Namespace) -> dict[str, Any]:
+    """What is measured: the model, the versions, and of MAESTRO the first files of the train split."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from music_generator.maestro import find_recordings
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "none"
+    engine = open_engine(options)
+    config = engine.config
+    model = {
+        "parameters": engine.bundle.provenance.get("parameters"),
+        "cell": config.cell,
+        "forward": f"{config.forward_layers} × {config.forward_size}",
+        "backward": f"{config.backward_layers} × {config.backward_size}",
+        "precision": engine.precision,
+    }
+    files = []
+    if options.maestro:
+        survey = find_recordings(options.maestro)
+        if not survey.recordings:
+            raise InputError(f"{options.maestro}: none of the MIDI files that its metadata lists is there")
+        files = [str((survey.folder / recording.midi_filename).resolve()) for recording in survey.recordings]
+    return {"versions": versions, "model": model, "files": files}
+
+
+MEASUREMENTS = {
+    each.__name__: each for each in (single, batch, first_note, length, hour, sound, limit, reading, train, facts)
+}
+
+
+def main() -> int:
+    """Print what was measured, or one line on stderr that says what to mend."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", type=Path, help="a bundle; the bundled one if not given")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of a piece")
+    parser.add_argument("--pieces", type=int, default=5, help="a repeat")
+    parser.add_argument("--batches", type=int, default=4, help="of pieces a repeat, where many are written at once")
+    parser.add_argument("--long-seconds", type=float, default=3600.0)
+    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--block", type=int, default=1000, help="tokens that are timed together")
+    parser.add_argument("--bandwidth-seconds", type=float, default=0.3)
+    parser.add_argument("--files", type=Path, help="text file, one path a line")
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--maestro", type=Path)
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="float32")
+    parser.add_argument("--steps", type=int, default=40)
+    options = parser.parse_args()
+    try:
+        found = MEASUREMENTS[options.what](options)
+    except SkippedError as reason:
+        found = {"skipped": str(reason)}
+    except ModuleNotFoundError as error:
+        found = {"skipped": f"{error.name} is not installed"}
+    except (BundleError, CorpusError, InputError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

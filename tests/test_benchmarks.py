@@ -1,0 +1,92 @@
+"""The bench's own arithmetic: which weights count, what is met, what is said. Timings are not tested."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from ours import read_whole  # noqa: E402
+from processes import NotMeasuredError, run  # noqa: E402
+from table import Results, Row, machine  # noqa: E402
+
+
+def test_median_and_range_of_the_repeats() -> None:
+    row = Row("speed", "tokens/s", [3000.0, 1000.0, 2000.0], peak_mb=84.4, at_least=1500)
+    assert row.median == 2000
+    assert row.to_markdown() == "| speed | 2,000 tokens/s | 1,000 – 3,000 |  | 84 MB | ≥ 1,500 tokens/s: met |"
+
+
+@pytest.mark.parametrize(
+    ("row", "met"),
+    [
+        (Row("a", "s", [2.0], at_most=1), False),
+        (Row("a", "s", [1.0], at_most=1), True),
+        (Row("a", "%", [95.0], at_least=90, at_most=110), True),
+        (Row("a", "%", [111.0], at_least=90, at_most=110), False),
+        (Row("a", "notes/s", [10.0], ratio=300, at_least=250), True),  # of the ratio where there is one
+        (Row("a", "s", [1.0]), None),
+        (Row("a", "s", skipped="no network", at_most=1), None),
+    ],
+)
+def test_what_is_wanted(row: Row, met: bool | None) -> None:
+    assert row.met is met
+
+
+def test_what_was_skipped_says_why() -> None:
+    results = Results(machine(), {}, "now", sections={"Generation": [Row("a peer", skipped="no network")]})
+    assert "| a peer | skipped: no network |" in results.to_markdown()
+    assert results.to_json()["sections"]["Generation"][0]["skipped"] == "no network"
+
+
+def test_weights_count_where_they_are_read_whole(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    table, matrix, unused = (np.zeros(shape, np.float32) for shape in ((100, 8), (8, 16), (50, 50)))
+    nodes = [
+        helper.make_node("Identity", ["table"], ["same"]),
+        helper.make_node("Gather", ["same", "index"], ["row"]),
+        helper.make_node("MatMul", ["row", "matrix"], ["out"]),
+    ]
+    named = {"table": table, "matrix": matrix, "unused": unused}
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("index", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 16])],
+        [numpy_helper.from_array(values, name) for name, values in named.items()],
+    )
+    onnx.save(helper.make_model(graph), str(tmp_path / "graph.onnx"))
+    assert read_whole(tmp_path / "graph.onnx") == matrix.nbytes
+
+
+def test_a_failed_process_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotMeasuredError, match=r"failed \(exit code 3\)"):
+        run([sys.executable, "-c", "import sys; print('why', file=sys.stderr); sys.exit(3)"])
+    assert "why" in capsys.readouterr().err
+
+
+def test_a_process_has_its_own_peak_memory() -> None:
+    look = """
+import sys
+from processes import run
+print(*(run([sys.executable, "-c", f"b'x' * {size}"]).peak_mb for size in (300_000_000, 1)))
+"""
+    # from a small process: see `processes`
+    done = subprocess.run([sys.executable, "-c", look], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    large, small = map(float, done.stdout.split())
+    assert large - small > 200
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "--maestro", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"bench: --maestro: the folder {tmp_path / 'none'} does not exist\n"
