@@ -71,7 +71,7 @@ export function paintStrokes(ctx, view, colour, shelves) {
   for (const shelf of shelves) {
     ctx.fillStyle = colour[shelf.colour];
     const first = after(shelf.reach, view.t0), last = after(shelf.on, view.t1);
-    if (shelf.colour.startsWith("pedal")) paintPedals(ctx, view, shelf, first, last);
+    if (shelf.pedals) paintPedals(ctx, view, shelf, first, last);
     else if (last - first < 1500 && view.row >= 5) paintRound(ctx, view, shelf, first, last);
     else paintPlain(ctx, view, shelf, first, last);
   }

@@ -1,6 +1,7 @@
 // The piano roll: what is in sight, smooth zoom and scroll, and when to draw. Pointers are in pointer.js.
 import { endOf, HIGHEST, isNote, LOWEST } from "./piece.js";
 import { colours, paintChosen, paintFrame, paintGround, paintOver, paintStrokes } from "./paint.js";
+import { Overview } from "./overview.js";
 import { shelve } from "./shelf.js";
 
 const RULER = 28, LANE = 14, FASTEST = 0.3; // of the way to the target, each frame
@@ -23,16 +24,17 @@ class View {
 
 export class Roll {
   constructor(box, base, over) {
-    Object.assign(this, { box, base, over, view: new View(), strokes: [], shelves: [], extra: [], chosen: [] });
+    Object.assign(this, { box, base, over, view: new View(), strokes: [], shelves: shelve([]), extra: [], chosen: [] });
     Object.assign(this, { span: null, band: null, marquee: null, playhead: 0, loop: false, down: [], end: 0 });
     this.target = { t0: 0, pps: 60, high: 96 };
     this.frames = 0;
     this.stale = new Set();
+    this.overview = new Overview();
     new ResizeObserver(() => this.resize()).observe(box);
     this.restyle();
   }
 
-  restyle() { this.colour = colours(this.box); this.redraw(); }
+  restyle() { this.overview.clear(); this.colour = colours(this.box); this.redraw(); }
 
   resize() {
     const { clientWidth: width, clientHeight: height } = this.box, scale = devicePixelRatio || 1;
@@ -53,6 +55,7 @@ export class Roll {
     if (strokes !== this.strokes) {
       Object.assign(this, { strokes, shelves: shelve(strokes), end: endOf(strokes) });
       this.extra = [];
+      this.overview.clear();
     }
     this.chosen = chosen.size ? strokes.filter((s) => chosen.has(s.id)) : [];
     this.band = band;
@@ -77,7 +80,8 @@ export class Roll {
     if (moving || this.stale.has("base")) {
       const ctx = this.base.getContext("2d", { alpha: false });
       paintGround(ctx, view, colour, this.band);
-      paintStrokes(ctx, view, colour, this.shelves);
+      const pictured = moving && this.overview.paint(ctx, view, colour, this.shelves, this.end);
+      paintStrokes(ctx, view, colour, pictured ? this.shelves.filter((shelf) => shelf.pedals) : this.shelves);
       if (this.extra.length) paintStrokes(ctx, view, colour, this.extraShelves ??= shelve(this.extra));
       if (this.chosen.length) paintChosen(ctx, view, colour, this.chosen);
       paintFrame(ctx, view, colour);

@@ -12,8 +12,8 @@ export function shelve(strokes) {
     if (!groups.has(colour)) groups.set(colour, []);
     groups.get(colour).push(s);
   }
-  return [...groups].map(([colour, group]) => {
-    const shelf = { colour, on: new Float64Array(group.length), end: new Float64Array(group.length),
+  const shelves = [...groups].map(([colour, group]) => {
+    const shelf = { colour, pedals: colour.startsWith("pedal"), on: new Float64Array(group.length), end: new Float64Array(group.length),
       reach: new Float64Array(group.length), key: new Uint8Array(group.length), vel: new Uint8Array(group.length) };
     let reach = -Infinity;
     group.forEach((s, i) => {
@@ -25,6 +25,7 @@ export function shelve(strokes) {
     });
     return shelf;
   });
+  return Object.assign(shelves, { count: strokes.length });
 }
 
 /** The first index whose value is above `value`, of an array that rises. */
