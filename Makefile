@@ -19,6 +19,8 @@ test: ## MAESTRO_DIR=folder adds the tests on the real files
 bench: ## benchmarks/results.md: ours and the peers'; MAESTRO_DIR=folder adds training, preparation, the seed's failure
 	python benchmarks/bench.py
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
+	python benchmarks/studio.py
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py
+	python docs/make_screenshots.py

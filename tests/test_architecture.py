@@ -59,12 +59,20 @@ TABLE: dict[str, set[str]] = {
     "evaluation.report": {"corpus", "errors", "evaluation", "features", "files", "generation", "model.bundle", "plots",
                           "tokens"},
     "describe": {"corpus", "errors", "maestro", "midi", "model.bundle", "pairs", "performance", "plots"},
+    "studio.options": {"errors"},
+    "studio.wire": {"errors", "performance"},
+    "studio.jobs": {"errors"},
+    "studio.writing": {"errors", "generation", "performance", "studio.options", "studio.wire", "tokens"},
+    "studio.sounding": {"audio", "errors", "performance", "plots"},
+    "studio.api": {"audio", "errors", "generation", "midi", "model.bundle", "performance", "studio.jobs",
+                   "studio.options", "studio.sounding", "studio.wire", "studio.writing"},
+    "studio.server": {"errors", "model.bundle", "studio.api", "studio.options"},
     "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "generation", "maestro", "midi", "model",
-            "pairs", "performance", "plots", "training"},
+            "pairs", "performance", "plots", "studio", "training"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
                "training.likelihood", "training.loop", "training.result"}  # fmt: skip
-HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth")
+HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
 
 
 def tree(path: Path) -> ast.Module:
@@ -129,12 +137,14 @@ def test_torch_is_imported_by_the_model_and_training_only():
 
 
 def test_generation_imports_neither_training_nor_torch_modules():
-    for module in ("generation.engine", "generation.tasks"):
+    for module in ("generation.engine", "generation.tasks", *(name for name in MODULES if name.startswith("studio."))):
         names = own(imported(tree(MODULES[module])))
         assert not {name for name in names if name in NEEDS_TORCH or name.split(".")[0] == "training"}
 
 
-@pytest.mark.parametrize("module", ["midi", "audio", "plots", "generation", "corpus", "describe", "evaluation", "cli"])
+@pytest.mark.parametrize(
+    "module", ["midi", "audio", "plots", "generation", "corpus", "describe", "evaluation", "studio", "cli"]
+)
 def test_loading_brings_in_no_heavy_library(module):
     code = f"import sys, music_generator.{module}; print(*({{*{HEAVY!r}}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

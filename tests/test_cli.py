@@ -21,7 +21,7 @@ from music_generator.corpus import Corpus
 from music_generator.midi import read_midi, write_midi
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
 
-COMMANDS = ("generate", "infill", "prepare", "train", "render", "plot", "info", "evaluate")
+COMMANDS = ("generate", "infill", "prepare", "train", "render", "plot", "info", "evaluate", "studio")
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,13 @@ class Sound:
     """A stereo waveform.
 
     `samples` is float32 of shape (frames, 2), within -1 to 1; `sample_rate` is in Hz; `engine` says in words what
-    made the sound.
+    made the sound, `gain` by what it was multiplied so that its peak fits.
     """
 
     samples: Array
     sample_rate: int
     engine: str
+    gain: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -49,19 +50,24 @@ def render(
     sample_rate: int = 44_100,
     engine: str = "auto",
     soundfont: str | Path | None = None,
+    gain: float | None = None,
 ) -> Sound:
     """The sound of `performance` with its pedals, two seconds longer than it, its peak at 0.89 of full scale.
+
+    With a `gain` (of another span of the same piece, say) it is scaled by that, or by less where its peak asks for it.
 
     `engine` is "fluidsynth", "builtin" or "auto": FluidSynth if its library and a SoundFont are here, or a
     `soundfont` is named, else the built-in synthesiser.
 
-    Raises `InputError` for an unknown engine, a sample rate out of range (11025 to 96000 Hz) or an unreadable
-    SoundFont, and `MissingDependencyError` if FluidSynth was asked for and is not here.
+    Raises `InputError` for an unknown engine, a gain of 0 or less, a sample rate out of range (11025 to 96000 Hz) or an
+    unreadable SoundFont, and `MissingDependencyError` if FluidSynth was asked for and is not here.
     """
     if engine not in ENGINES:
         raise InputError(f"`engine` must be one of {', '.join(ENGINES)}, not {engine!r}")
     if not SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]:
         raise InputError(f"`sample_rate` must be {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]} Hz, not {sample_rate}")
+    if gain is not None and not gain > 0:
+        raise InputError(f"`gain` must be above 0, not {gain}")
     if engine == "builtin" and soundfont is not None:
         raise InputError('`soundfont` is only for FluidSynth: leave it out, or take `engine` "fluidsynth"')
     found = None if engine == "builtin" else _soundfont(soundfont)
@@ -72,8 +78,7 @@ def render(
     else:
         found = _both_here(found)
         mix, name = _play_fluidsynth(performance, sample_rate, found), f"FluidSynth with {found.name}"
-    _normalise(mix)
-    return Sound(mix.T, sample_rate, name)
+    return Sound(mix.T, sample_rate, name, _normalise(mix, gain))
 
 
 def _frames(performance: Performance, sample_rate: int) -> int:
@@ -84,12 +89,16 @@ def _blocks(frames: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, frames)) for start in range(0, frames, size))
 
 
-def _normalise(mix: Array) -> None:
-    """Scale in place so that the peak is `PEAK`; silence stays silence."""
+def _normalise(mix: Array, gain: float | None) -> float:
+    """Scale in place by `gain`, at most so that the peak is `PEAK`; the scale. Silence stays silence, at 1."""
     blocks = list(_blocks(mix.shape[1], 1 << 16))
     peak = max((float(np.abs(mix[:, block]).max()) for block in blocks), default=0.0)
-    for block in blocks if peak > 0 else []:
-        mix[:, block] *= PEAK / peak
+    if not peak > 0:
+        return 1.0 if gain is None else gain
+    scale = PEAK / peak if gain is None else min(gain, PEAK / peak)
+    for block in blocks:
+        mix[:, block] *= scale
+    return scale
 
 
 _UNDAMPED = 90  # from F#6 upwards a piano has no dampers

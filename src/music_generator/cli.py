@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +48,11 @@ Format = Annotated[str, typer.Option("--format", help="of the sound: wav, flac, 
 SoundFont = Annotated[Path | None, typer.Option(help="a SoundFont to play with FluidSynth")]
 
 
+# which extra brings a library that a command may miss
+_EXTRAS = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio", "starlette": "studio",
+           "uvicorn": "studio"}  # fmt: skip
+
+
 def main() -> None:
     """Run the command line; an error the user can mend is one line on stderr and exit code 2."""
     try:
@@ -53,7 +60,7 @@ def main() -> None:
     except MusicGeneratorError as error:
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
-        extra = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio"}.get(error.name or "")
+        extra = _EXTRAS.get(error.name or "")
         if not extra:
             raise
         sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
@@ -568,6 +575,30 @@ def evaluate(
         print(json.dumps(report, ensure_ascii=False))
         return
     print(*evaluation.summary(report), f"{out / 'report.md'}: {time.perf_counter() - begun:.0f} s", sep="\n")
+
+
+@app.command(epilog="Example: music-generator studio")
+def studio(
+    port: Annotated[int | None, typer.Option(help="of 127.0.0.1; another where it is taken  [default: 8765]")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="open no browser, only say the address")] = False,
+    soundfont: SoundFont = None,
+    model: Model = None,
+) -> None:
+    """Open a page on this computer to see, hear and re-draw a piece; it runs until Ctrl+C."""
+    from music_generator.model.bundle import PRETRAINED, open_bundle
+    from music_generator.studio.options import StudioOptions
+    from music_generator.studio.server import serve
+
+    options = StudioOptions(soundfont=soundfont) if port is None else StudioOptions(port, soundfont)
+
+    def started(address: str) -> None:
+        print(address, flush=True)
+        _say("the studio is open at this address, for this computer alone; Ctrl+C ends it")
+        if not no_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+    with suppress(KeyboardInterrupt):
+        serve(open_bundle(model or PRETRAINED), options, started)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,179 @@
+"""The studio's figures, in a real Chromium: first notes, all variations, frames with a long piece, the start.
+
+    python benchmarks/studio.py [--runs 20] [--json FILE]
+
+Needs the extra `studio`, playwright, and Chromium (the system's, or one named in CHROMIUM). Medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+
+from music_generator.midi import write_midi
+from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def made(seconds: float, notes: int) -> Performance:
+    """A piece of so many notes, chords and runs over the whole keyboard, with pedals."""
+    rng = np.random.default_rng(0)
+    strokes = np.empty(notes, NOTE_DTYPE)
+    strokes["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
+    strokes["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
+    strokes["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
+    strokes["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
+    presses = np.arange(0.2, seconds - 2, 1.6)
+    pedals = np.array([(onset, 1.2, 0, 100) for onset in presses], PEDAL_DTYPE)
+    return Performance(strokes, pedals)
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, float]]:
+    """A studio's address, and when it was asked to start."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "music_generator.cli", "studio", "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip(), begun
+        finally:
+            process.terminate()
+
+
+def opened(page: Any, piece: Performance, folder: Path) -> float:
+    """Open a piece as a file; seconds until it is drawn."""
+    path = folder / "piece.mid"
+    write_midi(piece, path)
+    steps = page.evaluate("studioPage.studio.history.steps.length")
+    begun = time.perf_counter()
+    page.set_input_files("#file", path)
+    until(page, f"studioPage.studio.history.steps.length > {steps} && studioPage.roll.frame === null")
+    return time.perf_counter() - begun
+
+
+def until(page: Any, script: str) -> None:
+    end = time.monotonic() + 60
+    while not page.evaluate(script):
+        if time.monotonic() > end:
+            raise TimeoutError(script)
+        page.wait_for_timeout(10)
+
+
+# from the click, in the page itself: milliseconds to the frame that shows the first new notes, and to the last event
+INFILL = """() => new Promise((resolve) => {
+  const { roll, studio } = studioPage, begun = performance.now();
+  let first = 0;
+  document.getElementById("infill").click();
+  const look = () => {
+    const shown = roll.extra.length || studio.choice?.variations.some((each) => each.done);
+    if (!first && shown && !roll.stale.size) first = performance.now() - begun;
+    if (studio.choice && !studio.choice.job) { resolve([first, performance.now() - begun]); return; }
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+})"""
+
+# three seconds of each: scrolling through, zooming in and out; frames drawn in a second
+FRAMES = """(kind) => new Promise((resolve) => {
+  const { roll } = studioPage, begun = performance.now(), from = roll.frames;
+  let last = begun, longest = 0;
+  const step = (now) => {
+    longest = Math.max(longest, now - last);
+    last = now;
+    const t = (now - begun) / 1000;
+    if (t > 3) { resolve([(roll.frames - from) / t, longest]); return; }
+    if (kind === "scroll") roll.scroll(40 * Math.cos(t * 2) + 8);
+    else roll.zoom(Math.cos(t * 2.1) > 0 ? 1.08 : 1 / 1.08, roll.view.left + 300);
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+})"""
+
+
+def measure(runs: int) -> dict[str, float]:
+    """All figures, in milliseconds or frames a second."""
+    figures: dict[str, float] = {}
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as name:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])
+        starts = []
+        for _ in range(5):
+            with serving() as (address, begun):
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                page.goto(address)
+                page.wait_for_selector("html[data-ready]")
+                starts.append(1000 * (time.perf_counter() - begun))
+                page.close()
+        figures["start to the page usable, ms"] = median(starts)
+        with serving() as (address, _):
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.goto(address)
+            page.wait_for_selector("html[data-ready]")
+            opened(page, made(60, 600), Path(name))
+            page.evaluate("studioPage.studio.setSpan(20, 28)")
+            page.fill("#variations", "4")
+            timings = []
+            for _ in range(runs):
+                page.wait_for_timeout(300)
+                timings.append(page.evaluate(INFILL))
+                page.keyboard.press("Escape")
+            figures["click to the first notes drawn, ms"] = median(first for first, _ in timings)
+            figures["click to all 4 variations, ms"] = median(last for _, last in timings)
+            figures["20 minutes, 20,000 notes: opened, ms"] = 1000 * opened(page, made(1200, 20_000), Path(name))
+            for kind in ("scroll", "zoom"):
+                for where, factor in (("whole piece in sight", None), ("10 s in sight", 100), ("2 min in sight", 8)):
+                    page.evaluate("studioPage.roll.fit(null, true)")
+                    if factor:
+                        page.evaluate(f"studioPage.roll.zoom({factor}, 300, true)")
+                    page.wait_for_timeout(300)
+                    rate, longest = page.evaluate(FRAMES, kind)
+                    figures[f"{kind}, {where}: frames/s"] = rate
+                    figures[f"{kind}, {where}: longest frame, ms"] = longest
+            page.evaluate("studioPage.studio.setSpan(600, 608)")
+            timings = []
+            for _ in range(max(3, runs // 4)):
+                page.wait_for_timeout(300)
+                timings.append(page.evaluate(INFILL))
+                page.keyboard.press("Escape")
+            figures["click to the first notes drawn, in the middle of it, ms"] = median(first for first, _ in timings)
+            begun = time.perf_counter()
+            page.evaluate("studioPage.studio.playhead = 600")
+            page.keyboard.press("Space")
+            until(page, "studioPage.player.playing && !studioPage.player.waiting")
+            figures["space to sound, in the middle of it, ms"] = 1000 * (time.perf_counter() - begun)
+        browser.close()
+    return figures
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    figures = measure(arguments.runs)
+    print("| what | measured |\n|---|---|")
+    for name, value in figures.items():
+        print(f"| {name} | {value:.0f} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

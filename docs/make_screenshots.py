@@ -1,0 +1,82 @@
+"""The studio's pictures in docs/: `python docs/make_screenshots.py`, with Chromium and the extra `dev`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from music_generator.studio.api import EXAMPLE
+
+DOCS = Path(__file__).parent
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+DESKTOP = {"viewport": {"width": 1180, "height": 740}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+def until(page: Any, script: str) -> None:
+    end = time.monotonic() + 60
+    while not page.evaluate(script):
+        if time.monotonic() > end:
+            raise TimeoutError(script)
+        page.wait_for_timeout(20)
+
+
+def shoot(page: Any, name: str) -> None:
+    page.wait_for_timeout(3200)  # until what is said has faded
+    page.screenshot(path=DOCS / f"studio-{name}.png")
+
+
+def opened(browser: Any, address: str, **context: Any) -> Any:
+    """The example as if a musician had brought it, eight seconds of it infilled, waiting for the choice."""
+    page = browser.new_context(**context).new_page()
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    page.set_input_files("#file", EXAMPLE)
+    until(page, "studioPage.studio.history.steps.length === 1")
+    page.fill("#seed", "12")
+    page.evaluate("studioPage.studio.setSpan(12, 20)")
+    page.evaluate("document.getElementById('infill').click()")
+    until(page, "studioPage.studio.choice && !studioPage.studio.choice.job")
+    return page
+
+
+def main() -> None:
+    """All pictures."""
+    command = [sys.executable, "-m", "music_generator.cli", "studio", "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout
+        address = server.stdout.readline().strip()
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = opened(browser, address, color_scheme="light", **DESKTOP)
+            shoot(page, "choice")
+            page.keyboard.press("Enter")
+            page.click("#takeaway")
+            shoot(page, "takeaway")
+            page = opened(browser, address, color_scheme="dark", **DESKTOP)
+            page.keyboard.press("Enter")
+            for _ in range(2):
+                page.keyboard.press("+")
+            within = "s.strokes.filter((x) => x.on > 13 && x.on < 15.5 && x.key > 60).map((x) => x.id)"
+            page.evaluate(f"(() => {{ const s = studioPage.studio; s.choose({within}); s.setSpan(12, 20); }})()")
+            shoot(page, "edit-dark")
+            page = opened(browser, address, color_scheme="dark", **PHONE)
+            shoot(page, "phone-dark")
+            page = browser.new_context(color_scheme="light", **PHONE).new_page()
+            page.goto(address)
+            page.wait_for_selector("html[data-ready]")
+            shoot(page, "phone-empty")
+            browser.close()
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()

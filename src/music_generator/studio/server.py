@@ -1,0 +1,130 @@
+"""The server: who may ask (this computer, with the token), the page's files, and the start on a port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import mimetypes
+import secrets
+import socket
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from music_generator.errors import InputError
+from music_generator.model.bundle import Bundle
+from music_generator.studio.api import Studio
+from music_generator.studio.options import HOST, StudioOptions
+
+STATIC = Path(__file__).parent / "static"
+mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain, and browsers then run nothing
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "
+        "connect-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+Scope = MutableMapping[str, Any]
+
+
+class Guard:
+    """Lets through what was asked of this computer by its own page.
+
+    The Host must be this computer by name, against addresses of others that were made to lead here (DNS rebinding);
+    an Origin, where a browser names one, must be the same; and the path must begin with the token, which no other page
+    can know.
+    """
+
+    def __init__(self, app: Any, token: str, port: int) -> None:
+        self.app, self.token = app, token
+        self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer 403 or pass on; every answer gets the security headers."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(headers, scope["path"])
+        app = JSONResponse({"error": refusal}, 403) if refusal else self.app
+        await app(scope, receive, _with_headers(send))
+
+    def _refusal(self, headers: dict[str, str], path: str) -> str:
+        if headers.get("host", "") not in self.hosts:
+            return "this studio answers only to this computer's own address"
+        origin = headers.get("origin")
+        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+            return "this studio answers only to its own page"
+        token = path.split("/", 2)[1] if path.startswith("/") else ""
+        if not secrets.compare_digest(token.encode(), self.token.encode()):
+            return (
+                "open the address that `music-generator studio` printed: the token in it is missing or of another day"
+            )
+        return ""
+
+
+def _with_headers(send: Any) -> Callable[[Scope], Any]:
+    async def sending(message: Scope) -> None:
+        if message["type"] == "http.response.start":
+            own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+            message["headers"] = [*message.get("headers", []), *own]
+        await send(message)
+
+    return sending
+
+
+def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> Guard:
+    """The whole application, for the address `http://127.0.0.1:port/token/`."""
+    studio = Studio(bundle, options)
+    page = Route("/", lambda _request: FileResponse(STATIC / "index.html"))
+    inside = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC))]
+    bare = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
+    return Guard(Starlette(routes=[bare, Mount(f"/{token}", routes=inside)], lifespan=studio.running), token, port)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on 127.0.0.1, at `port` or, where that is taken, at any. Raises `InputError` if there is none."""
+    for each in (port, 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, each))
+            listener.listen(64)
+        except OSError as error:
+            listener.close()
+            last = error
+        else:
+            return listener
+    raise InputError(f"no port of {HOST} can be listened on: {last.strerror or last}")
+
+
+def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]) -> None:
+    """Serve the studio until it is interrupted; `started` is told the address as soon as it can be opened."""
+    token = secrets.token_urlsafe(16)
+    with listen(options.port) as listener:
+        port = int(listener.getsockname()[1])
+        app: Any = make_app(bundle, token, port, options)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        _Server(config, lambda: started(f"http://{HOST}:{port}/{token}/")).run([listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
