@@ -30,14 +30,14 @@ from music_generator.errors import InputError
 from music_generator.generation import Engine, SamplingOptions
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import open_bundle
-from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
+from music_generator.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
 from music_generator.studio.api import EXAMPLE, Studio, TooLargeError
 from music_generator.studio.jobs import BusyError, Ended, Jobs
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.server import STATIC, listen, make_app
 from music_generator.studio.sounding import span_of
 from music_generator.studio.wire import piece_from_json, piece_to_json
-from music_generator.studio.writing import TASKS, command, fitted, plan, read_asked
+from music_generator.studio.writing import TASKS, command, plan, read_asked
 
 TOKEN, PORT = "a-token", 8765
 PIECE = made_performance(3, 80)
@@ -524,8 +524,8 @@ def test_the_span_that_fits(piece):
     asked = read_asked(asked_for("infill", piece), LIMITS)
     span = plan(asked, LIMITS)
     first = span.future.notes[0]
-    notes = np.array([(first["onset"] - 1, 5, first["pitch"], 60), (7.999, 1, 25, 60)], NOTE_DTYPE)
-    inside = fitted(Performance(notes), span).notes
+    key, ticks = int(first["pitch"]) - LOWEST_PITCH, round(first["onset"] * 100)
+    inside = span.filled([(ticks - 100, key, 60, 500), (99, 4, 60, 100)], 0).between(span.start, span.end).notes
     assert inside[inside["pitch"] == first["pitch"]]["duration"][0] == pytest.approx(1)
 
 

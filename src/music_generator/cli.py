@@ -246,7 +246,7 @@ def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results
         raise InputError(f"`--jobs` must be at least 1, not {jobs}")
     with _progress(results.name) as progress:
         lines: Iterable[str]
-        if jobs == 1 or len(pieces) == 1:
+        if jobs == 1 or len(pieces) <= 1:
             lines = _written(span, pieces, model, results)
         else:
             from concurrent.futures import ProcessPoolExecutor

@@ -30,6 +30,7 @@ Array = NDArray[Any]
 
 LONGEST_SECONDS = 24 * 3600.0
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
+LOWEST_TEMPERATURE = 0.01
 BATCH = 64  # pieces written at a time
 _FAR = int(SHIFT_BINS.edges[-1]) - 1
 _SHIFT_BIN = SHIFT_BINS.index(np.arange(_FAR + 1)).tolist()  # by ticks
@@ -55,10 +56,10 @@ class SamplingOptions:
     longest_repeat: int = 8
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature <= 10:
+        if not LOWEST_TEMPERATURE <= self.temperature <= 10:
             raise InputError(
-                f"`temperature` must be above 0 and at most 10, not {self.temperature}: near 0 the likeliest note is "
-                "taken every time, and a recurrent model then repeats itself for ever; try 0.8 for calmer music"
+                f"`temperature` must be {LOWEST_TEMPERATURE} to 10, not {self.temperature}: near 0 the likeliest note "
+                "is taken every time, and a recurrent model then repeats itself for ever; try 0.8 for calmer music"
             )
         if not 0 < self.top_p <= 1:
             raise InputError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
@@ -82,6 +83,12 @@ class Span:
     start: float
     end: float
     notes: int | None = None
+
+    def filled(self, rows: list[tuple[int, int, int, int]], first_tick: int) -> Performance:
+        """The whole piece with the rows of a `Writer`: ended where the future strikes their keys, or left out."""
+        written = decode(np.array(rows, TOKEN_DTYPE), first_tick)
+        tempo_map = self.past.tempo_map if len(_onsets(self.past)) else self.future.tempo_map
+        return replace(join([self.past, _clear_of(written, self.future), self.future]), tempo_map=tempo_map)
 
 
 @dataclass(frozen=True)
@@ -229,6 +236,8 @@ def generate_many(
     if size is None:
         spans = list(spans)
         size = max(1, min(BATCH, len(spans)))
+    if size < 1:
+        raise InputError(f"`size` must be at least 1, not {size}")
     coming = enumerate(spans)
     pools = {joined: _Pool(engine, size, joined=joined) for joined in (False, True)}
     done: dict[int, Generated] = {}
@@ -262,11 +271,9 @@ class _Writing:
     def result(self) -> Generated:
         begun = time.perf_counter()
         writer, span, end = self.writer, self.span, self.span.end
-        written = decode(np.array(self.rows, TOKEN_DTYPE), writer.first_tick)
         if writer.notes_left == 0:
             end = min(end, (writer.now + 1) / TICKS_PER_SECOND)
-        tempo_map = span.past.tempo_map if len(_onsets(span.past)) else span.future.tempo_map
-        whole = replace(join([span.past, _clear_of(written, span.future), span.future]), tempo_map=tempo_map)
+        whole = span.filled(self.rows, writer.first_tick)
         seed = writer.options.seed
         assert seed is not None
         taken = self.seconds + time.perf_counter() - begun
@@ -314,7 +321,7 @@ class _Pool:
 
 
 class Writer:
-    """An iterator over the token rows (`TOKEN_DTYPE` tuples) that fill a span, each yielded as it is drawn.
+    """The token rows (`TOKEN_DTYPE` tuples) that fill a span, to be iterated over once, each yielded as it is drawn.
 
     The first row's shift counts from `first_tick`. Memory does not grow with what is written. In place of iterating,
     several writers may `enter` lanes and take turns: `prepare`, the lanes' step, `take`.

@@ -26,10 +26,10 @@ from music_generator.generation import (
     variations,
 )
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
-from music_generator.performance import LOWEST_PITCH, Performance, join
+from music_generator.performance import LOWEST_PITCH, Performance
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.wire import Json, number, piece_from_json, strokes_to_json, text, whole
-from music_generator.tokens import KEYS, TICKS_PER_SECOND, TOKEN_DTYPE, decode
+from music_generator.tokens import KEYS, TICKS_PER_SECOND
 
 TASKS = ("compose", "continue", "lead-in", "infill", "bridge")
 _INTO_A_FUTURE = ("lead-in", "bridge")
@@ -177,25 +177,8 @@ def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, Non
         line = _Line(writer, writer.first_tick)
         for row in writer:
             yield {"event": "strokes", "variation": i} | line.take(row)
-        written = decode(np.array(line.rows, TOKEN_DTYPE), writer.first_tick)
-        yield {"event": "variation", "variation": i, "seed": options.seed} | strokes_to_json(fitted(written, span))
-
-
-def fitted(written: Performance, span: Span) -> Performance:
-    """What was written as it is in the whole piece: ended where the future strikes its keys, or left out.
-
-    The same as `generation.generate` does; a stroke with half a tick or less to sound is left out.
-    """
-    kept = []
-    for strokes, after, key in (
-        (written.notes, span.future.notes, "pitch"),
-        (written.pedals, span.future.pedals, "pedal"),
-    ):
-        first = np.full(128, np.inf)
-        np.minimum.at(first, after[key], after["onset"])
-        kept.append(strokes[first[strokes[key]] - strokes["onset"] > 0.5 / TICKS_PER_SECOND])
-    whole_piece = join([span.past, replace(written, notes=kept[0], pedals=kept[1]), span.future])
-    return whole_piece.between(span.start, span.end)
+        written = span.filled(line.rows, writer.first_tick).between(span.start, span.end)
+        yield {"event": "variation", "variation": i, "seed": options.seed} | strokes_to_json(written)
 
 
 def command(asked: Asked, options: SamplingOptions) -> str:
