@@ -500,7 +500,7 @@ def test_a_gap_that_does_not_fit_is_refused(run, piece, tmp_path, command, start
 @pytest.mark.parametrize("temperature", [0, -1, "nan"])
 def test_a_temperature_of_0_or_below_is_refused_with_the_reason(run, tmp_path, temperature):
     done = run("generate", "--temperature", temperature)
-    assert_refused(done, "`temperature` must be above 0", "repeats itself for ever", "try 0.8")
+    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself for ever", "try 0.8")
     assert not files(tmp_path)
 
 

@@ -620,9 +620,9 @@ def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, future,
 NAN, DAY = float("nan"), 24 * 3600.0
 
 
-@pytest.mark.parametrize("temperature", [0, -1, NAN, 11, float("inf")])
+@pytest.mark.parametrize("temperature", [0, -1, 1e-300, NAN, 11, float("inf")])
 def test_temperatures_out_of_range_are_refused_with_the_reason(temperature):
-    with pytest.raises(InputError, match=r"`temperature` must be above 0 .* repeats itself for ever; try 0\.8"):
+    with pytest.raises(InputError, match=r"`temperature` must be 0\.01 to 10, .* repeats itself for ever; try 0\.8"):
         SamplingOptions(temperature=temperature)
 
 

@@ -390,7 +390,11 @@ def test_every_weight_has_one_optimizer(tiny_corpus: Corpus, tmp_path: Path) -> 
     assert not any("embedding" in name or "bias" in name or ".out." in name for name in matrices)
 
 
-def test_bfloat16_trains(tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with pytest.raises(InputError, match="this processor has no bfloat16; leave `precision` at auto"):
+            Trainer(tiny_corpus, tmp_path / "run", CONFIG, replace(OPTIONS, precision="bfloat16"))
+        pytest.skip("this processor has no bfloat16: it was refused")
     reports: list[Progress] = []
     options = replace(OPTIONS, steps=2, precision="bfloat16", log_every=1)
     Trainer(tiny_corpus, tmp_path / "run", CONFIG, options).run(reports.append)

@@ -145,7 +145,7 @@ def test_all_stretches_are_used(tiny_corpus: Corpus) -> None:
     corpus = one_piece_corpus(rows, tiny_corpus)
     options = replace(WindowOptions(), batch=100, length=2)
     windows = sample_windows(corpus, np.array([0]), {}, options, np.random.default_rng(0))
-    assert {int(window.rows["shift"][1]) for window in windows} == {950, 975, 1000, 1025, 1050}
+    assert {int(window.rows["shift"][1]) for window in windows} == {900, 925, 950, 975, 1000, 1025, 1050, 1075, 1100}
 
 
 # --- gaps

@@ -22,7 +22,8 @@ from music_generator.model.network import CLASSES, Batch, Head, Network
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES
 
 Range = tuple[float, float]
-BOUNDED: Range = (-1.0, 1.0)
+BOUNDED: Range = (-128 / 127, 1.0)  # -1, 0 and 1 are whole steps: flags and silence lose nothing
+SHARES: Range = (0.0, 1.0)
 
 
 def state_rows(cell: str, layers: int) -> int:
@@ -327,7 +328,7 @@ class Step(nn.Module):
             self.register_buffer("times", torch.cat([times, joined], 1))
             self.join = Product(network.join_out.weight, network.join_out.bias, known.get("join_out"))
         self.register_buffer("to_go_edges", network.get_buffer("time_to_go_edges").float()[None])
-        self.key_extra = Product(weight, bias, BOUNDED if int8 else None)
+        self.key_extra = Product(weight, bias, SHARES if int8 else None)
         self.register_buffer("keys", torch.arange(STROKES).float()[:, None])
         for name, bins in (("shift", SHIFT_BINS), ("duration", DURATION_BINS)):
             for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):

@@ -213,6 +213,9 @@ def _read(data: bytes) -> Json:
     return {"piece": piece_to_json(reading.performance), "left_out": reading.left_out}
 
 
+BREATH = 0.02  # seconds between two parts of a stream
+
+
 def _warm(engine: Engine) -> Generator[None, None, None]:
     """Load the graphs and run each once, so that the first click does not wait for it."""
     notes = np.array([(0.0, 0.2, 60, 64), (1.0, 0.2, 64, 64)], NOTE_DTYPE)
@@ -227,6 +230,7 @@ async def _lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
         yield json.dumps({"event": "job", "job": job.id}).encode() + b"\n"
         async for batch in job.results():
             yield b"".join(json.dumps(_event(each)).encode() + b"\n" for each in batch)
+            await asyncio.sleep(BREATH)  # what is drawn meanwhile comes together: a page can take that in
     finally:
         jobs.cancel(job.id)
 

@@ -171,7 +171,7 @@ class Trainer:
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
         self.network.to(self.device)
-        self.bfloat16 = options.precision == "bfloat16" or (options.precision == "auto" and _bfloat16_pays(self.device))
+        self.bfloat16 = _takes_bfloat16(options.precision, self.device)
         self.optimizers = make_optimizers(self.network, options, bfloat16=self.bfloat16)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = State()
@@ -342,6 +342,13 @@ def _keep_freed_memory() -> None:
         trim_threshold, mmap_max = -1, -4  # of malloc.h
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_max, 0)
+
+
+def _takes_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to train in bfloat16. Raises `InputError` where it is asked for and cannot be had."""
+    if precision == "bfloat16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise InputError("this processor has no bfloat16; leave `precision` at auto, or take float32")
+    return precision == "bfloat16" or (precision == "auto" and _bfloat16_pays(device))
 
 
 def _bfloat16_pays(device: torch.device) -> bool:

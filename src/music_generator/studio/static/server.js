@@ -60,6 +60,7 @@ export async function* write(asked, signal) {
       ended ||= event.event === "done" || event.event === "cancelled";
       yield event;
     }
+    await new Promise((resume) => setTimeout(resume)); // clicks and keys in between
   }
   if (!ended) throw new Error(GONE);
 }
