@@ -32,10 +32,10 @@ app = typer.Typer(
 Model = Annotated[Path | None, typer.Option("--model", help="a model bundle; the bundled one if not given")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
-Temperature = Annotated[float | None, typer.Option(help="above 1 wilder, below 1 calmer  [default: 0.95]")]
+Temperature = Annotated[float | None, typer.Option(help="above 1 wilder, below 1 calmer  [default: 0.97]")]
 TopP = Annotated[
     float | None,
-    typer.Option("--top-p", help="keep the likeliest keys and velocities up to this share  [default: 0.9]"),
+    typer.Option("--top-p", help="keep the likeliest keys and velocities up to this share  [default: 0.92]"),
 ]
 Seed = Annotated[int | None, typer.Option(help="gives the same music again; a new one each time if not given")]
 Composer = Annotated[str | None, typer.Option(help="a composer of the training data, or part of the name")]

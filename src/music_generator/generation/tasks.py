@@ -48,8 +48,8 @@ class SamplingOptions:
     one pitch in a row are not exceeded, unless what is given does.
     """
 
-    temperature: float = 0.95
-    top_p: float = 0.9
+    temperature: float = 0.97
+    top_p: float = 0.92
     seed: int | None = None
     composer: str | None = None
     longest_rest_seconds: float = 4.0
