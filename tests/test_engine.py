@@ -48,14 +48,13 @@ def force(lanes: Lanes, lane: int, row: Array, now: int) -> None:
     shift, duration = int(row["shift"]), int(row["duration"])
     place = DURATION_BINS.index(np.array([duration]))[0]
     within = (duration - DURATION_BINS.edges[place] + 0.5) / DURATION_BINS.widths[place]
-    lanes.ticks[lane] = now, shift, shift, 0, within
-    lanes.free[lane] = engines.NEVER
+    lanes.ticks[lane] = now, shift, shift, -1, 0, within
 
 
 def take(lanes: Lanes, lane: int, row: Array, now: int) -> int:
     """What a lane's keys did, brought up to a row that it took; the tick it stands at."""
     now += int(row["shift"])
-    lanes.struck[lane, row["key"]], lanes.released[lane, row["key"]] = now, now + int(row["duration"])
+    lanes.strike(lane, int(row["key"]), now, now + int(row["duration"]))
     return now
 
 
@@ -82,11 +81,10 @@ def logits(lanes: Lanes) -> Array:
 
 
 def fill(lanes: Lanes, now: int = 1000, seed: int = 0) -> None:
-    """All lanes at one tick, nothing forbidden, with noise of their own."""
+    """All lanes at one tick, no key barred, with noise of their own."""
     rng = np.random.default_rng(seed)
     lanes.noise[:] = -np.log(rng.standard_exponential(lanes.noise.shape, np.float32))
-    lanes.ticks[:] = np.concatenate([np.tile([now, 0, 200], (lanes.size, 1)), rng.random((lanes.size, 2))], 1)
-    lanes.free[:] = engines.NEVER
+    lanes.ticks[:] = np.concatenate([np.tile([now, 0, 200, -1], (lanes.size, 1)), rng.random((lanes.size, 2))], 1)
 
 
 def assert_same(one: Stream, other: Stream, tolerance: float = 1e-5) -> None:
@@ -111,8 +109,7 @@ def test_reading_equals_stepping_token_by_token(exact, rows, cut, joined):
     now = advance(lanes, 0, rows[cut:200], begun.now)
     other.put(0, at_once, ahead)
     assert now == at_once.now
-    np.testing.assert_array_equal(lanes.struck, other.struck)
-    np.testing.assert_array_equal(lanes.released, other.released)
+    np.testing.assert_array_equal(lanes.strokes, other.strokes)
     for each in (lanes, other):
         fill(each, now)
         each.peek()
@@ -276,7 +273,7 @@ def test_a_lane_depends_on_nothing_but_itself(rough, rows, joined):
                 continue
             rng = np.random.default_rng(turn - late)
             lanes.noise[lane] = rng.gumbel(size=lanes.noise.shape[1])
-            lanes.ticks[lane] = stream.now + turn - late, 0, 30, *rng.random(2)
+            lanes.ticks[lane] = stream.now + turn - late, 0, 30, -1, *rng.random(2)
             lanes.step()
             found += [logits(lanes)[lane], *(values[lane] for values in draws(lanes).values())]
         return found

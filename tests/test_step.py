@@ -16,7 +16,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from music_generator.corpus import Corpus  # noqa: E402
 from music_generator.model.config import MASKED, NONE_AHEAD  # noqa: E402
 from music_generator.model.network import CELL_CLASSES, Network, recency_roll, soon  # noqa: E402
-from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls  # noqa: E402
+from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls, whole_weights  # noqa: E402
 from music_generator.tokens import STROKES, Array  # noqa: E402
 from music_generator.training.result import shown_music  # noqa: E402
 from music_generator.training.windows import Window, to_batch  # noqa: E402
@@ -99,21 +99,37 @@ def as_graph(module: torch.nn.Module, x: torch.Tensor, path: Path) -> Array:
 @pytest.mark.parametrize("inputs", [(-1.0, 1.0), (-0.2, 3.0), (0.0, 0.5), (-2.0, 0.0)])
 def test_a_product_in_8_bits_is_what_the_runtime_computes(tmp_path: Path, inputs: tuple[float, float]) -> None:
     """Past the range too, where inputs are cut; with weights as large as can be, whose sums must not overflow."""
-    weight, bias = numbers(30, 200), numbers(30, seed=1)
+    weight, bias = numbers(30, 201), numbers(30, seed=1)
     weight[0] = 1.0
     weight[1, ::2] = -1.0
     weight[2] = 0.0
+    weight[3] = -1.0
+    weight[4, 1::4] = 0.01
     product = Product(weight, bias, inputs)
     low, high = inputs
-    x = low + (high - low) * torch.rand(50, 200, generator=torch.Generator().manual_seed(2))
+    x = low + (high - low) * torch.rand(50, 201, generator=torch.Generator().manual_seed(2))
     x[0], x[1], x[2] = high, low, 5 * high + 1
     found = as_graph(product, x, tmp_path / "product.onnx")
     np.testing.assert_allclose(found, product(x).numpy(), rtol=1e-5, atol=1e-5)
     # near the exact product: half a step of each input and weight, and their errors add as chance has it
     exact = x.clamp(low, high) @ weight.T + bias
-    spread = 0.5 * (high - low) / 255 * weight.norm(dim=1) + 0.5 * weight.abs().amax(1) / 127 * x[3:].norm(dim=1).max()
+    _, scale = whole_weights(weight.T)
+    spread = 0.5 * (high - low) / 255 * weight.norm(dim=1) + 0.5 * scale * x[3:].norm(dim=1).max()
     assert ((torch.from_numpy(found) - exact)[3:].abs() <= 4 * spread).all()
     assert torch.equal(torch.from_numpy(found)[:, 2], bias[2].expand(50))
+
+
+def test_pairs_of_weights_stay_within_16_bits_and_scales_are_no_larger_than_need_be() -> None:
+    weight = numbers(333, 50, seed=5)
+    weight[:, 7] = 0
+    whole, scale = whole_weights(weight)
+    pairs = torch.cat([whole.int(), torch.zeros(1, 50, dtype=torch.int32)]).reshape(-1, 2, 50)
+    sums = torch.maximum(pairs.clamp(min=0).sum(1), -pairs.clamp(max=0).sum(1))
+    assert whole.dtype == torch.int8
+    assert int(sums.max()) * 255 <= 2**15 - 1
+    reached = (sums.amax(0) >= 126) | (whole.abs().amax(0) == 127)
+    assert reached.tolist() == [column != 7 for column in range(50)]
+    torch.testing.assert_close(whole * scale, weight, atol=float(scale.max()) / 2 + 1e-6, rtol=0)
 
 
 def test_a_product_in_8_bits_is_the_same_for_any_number_of_rows(tmp_path: Path) -> None:
@@ -173,8 +189,8 @@ def test_rolls_mapped_are_the_networks_roll_mapped(future: bool) -> None:
     for now in (0.0, 1000.0, 8_000_000.0):
         struck, released, following = strokes_at(now)
         then = torch.full((4, 1), now)
-        strokes = [struck, released, *([following] if future else [])]
-        roll, ahead = Rolls(future=future)(torch.cat(strokes, 1), released, then)
+        strokes = [struck, released, released - 1, *([following] if future else [])]
+        roll, ahead = Rolls(future=future)(torch.cat(strokes, 1), then)
         expected = recency_roll(struck, released, then[:, 0]) @ weight.T
         torch.testing.assert_close(roll @ folded.T + bias, expected, atol=1e-4, rtol=1e-5)
         assert roll.min() >= 0  # what its fixed scale holds
@@ -190,9 +206,9 @@ def test_a_stroke_in_the_roll_is_the_roll_after_the_stroke() -> None:
     then, rows = torch.full((4, 1), now), torch.arange(4)
     key, held = torch.tensor([3, 90, 0, 44]), torch.tensor([[1.0], [80.0], [6000.0], [7.0]])
     released[rows, key] = now - 1  # a key that is struck was free
-    before, _ = rolls(torch.cat([struck, released], 1), released, then)
+    before, _ = rolls(torch.cat([struck, released, released - 1], 1), then)
     struck[rows, key], released[rows, key] = now, now + held[:, 0]
-    after, _ = rolls(torch.cat([struck, released], 1), released, then)
+    after, _ = rolls(torch.cat([struck, released, released - 1], 1), then)
     torch.testing.assert_close(rolls.struck(before, key[:, None].float(), held), after)
 
 

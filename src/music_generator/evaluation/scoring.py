@@ -114,8 +114,7 @@ class _Scorer:
             self.nats[here, t, i] = nats[here]
         self.now = self.now + self.shift[:, t]
         rows = np.arange(len(self.now))
-        lanes.struck[rows, self.bins["key"][:, t]] = self.now
-        lanes.released[rows, self.bins["key"][:, t]] = self.now + self.held[:, t]
+        lanes.strike(rows, self.bins["key"][:, t], self.now, self.now + self.held[:, t])
 
     def _give(self, t: int) -> None:
         """Make the lanes take token t: its classes, and its very ticks."""
@@ -126,8 +125,8 @@ class _Scorer:
         duration = self.bins["duration"][:, t]
         place = (self.held[:, t] - DURATION_BINS.edges[duration] + 0.5) / DURATION_BINS.widths[duration]
         shift = self.shift[:, t]
-        lanes.ticks[:] = np.stack([self.now, shift, shift, np.zeros(len(rows)), np.minimum(place, 0.999999)], 1)
-        lanes.free[:] = lanes.struck.min()
+        nothing = np.zeros(len(rows))
+        lanes.ticks[:] = np.stack([self.now, shift, shift, nothing - 1, nothing, np.minimum(place, 0.999999)], 1)
 
     def _decide(self, here: Array) -> None:
         """Score that the gap before this token is over: it is resumed at, with what its future had said."""
@@ -139,8 +138,7 @@ class _Scorer:
         """Give each lane the future of the gap that begins with token t, if it has one."""
         assert self.gap is not None
         for b in np.flatnonzero(t + self.gap < self.totals):
-            ahead = self._ahead(int(b), t + self.gap)
-            self.lanes.said[b], self.lanes.resume[b], self.lanes.next[b] = ahead.said, ahead.tick, ahead.next
+            self.lanes.face(int(b), self._ahead(int(b), t + self.gap))
 
     def _shift_logits(self) -> Array:
         """Those of the classes that may be: with a future none past its first onset and no end, else no resuming."""

@@ -25,6 +25,7 @@ NEVER = -1e6  # ticks: long before anything
 READ_TOKENS = 1024  # of past and of future: more would not be remembered
 CHUNK = 512  # tokens read in one call, so that memory does not grow with the past
 BLOCK = 32  # tokens that random numbers are drawn for at a time
+TOGETHER = 8  # lanes that are begun and left off together
 
 CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 _ends = np.cumsum(list(CLASSES.values())).tolist()
@@ -54,20 +55,27 @@ class Ahead:
 
 
 class Dice:
-    """The random numbers of one stream. They depend on the seed and the token's number alone."""
+    """The random numbers of one stream. They depend on the seed and the token's number alone.
+
+    Gumbel noise is looked up by 16 random bits, four times as fast as logarithms: of its 65,536 quantiles each is as
+    likely, so classes of a chance below some 1e-5 come less often than they should.
+    """
+
+    _quantiles = -np.log(-np.log((np.arange(1 << 16) + 0.5) / (1 << 16))).astype(np.float32)
 
     def __init__(self, seed: int | None, temperature: float) -> None:
-        self._random, self._temperature, self._place = np.random.default_rng(seed), temperature, BLOCK
+        self._bits, self._temperature, self._place = np.random.PCG64(seed), np.float32(temperature), BLOCK
         self._noise = np.empty((BLOCK, _ends[-1]), np.float32)
         self._uniforms: list[list[float]] = []
 
     def roll(self) -> tuple[Array, list[float]]:
         """For the next token: Gumbel noise times the temperature for all classes, and three numbers in [0, 1)."""
         if self._place == BLOCK:
-            self._random.standard_exponential(dtype=np.float32, out=self._noise)
-            np.log(np.maximum(self._noise, 1e-30, out=self._noise), out=self._noise)
-            self._noise *= -self._temperature
-            self._uniforms = self._random.random((BLOCK, 3), np.float32).tolist()
+            wanted = self._noise.size + 3 * BLOCK
+            bits = self._bits.random_raw(-(-wanted // 4)).view(np.uint16)
+            self._quantiles.take(bits[: self._noise.size], out=self._noise.reshape(-1), mode="wrap")
+            self._noise *= self._temperature
+            self._uniforms = (bits[self._noise.size : wanted].reshape(BLOCK, 3) / (1 << 16)).tolist()
             self._place = 0
         self._place += 1
         return self._noise[self._place - 1], self._uniforms[self._place - 1]
@@ -76,9 +84,9 @@ class Dice:
 class Lanes:
     """N streams that step together in one call of the graph. What a lane computes depends on nothing but that lane.
 
-    Of each lane, before a `step`: `ticks` (now, earliest and latest shift, two numbers in [0, 1)), `struck`,
-    `released`, `free` and `noise`, as `model.step.Step` takes them; after it: `classes` of the fields, `waited` and
-    `held` ticks and, if `scored`, `logits`. All are arrays (N, ...) that stay in place.
+    Of each lane, before a `step`: `ticks` (now, earliest and latest shift, last key, two numbers in [0, 1)), `strokes`,
+    `barred` and `noise`, as `model.step.Step` takes them; after it: `classes` of the fields, `waited` and `held` ticks
+    and, if `scored`, `logits`. All are arrays (N, ...) that stay in place. What was drawn is to be told by `strike`.
     """
 
     def __init__(self, engine: Engine, size: int, *, joined: bool, scored: bool = False) -> None:
@@ -89,38 +97,44 @@ class Lanes:
 
         self.joined, self.size = joined, size
         self.width = config.head_size * (2 if joined else 1)
-        self.struck, self.released, self.free = (np.full((size, STROKES), NEVER, np.float32) for _ in range(3))
-        self.ticks, self.noise, self.composer = made(5), made(_ends[-1]), np.zeros(size, np.int64)
+        self.strokes = np.full((size, (4 if joined else 3) * STROKES), NEVER, np.float32)
+        self.ticks, self.barred, self.noise = made(6), made(STROKES), made(_ends[-1])
+        self.composer = np.zeros(size, np.int64)
         self.coldness, self.top_p = made(1) + 1, made(1) + 1
         self.classes = {name: np.zeros(size, np.int64) for name in FIELDS}
         self.waited, self.held = made(1), made(1)
+        self.drawn = (  # what of them is needed in a token, flat
+            *(self.classes[name] for name in ("shift", "key", "velocity")), self.waited[:, 0], self.held[:, 0]
+        )  # fmt: skip
         self.logits = {name: made(CLASSES[name]) for name in FIELDS} if scored else {}
-        self.said, self.resume, self.next = made(self.width), made(1), made(STROKES)
+        self.said, self.resume = made(self.width), made(1)
         # what a step leaves is what the next one takes: two sets, in turn
         rows = range(config.forward_layers * (2 if config.cell == "lstm" else 1))
         self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
         self._side = 0
         self._graph = engine.graph("joined" if joined else "open")
-        self._bindings = [self._bind(side) for side in range(2)]
+        self._bindings: dict[tuple[int, int], Any] = {}
+        names = ("ticks", "strokes", "barred", "composer", "noise", "coldness", "top_p")
+        self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
 
-    def _bind(self, side: int) -> Any:
+    def _binding(self, lanes: int) -> Any:
+        """The first lanes' rows of all arrays, as the graph takes them and leaves them."""
         from onnxruntime import OrtValue
 
-        inputs = {name: getattr(self, name) for name in ("ticks", "struck", "released", "free", "noise", "composer")}
-        inputs |= {"coldness": self.coldness, "top_p": self.top_p}
-        inputs |= {name: getattr(self, name) for name in ("said", "resume", "next")} if self.joined else {}
-        outputs = {**self.classes, "waited": self.waited, "held": self.held}
-        outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
-        for given, what, suffix in ((side, inputs, ""), (1 - side, outputs, "_after")):
-            context, states = self._sides[given]
-            what[f"context{suffix}"] = context
-            what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
-        binding = self._graph.io_binding()
-        for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
-        for name, array in outputs.items():
-            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
-        return binding
+        if (self._side, lanes) not in self._bindings:
+            inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
+            outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
+            for given, what, suffix in ((self._side, inputs, ""), (1 - self._side, outputs, "_after")):
+                context, states = self._sides[given]
+                what[f"context{suffix}"] = context
+                what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
+            binding = self._graph.io_binding()
+            for name, array in inputs.items():
+                binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+            for name, array in outputs.items():
+                binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+            self._bindings[self._side, lanes] = binding
+        return self._bindings[self._side, lanes]
 
     def put(self, lane: int, stream: Stream, ahead: Ahead | None, temperature: float = 1.0, top_p: float = 1.0) -> None:
         """Place a stream, and its future where the lanes are `joined`, in a lane."""
@@ -128,19 +142,36 @@ class Lanes:
         context[lane] = stream.context[: self.width]
         for state, row in zip(states, stream.states, strict=True):
             state[lane] = row
-        self.struck[lane], self.released[lane], self.composer[lane] = stream.struck, stream.released, stream.composer
+        self.strokes[lane, : 3 * STROKES] = np.concatenate([stream.struck, stream.released, stream.released - 1])
+        self.barred[lane], self.composer[lane] = 0, stream.composer
         self.coldness[lane], self.top_p[lane] = 1 / temperature, top_p
         if self.joined:
             assert ahead is not None
-            self.said[lane], self.resume[lane], self.next[lane] = ahead.said, ahead.tick, ahead.next
+            self.face(lane, ahead)
 
-    def peek(self) -> None:
-        """Draw the next token of all lanes, and stay where they are."""
-        self._graph.run_with_iobinding(self._bindings[self._side])
+    def face(self, lane: int, ahead: Ahead) -> None:
+        """Give a lane its future, or another one."""
+        self.said[lane], self.resume[lane], self.strokes[lane, 3 * STROKES :] = ahead.said, ahead.tick, ahead.next
 
-    def step(self) -> None:
-        """Draw the next token of all lanes and take it into their states."""
-        self.peek()
+    def strike(self, lane: Any, key: Any, now: Any, released: Any) -> None:
+        """Tell a lane of a stroke, in ticks; or several lanes of one each, by arrays."""
+        self.strokes[lane, key], self.strokes[lane, STROKES + key] = now, released
+        self.strokes[lane, 2 * STROKES + key] = released - 1
+
+    def move(self, lane: int, to: int) -> None:
+        """Put what is in a lane into another one."""
+        context, states = self._sides[self._side]
+        for array in (*self._inputs.values(), context, *states):
+            array[to] = array[lane]
+
+    def peek(self, lanes: int | None = None) -> None:
+        """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
+        lanes = self.size if lanes is None else min(self.size, -(-lanes // TOGETHER) * TOGETHER)
+        self._graph.run_with_iobinding(self._binding(lanes))
+
+    def step(self, lanes: int | None = None) -> None:
+        """Draw the next token of all lanes, or of at least the first ones, and take it into their states."""
+        self.peek(lanes)
         self._side = 1 - self._side
 
 

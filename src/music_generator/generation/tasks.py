@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +15,8 @@ from music_generator.errors import InputError
 from music_generator.generation.engine import Ahead, Dice, Engine, Lanes, Stream
 from music_generator.performance import LOWEST_PITCH, Performance, join
 from music_generator.tokens import (
-    END,
     KEYS,
     RESUME,
-    SHIFT_BINS,
     TICKS_PER_SECOND,
     TOKEN_DTYPE,
     VELOCITY_BINS,
@@ -32,8 +30,6 @@ LONGEST_SECONDS = 24 * 3600.0
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
 LOWEST_TEMPERATURE = 0.01
 BATCH = 64  # pieces written at a time
-_FAR = int(SHIFT_BINS.edges[-1]) - 1
-_SHIFT_BIN = SHIFT_BINS.index(np.arange(_FAR + 1)).tolist()  # by ticks
 _SOFTEST = VELOCITY_BINS.edges.tolist()  # velocity of each class
 _VELOCITIES = int(VELOCITY_BINS.widths[0])  # in a class
 _NOT, _NEVER = np.float32(-1e9), np.float32(1e9)  # as noise: no such class; as a tick: no such key
@@ -266,7 +262,7 @@ class _Writing:
     span: Span
     writer: Writer
     seconds: float = 0.0
-    rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def result(self) -> Generated:
         begun = time.perf_counter()
@@ -281,50 +277,65 @@ class _Writing:
 
 
 class _Pool:
-    """Spans that are written in the lanes of one graph."""
+    """Spans that are written in the first lanes of one graph."""
 
     def __init__(self, engine: Engine, size: int, *, joined: bool) -> None:
         self._engine, self._size, self._joined = engine, size, joined
         self._lanes: Lanes | None = None  # made when first used: loading a graph takes time
-        self._free = list(range(size))[::-1]
-        self.busy: dict[int, _Writing] = {}
+        self.busy: list[_Writing] = []  # by lane
+        self._clock = 0.0  # seconds of computing that one lane's share was, since the beginning
 
     def add(self, writing: _Writing, begun: float) -> None:
         """Give it a lane; it was `begun` to be read at that `time.perf_counter`."""
         self._lanes = self._lanes or Lanes(self._engine, self._size, joined=self._joined)
-        lane = self._free.pop()
-        writing.writer.enter(self._lanes, lane)
-        self.busy[lane] = writing
-        writing.seconds = time.perf_counter() - begun
+        writing.writer.enter(self._lanes, len(self.busy))
+        self.busy.append(writing)
+        writing.seconds = time.perf_counter() - begun - self._clock
 
     def step(self) -> list[_Writing]:
         """Write a token of each; those that are finished leave."""
-        begun, writings = time.perf_counter(), list(self.busy.items())
-        finished = [self._leave(lane) for lane, writing in writings if not writing.writer.prepare()]
-        if self.busy:
-            assert self._lanes is not None
-            self._lanes.step()
-        for lane, writing in list(self.busy.items()):
-            row = writing.writer.take()
-            if row is None:
-                finished.append(self._leave(lane))
-            else:
+        assert self._lanes is not None
+        begun, busy = time.perf_counter(), len(self.busy)
+        rows = write_tokens(self._lanes, [writing.writer for writing in self.busy])
+        left = []
+        for lane in reversed(range(busy)):
+            row, writing = rows[lane], self.busy[lane]
+            if row is not None:
                 writing.rows.append(row)
-        share = (time.perf_counter() - begun) / len(writings)
-        for _, writing in writings:
-            writing.seconds += share
-        return finished
+            if row is None or writing.writer.notes_left == 0:
+                left.append(self._leave(lane))
+        self._clock += (time.perf_counter() - begun) / busy
+        for writing in left:
+            writing.seconds += self._clock
+        return left
 
     def _leave(self, lane: int) -> _Writing:
-        self._free.append(lane)
-        return self.busy.pop(lane)
+        """Take a writing out; the one in the last lane takes its place."""
+        leaving, last = self.busy[lane], self.busy.pop()
+        if last is not leaving:
+            assert self._lanes is not None
+            self._lanes.move(len(self.busy), lane)
+            last.writer.sit(self._lanes, lane)
+            self.busy[lane] = last
+        return leaving
+
+
+Row = tuple[int, int, int, int]  # a token, as `TOKEN_DTYPE`
+
+
+def write_tokens(lanes: Lanes, writers: Sequence[Writer]) -> list[Row | None]:
+    """One more token of each writer, which sit in the first lanes; None where it is the future's turn, or the end."""
+    lanes.ticks[: len(writers)] = [writer.prepare() for writer in writers]
+    lanes.step(len(writers))
+    drawn = zip(*(values.tolist() for values in lanes.drawn), strict=True)
+    return [writer.take(*token) for writer, token in zip(writers, drawn, strict=False)]
 
 
 class Writer:
     """The token rows (`TOKEN_DTYPE` tuples) that fill a span, to be iterated over once, each yielded as it is drawn.
 
     The first row's shift counts from `first_tick`. Memory does not grow with what is written. In place of iterating,
-    several writers may `enter` lanes and take turns: `prepare`, the lanes' step, `take`.
+    several writers may `enter` lanes and `write_tokens` together, as long as `notes_left` is not 0.
     """
 
     def __init__(
@@ -386,12 +397,12 @@ class Writer:
             if tick - self.rest_ticks < self.end_tick:  # else the rest after the span is too long by itself
                 self.next_note_tick = tick
 
-    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
+    def __iter__(self) -> Iterator[Row]:
         lanes = Lanes(self.engine, 1, joined=self.ahead is not None)
         self.enter(lanes, 0)
-        while self.prepare():
-            lanes.step()
-            row = self.take()
+        alone = [self]
+        while self.notes_left != 0:
+            (row,) = write_tokens(lanes, alone)
             if row is None:
                 return
             yield row
@@ -401,68 +412,68 @@ class Writer:
         options = self.options
         lanes.put(lane, self._stream, self.ahead, options.temperature, options.top_p)
         self._dice = Dice(options.seed, options.temperature)
-        self._lane, self._classes, self._waited, self._held = lane, lanes.classes, lanes.waited, lanes.held
-        self._ticks, self._noise = lanes.ticks[lane], lanes.noise[lane]
-        self._struck, self._released, self._free = lanes.struck[lane], lanes.released[lane], lanes.free[lane]
+        self._no_pedals, self._no_key, self._most = False, -1, self._most_repeats()
+        self.sit(lanes, lane)
 
-    def prepare(self) -> bool:
-        """Tell the lane what the next token may be; False if nothing may but the future."""
-        if self.notes_left == 0:
-            return False
-        now, room = self.now, self.end_tick - 1 - self.now
+    def sit(self, lanes: Lanes, lane: int) -> None:
+        """Go on in a lane that what is written has been moved to."""
+        self._lanes, self._lane, self._noise, self._barred = lanes, lane, lanes.noise[lane], lanes.barred[lane]
+
+    def prepare(self) -> tuple[float, ...]:
+        """Tell the lane what the next token may be; its `ticks`."""
+        now = self.now
+        room = self.end_tick - 1 - now
         due = self.last_note_tick + self.rest_ticks - now  # in how many ticks there must be another note
         unfinished = self.ahead is not None and now + due < self.next_note_tick
+        if unfinished and due > room:
+            due = room
+        no_pedals, no_key = due <= 1, self.repeated if self.times >= self._most else -1
+        if no_pedals != self._no_pedals or no_key != self._no_key:
+            self._bar(no_pedals, no_key)
+        latest = max(1, due - 1)  # a pedal may come up to one tick before
+        if self.ahead is not None and latest > room:
+            latest = room
+        noise, (one, other, self._velocity_chance) = self._dice.roll()
+        self._noise[:] = noise
         if unfinished:
-            due = min(due, room)
-        free = self._free
-        free[:] = self._released
-        not_now = free[: self.last_key + 1]  # the strokes of one tick rise
-        np.maximum(not_now, now + 1, out=not_now)
-        if due <= 1:  # a pedal may come up to one tick before
-            free[KEYS:] = _NEVER
-        if self.times >= self._most_repeats():
-            free[self.repeated] = _NEVER
-        earliest = max(0, self.start_tick - now, int(free.min()) - now)
-        if earliest > room:
-            return False
-        latest = max(earliest, min(room if self.ahead else _FAR, max(1, due - 1), _FAR))
-        self._noise[:], (*chances, self._velocity_chance) = self._dice.roll()
-        self._noise[: _SHIFT_BIN[min(earliest, _FAR)]] = _NOT
-        self._noise[_SHIFT_BIN[min(latest, _FAR)] + 1 : RESUME] = _NOT
-        if unfinished or self.ahead is None:
             self._noise[RESUME] = _NOT
-        self._noise[END] = _NOT
-        self._ticks[:] = now, earliest, latest, *chances
-        return True
+        return now, max(0, self.start_tick - now), latest, self.last_key, one, other
 
-    def take(self) -> tuple[int, int, int, int] | None:
-        """The token that the lane drew; None if it is the future's turn."""
-        lane, classes = self._lane, self._classes
-        waited = int(self._waited[lane, 0])
-        if classes["shift"][lane] >= RESUME or self.now + waited >= self.end_tick:
+    def _bar(self, no_pedals: bool, no_key: int) -> None:
+        """Say which keys may not be struck, however long they have been free."""
+        self._no_pedals, self._no_key = no_pedals, no_key
+        self._barred[:] = 0
+        if no_pedals:
+            self._barred[KEYS:] = _NEVER
+        if no_key >= 0:
+            self._barred[no_key] = _NEVER
+
+    def take(self, shift: int, key: int, velocity: int, waited: float, held: float) -> Row | None:
+        """The token of the classes drawn and the ticks waited and held; None if it is the future's turn."""
+        now = self.now + int(waited)
+        if shift >= RESUME or now >= self.end_tick:
             return None
-        key, held = int(classes["key"][lane]), int(self._held[lane, 0])
-        velocity = max(1, _SOFTEST[classes["velocity"][lane]] + int(self._velocity_chance * _VELOCITIES))
-        self.now += waited
-        self.last_key = key
-        self._struck[key] = self.now
-        self._released[key] = self.now + held
+        self.now, self.last_key = now, key
+        self._lanes.strike(self._lane, key, now, now + held)
         self._remember(key)
-        return waited, key, velocity, held
-
-    def _most_repeats(self) -> int:
-        """How often the last pitch may come in a row, with what the future adds to it."""
-        most, added = self.options.longest_repeat, self.first_times
-        return most - added if self.repeated == self.first_repeated and added < most else most
+        return int(waited), key, max(1, _SOFTEST[velocity] + int(self._velocity_chance * _VELOCITIES)), int(held)
 
     def _remember(self, key: int) -> None:
         if key >= KEYS:
             return
         self.last_note_tick = self.now
-        self.times = self.times + 1 if key == self.repeated else 1
-        self.repeated = key
+        if key == self.repeated:
+            self.times += 1
+        else:
+            self.repeated, self.times = key, 1
+            self._most = self._most_repeats()
         if self.notes_left is not None:
             self.notes_left -= 1
+
+    def _most_repeats(self) -> int:
+        """How often the last pitch may come in a row, with what the future adds to it."""
+        most, added = self.options.longest_repeat, self.first_times
+        return most - added if self.repeated == self.first_repeated and added < most else most
 
 
 def _repeats(keys: Array) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from music_generator.features import Distributions
 from music_generator.model.bundle import WEIGHTS_FILE, Bundle, graph_file, write_bundle
 from music_generator.model.config import FIELDS, ROLL_AGE_TICKS
 from music_generator.model.network import CELL_CLASSES, CLASSES, Batch, Network, Stack, TokenInput, recency_roll
-from music_generator.model.step import Range, Step, input_ranges, state_rows
+from music_generator.model.step import Range, Step, context_map, input_ranges, state_rows
 from music_generator.tokens import STROKES
 
 OPSET = 17
@@ -66,10 +66,7 @@ class Past(nn.Module):
         super().__init__()
         self.input = network.forward_input
         self.stack = _Stack(network.forward_stack, network.config.cell)
-        weight, bias = network.context.weight.detach(), network.context.bias.detach()
-        if network.config.direction == "both":
-            past = network.join_in.weight.detach()[:, : len(weight)]
-            weight, bias = torch.cat([weight, past @ weight]), torch.cat([bias, past @ bias])
+        weight, bias = context_map(network, future=True)
         self.register_buffer("weight", weight.T.contiguous())
         self.register_buffer("bias", bias)
 
@@ -150,15 +147,16 @@ def _steps(network: Network, ranges: dict[str, Range] | None) -> dict[str, Any]:
         context = torch.zeros(n, config.head_size * (2 if future else 1))
         inputs = {
             "context": context,
-            "ticks": torch.zeros(n, 5),
-            **{name: torch.zeros(n, STROKES) for name in ("struck", "released", "free")},
+            "ticks": torch.zeros(n, 6),
+            "strokes": torch.zeros(n, (4 if future else 3) * STROKES),
+            "barred": torch.zeros(n, STROKES),
             "composer": torch.zeros(n, dtype=torch.int64),
             "noise": torch.zeros(n, sum(CLASSES.values())),
             "coldness": torch.ones(n, 1),
             "top_p": torch.ones(n, 1),
         }
         if future:
-            inputs |= {"said": context, "resume": torch.ones(n, 1), "next": torch.ones(n, STROKES)}
+            inputs |= {"said": context, "resume": torch.ones(n, 1)}
         inputs |= {f"state_{i}": torch.zeros(n, config.forward_size) for i in range(rows)}
         outputs = [*FIELDS, "waited", "held", *(f"{field}_logits" for field in FIELDS), "context_after"]
         outputs += [f"state_{i}_after" for i in range(rows)]

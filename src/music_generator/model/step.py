@@ -11,6 +11,7 @@ it), D without.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from torch.nn import functional as F
 
 from music_generator.model.config import FIELDS, MASKED, NO_FUTURE, ROLL_AGE_TICKS, ROLL_LEFT_TICKS
 from music_generator.model.network import CLASSES, Batch, Head, Network
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES
+from music_generator.tokens import DURATION_BINS, RESUME, SHIFT_BINS, STROKES
 
 Range = tuple[float, float]
 BOUNDED: Range = (-128 / 127, 1.0)  # -1, 0 and 1 are whole steps: flags and silence lose nothing
 SHARES: Range = (0.0, 1.0)
+LEAST = -80.0  # exponents stop here: not far below, numbers are denormal, and an operation takes hundreds of cycles
 
 
 def state_rows(cell: str, layers: int) -> int:
@@ -58,10 +60,7 @@ class _Operation(torch.autograd.Function):
 
 
 class _WholeProduct(_Operation):
-    """x (N, I) in whole numbers times unsigned 8-bit weights (I, O): the same for any N.
-
-    Unsigned: without VNNI, sums of two products of unsigned and signed bytes overflow their 16 bits.
-    """
+    """x (N, I) in whole numbers, unsigned bytes, times weights in signed bytes (I, O): the same for any N."""
 
     @staticmethod
     def forward(_: Any, x: Tensor, step: Tensor, middle: Tensor, *of_weight: Tensor) -> Tensor:
@@ -98,6 +97,27 @@ class _Sum(_Operation):
         return graph.op("Sum", *terms).setType(terms[-1].type())
 
 
+class _Mean(_Operation):
+    @staticmethod
+    def forward(_: Any, *terms: Tensor) -> Tensor:
+        return sum(terms[1:], terms[0]) / len(terms)
+
+    @staticmethod
+    def symbolic(graph: Any, *terms: Any) -> Any:
+        return graph.op("Mean", *terms).setType(terms[-1].type())
+
+
+class _Before(_Operation):
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return torch.cumsum(x, -1) - x
+
+    @staticmethod
+    def symbolic(graph: Any, x: Any) -> Any:
+        axis = graph.op("Constant", value_t=torch.tensor(1))
+        return graph.op("CumSum", x, axis, exclusive_i=1).setType(x.type())
+
+
 def _as_one(operation: type[_Operation], *inputs: Tensor) -> Tensor:
     applied: Tensor = operation.apply(*inputs)  # type: ignore[no-untyped-call]
     return applied
@@ -113,6 +133,29 @@ def total(*terms: Tensor) -> Tensor:
     return _as_one(_Sum, *terms)
 
 
+def mean(*terms: Tensor) -> Tensor:
+    """The mean of terms of one shape, as one operation."""
+    return _as_one(_Mean, *terms)
+
+
+def before(x: Tensor) -> Tensor:
+    """The sum of what is before each number in its row, as one operation: (N, C)."""
+    return _as_one(_Before, x)
+
+
+def whole_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (I, O) as signed bytes and a scale (O,) for each output.
+
+    Without VNNI, processors add the products of two neighbouring inputs in 16 bits, which holds 255 times 128: so the
+    weights of one sign in such a pair come to 128 at most. That costs less than unsigned weights, which no such sum
+    can overflow and which are read at half the speed.
+    """
+    pairs = F.pad(weight, (0, 0, 0, len(weight) % 2)).reshape(-1, 2, weight.shape[1])
+    of_one_sign = torch.maximum(pairs.clamp(min=0).sum(1), -pairs.clamp(max=0).sum(1)).amax(0)
+    scale = torch.maximum(weight.abs().amax(0) / 127, of_one_sign / 128).clamp(min=1e-10)
+    return torch.round(weight / scale).to(torch.int8), scale
+
+
 class Product(nn.Module):
     """A linear map (N, I) → (N, O): in 8 bits for inputs in a range, or in float32 where there is none."""
 
@@ -121,13 +164,12 @@ class Product(nn.Module):
         weight = weight.detach().T.contiguous()  # (I, O)
         self.int8 = inputs is not None
         if inputs is not None:
-            scale = weight.abs().amax(0).clamp(min=1e-8) / 127
-            weight = (torch.round(weight / scale) + 128).clamp(1, 255).to(torch.uint8)
+            weight, scale = whole_weights(weight)
             step = (inputs[1] - inputs[0]) / 255
             self.register_buffer("step", torch.tensor(step))
             self.register_buffer("middle", torch.tensor(round(-inputs[0] / step), dtype=torch.uint8))
             self.register_buffer("scale", scale)
-            self.register_buffer("zero", torch.full_like(scale, 128, dtype=torch.uint8))
+            self.register_buffer("zero", torch.tensor(0, dtype=torch.int8))
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias.detach().clone())
 
@@ -173,25 +215,32 @@ def cell_step(cell: str, size: int, gate: Tensor, state: list[Tensor]) -> list[T
     return [torch.tanh(gate)]
 
 
+def context_map(network: Network, *, future: bool) -> tuple[Tensor, Tensor]:
+    """The forward stack's map to the context (C, H + 3 K), (C,): for no future, and, if `future`, the join's part."""
+    weight, bias = network.context.weight.detach(), network.context.bias.detach()
+    if network.config.direction == "forward":
+        return weight, bias
+    alone = bias + network.time_to_go.weight.detach()[NO_FUTURE]
+    if not future:
+        return weight, alone
+    past = network.join_in.weight.detach()[:, : len(weight)]
+    return torch.cat([weight, past @ weight]), torch.cat([alone, past @ bias])
+
+
 class ContextOf(nn.Module):
-    """Summed outputs of the layers (N, H) and the roll as `Rolls` has it (N, 3 K) → context (N, C)."""
+    """The outputs of the layers, (N, H) each, and the roll as `Rolls` has it (N, 3 K) → context (N, C)."""
 
     def __init__(self, network: Network, *, future: bool, int8: bool) -> None:
         super().__init__()
-        weight, bias = network.context.weight.detach(), network.context.bias.detach()
-        if future:
-            past = network.join_in.weight.detach()[:, : len(weight)]
-            weight, bias = torch.cat([weight, past @ weight]), torch.cat([bias, past @ bias])
-        self.layers, size = network.config.forward_layers, network.config.forward_size
+        weight, bias = context_map(network, future=future)
+        layers, size = network.config.forward_layers, network.config.forward_size
         rolls, shift = of_rolls(weight[:, size:])
-        # so many outputs stay within [-1, 1] when their sum is divided by their number
-        weight = torch.cat([weight[:, :size] * self.layers, rolls], 1)
+        # the network takes the sum of the layers; their mean stays within [-1, 1]
+        weight = torch.cat([weight[:, :size] * layers, rolls], 1)
         self.map = Product(weight, bias + shift, BOUNDED if int8 else None)
 
-    def forward(self, summed: Tensor, roll: Tensor) -> Tensor:
-        if self.layers > 1:
-            summed = summed * (1 / self.layers)
-        mapped: Tensor = self.map(torch.cat([summed, roll], 1))
+    def forward(self, outputs: list[Tensor], roll: Tensor) -> Tensor:
+        mapped: Tensor = self.map(torch.cat([mean(*outputs) if len(outputs) > 1 else outputs[0], roll], 1))
         return mapped
 
 
@@ -208,28 +257,30 @@ def of_rolls(weight: Tensor) -> tuple[Tensor, Tensor]:
 class Rolls(nn.Module):
     """What each key did last and, with a future, how soon it comes there, heard at `then` (N, 1): (N, 3 K), (N, K).
 
-    As `network.recency_roll`, but for keys that are not held: see `of_rolls`.
+    Of `strokes`, ticks (N, 3 K or 4 K): when each key was struck, when it is released, the same less a tick, and when
+    it comes in the future. As `network.recency_roll`, but for keys that are not held: see `of_rolls`.
     """
 
     def __init__(self, *, future: bool) -> None:
         super().__init__()
         self.future = future
-        paces = [1 / ROLL_AGE_TICKS, -1 / ROLL_LEFT_TICKS, *([-1 / ROLL_AGE_TICKS] if future else [])]
+        # held or not: e^0 or e^LEAST
+        paces = [1 / ROLL_AGE_TICKS, -1 / ROLL_LEFT_TICKS, -LEAST, *([-1 / ROLL_AGE_TICKS] if future else [])]
         self.register_buffer("paces", torch.tensor(paces).repeat_interleave(STROKES)[None])
         self.register_buffer("columns", torch.arange(STROKES).float().repeat(3)[None])
         self.register_buffer("held_pace", torch.tensor([0, -1 / ROLL_LEFT_TICKS, 0]).repeat_interleave(STROKES)[None])
 
-    def forward(self, strokes: Tensor, released: Tensor, then: Tensor) -> tuple[Tensor, Tensor | None]:
-        said = torch.exp(((strokes - then) * self.get_buffer("paces")).clamp(max=0))
-        held = (released - then).clamp(0, 1)  # whole ticks
+    def forward(self, strokes: Tensor, then: Tensor) -> tuple[Tensor, Tensor | None]:
+        said = torch.exp(((strokes - then) * self.get_buffer("paces")).clamp(LEAST, 0))
         if not self.future:
-            return torch.cat([said, held], 1), None
-        past, ahead = torch.split(said, [2 * STROKES, STROKES], 1)
-        return torch.cat([past, held], 1), ahead
+            return said, None
+        past, ahead = torch.split(said, [3 * STROKES, STROKES], 1)
+        return past, ahead
 
     def struck(self, roll: Tensor, key: Tensor, ticks: Tensor) -> Tensor:
         """The roll after a stroke: of `key` (N, 1), a float, to be held for so many ticks (N, 1)."""
-        return torch.where(self.get_buffer("columns") == key, torch.exp(ticks * self.get_buffer("held_pace")), roll)
+        left = torch.exp((ticks * self.get_buffer("held_pace")).clamp(min=LEAST))
+        return torch.where(self.get_buffer("columns") == key, left, roll)
 
 
 class Forward(nn.Module):
@@ -256,27 +307,34 @@ class Forward(nn.Module):
             maps.append(Product(torch.cat([inputs, state], 1), bias, BOUNDED if int8 else None))
         self.maps = nn.ModuleList(maps)
 
-    def forward(self, classes: dict[str, Tensor], roll: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, classes: dict[str, Tensor], roll: Tensor, states: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """→ the outputs of the layers, and the states."""
         said = [self.get_buffer(f"of_{name}")[chosen] for name, chosen in classes.items()]
         per_layer = len(states) // self.layers
-        x, summed, after = roll, roll, []
+        x, after = roll, []
         for i, linear in enumerate(self.maps):
             mine = states[per_layer * i : per_layer * (i + 1)]
             gate = linear(torch.cat([x, mine[0]], 1))
             left = cell_step(self.cell, self.size, total(*said, gate) if i == 0 else gate, mine)
             x = left[0]
-            summed = x if i == 0 else summed + x
             after += left
-        return summed, after
+        return after[::per_layer], after
 
 
 class StepHead(nn.Module):
     """As `network.Head`: the sum of its context's terms (N, D) and the fields drawn before → logits (N, classes)."""
 
-    def __init__(self, head: nn.Module, name: str, ranges: dict[str, Range]) -> None:
+    def __init__(self, head: nn.Module, name: str, ranges: dict[str, Range], always: Tensor | None = None) -> None:
+        """`always` (D,): a term that is there at every step."""
         super().__init__()
         assert isinstance(head, Head)
-        self.given = head.given
+        self.given = copy.deepcopy(head.given)
+        if always is not None:
+            *_, last = self.given.values()
+            assert isinstance(last, nn.Embedding)
+            last.weight.data += always
         self.hidden = Product(head.hidden.weight, head.hidden.bias, ranges.get(f"heads.{name}.hidden"))
         self.out = Product(head.out.weight, head.out.bias, ranges.get(f"heads.{name}.out"))
 
@@ -290,14 +348,17 @@ class StepHead(nn.Module):
 class Step(nn.Module):
     """Draw the next token of N streams and take it in; `future`: for streams that have one, or for such that do not.
 
-    In: `context` (N, C) and the states (N, H), as the step before or `Past` gave them; `ticks` (N, 5): now, the
-    earliest and latest ticks that a shift may take, and two numbers in [0, 1) for the values in the bins of shift and
-    duration; (N, K) ticks: `struck`, `released`, and `free`, from when on a key may be struck; `composer` (N,); `noise`
-    (N, classes of all fields): what is added to the logits, so that the largest is a draw (Gumbel noise times the
-    temperature: Maddison et al. 2014, arXiv:1411.0030, sec. 2), or what forbids and forces; `coldness` (N, 1), one by
-    the temperature, and `top_p` (N, 1) of key and velocity (nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751,
-    sec. 3.1). With a future: what `Future` said of it (N, C), its first onset `resume` (N, 1) and the next one of each
-    key, `next` (N, K).
+    In: `context` (N, C) and the states (N, H), as the step before or `Past` gave them; `ticks` (N, 6): now, the
+    earliest and latest ticks that a shift may take, the last key struck, and two numbers in [0, 1) for the values in
+    the bins of shift and duration; `strokes` (N, 3 K or 4 K) ticks, as `Rolls` takes them; `barred` (N, K): a key is
+    not struck before this tick; `composer` (N,); `noise` (N, classes of all fields): what is added to the logits, so
+    that the largest is a draw (Gumbel noise times the temperature: Maddison et al. 2014, arXiv:1411.0030, sec. 2), or
+    what forbids and forces; `coldness` (N, 1), one by the temperature, and `top_p` (N, 1) of key and velocity (nucleus
+    sampling: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1). With a future: what `Future` said of it (N, C) and its
+    first onset `resume` (N, 1).
+
+    No key is struck that is held, nor one at or below the last one in the same tick: the shift waits until one is free,
+    if need be past `latest`. Without a future there is no resuming; to end is never drawn.
 
     Out: each field's class (N,); the shift and the duration in ticks (N, 1); each field's logits before noise and
     masks; the context after the token, and the states.
@@ -308,33 +369,38 @@ class Step(nn.Module):
         super().__init__()
         int8, known, size = ranges is not None, ranges or {}, network.config.head_size
         self.future, self.size, both = future, size, network.config.direction == "both"
-        self.heads = nn.ModuleDict({name: StepHead(network.heads[name], name, known) for name in FIELDS})
+        # what the absence of a future says is the same at every step
+        silent = {"duration": network.struck_again.weight.detach()[NO_FUTURE]} if both and not future else {}
+        self.heads = nn.ModuleDict({n: StepHead(network.heads[n], n, known, silent.get(n)) for n in FIELDS})
         self.forward_stack, self.rolls = Forward(network, int8=int8), Rolls(future=future)
         self.context_of = ContextOf(network, future=future, int8=int8)
         weight, bias = of_rolls(network.key_roll.weight.detach())
-        if both:
-            # without a future, what its absence says is the same at every step
-            nothing = torch.tensor(NO_FUTURE)
-            silent = (network.time_to_go, network.key_time_to_go, network.struck_again)
-            for name, embedding in zip(("alone", "key_alone", "duration_alone"), silent, strict=True):
-                self.register_buffer(name, embedding(nothing).detach()[None])
-        if both and not future:
-            bias = bias + self.get_buffer("key_alone")[0]
         if future:
             weight = torch.cat([weight, network.key_ahead.weight.detach()], 1)
             self.key_time_to_go, self.struck_again = network.key_time_to_go, network.struck_again
             times = network.time_to_go.weight.detach()
             joined = times @ network.join_in.weight.detach()[:, 2 * size :].T
-            self.register_buffer("times", torch.cat([times, joined], 1))
+            # the context has heard of no future: see `context_map`
+            self.register_buffer("times", torch.cat([times - times[NO_FUTURE], joined], 1))
             self.join = Product(network.join_out.weight, network.join_out.bias, known.get("join_out"))
-        self.register_buffer("to_go_edges", network.get_buffer("time_to_go_edges").float()[None])
+            self.register_buffer("to_go_edges", network.get_buffer("time_to_go_edges").float()[None])
+        elif both:
+            bias = bias + network.key_time_to_go.weight.detach()[NO_FUTURE]
         self.key_extra = Product(weight, bias, SHARES if int8 else None)
+        self.register_buffer("columns", torch.arange(STROKES).float()[None])
         self.register_buffer("keys", torch.arange(STROKES).float()[:, None])
         for name, bins in (("shift", SHIFT_BINS), ("duration", DURATION_BINS)):
             for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):
                 padded = torch.zeros(CLASSES[name], 1)
                 padded[: len(bins), 0] = torch.as_tensor(values)
                 self.register_buffer(f"{name}_{what}", padded)
+        opens, closes = torch.full((2, CLASSES["shift"]), torch.inf)
+        opens[: len(SHIFT_BINS)] = torch.as_tensor(SHIFT_BINS.edges[:-1])
+        closes[: len(SHIFT_BINS) - 1] = torch.as_tensor(SHIFT_BINS.edges[1:-1] - 1)
+        if future:
+            opens[RESUME] = -torch.inf
+        self.register_buffer("shift_opens", opens[None])
+        self.register_buffer("shift_closes", closes[None])
 
     def _value(self, name: str, chosen: Tensor, uniform: Tensor) -> Tensor:
         """A whole number within each bin, all equally likely: (N,) → (N, 1)."""
@@ -348,37 +414,40 @@ class Step(nn.Module):
         self,
         context: Tensor,
         ticks: Tensor,
-        struck: Tensor,
-        released: Tensor,
-        free: Tensor,
+        strokes: Tensor,
+        barred: Tensor,
         composer: Tensor,
         noise: Tensor,
         coldness: Tensor,
         top_p: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        now, earliest, latest, shift_chance, duration_chance = torch.split(ticks, 1, 1)
+        now, earliest, latest, last_key, shift_chance, duration_chance = torch.split(ticks, 1, 1)
         shift_noise, key_noise, velocity_noise, duration_noise = torch.split(noise, list(CLASSES.values()), 1)
+        _, released, *_, following = torch.split(strokes, STROKES, 1)
         if self.future:
-            said, resume, following, *states = rest
+            said, resume, *states = rest
             main = self._meet(context, said, resume - now)
         else:
-            states = list(rest)
-            main = context + self.get_buffer("alone") if "alone" in self._buffers else context
+            states, main = list(rest), context
         given: dict[str, Tensor] = {}
 
+        barred = torch.where(last_key >= self.get_buffer("columns"), torch.maximum(barred, now + 1), barred)
+        free = torch.maximum(released, barred)
+        earliest = torch.maximum(free.amin(1, keepdim=True) - now, earliest)
+        latest = torch.maximum(latest, earliest)
+        fits = (self.get_buffer("shift_opens") <= latest) & (self.get_buffer("shift_closes") >= earliest)
         shift_logits = self.heads["shift"]([main], given)
-        given["shift"] = (shift_logits + shift_noise).argmax(1)
+        given["shift"] = (torch.where(fits, shift_logits, MASKED) + shift_noise).argmax(1)
         waited = torch.maximum(torch.minimum(self._value("shift", given["shift"], shift_chance), latest), earliest)
         then = now + waited
 
-        strokes = [struck, released, *([following] if self.future else [])]
-        roll, ahead = self.rolls(torch.cat(strokes, 1), released, then)
+        roll, ahead = self.rolls(strokes, then)
         extra = [self.key_extra(roll if ahead is None else torch.cat([roll, ahead], 1))]
         if self.future:
             extra.append(self.key_time_to_go(self._to_go_bin(resume - then)))
         key_logits = self.heads["key"]([*extra, main], given)
-        given["key"] = draw(key_logits.masked_fill(free > then, MASKED), STROKES, key_noise, coldness, top_p)
+        given["key"] = draw(torch.where(free > then, MASKED, key_logits), STROKES, key_noise, coldness, top_p)
 
         velocity_logits = self.heads["velocity"]([main], given)
         given["velocity"] = draw(velocity_logits, CLASSES["velocity"], velocity_noise, coldness, top_p)
@@ -386,16 +455,14 @@ class Step(nn.Module):
         again = []
         if self.future:
             again = [self.struck_again(self._to_go_bin(following.gather(1, given["key"][:, None]) - then))]
-        elif "duration_alone" in self._buffers:
-            again = [self.get_buffer("duration_alone")]
         duration_logits = self.heads["duration"]([*again, main], given)
         given["duration"] = (duration_logits + duration_noise).argmax(1)
         held = self._value("duration", given["duration"], duration_chance)
 
         after = self.rolls.struck(roll, self.get_buffer("keys")[given["key"]], held)
-        summed, left = self.forward_stack({**given, "composer": composer}, after, states)
+        outputs, left = self.forward_stack({**given, "composer": composer}, after, states)
         logits = (shift_logits, key_logits, velocity_logits, duration_logits)
-        return *given.values(), waited, held, *logits, self.context_of(summed, after), *left
+        return *given.values(), waited, held, *logits, self.context_of(outputs, after), *left
 
     def _meet(self, context: Tensor, said: Tensor, to_go: Tensor) -> Tensor:
         met = total(self.get_buffer("times")[self._to_go_bin(to_go)], said, context)
@@ -406,7 +473,6 @@ class Step(nn.Module):
 def draw(logits: Tensor, classes: int, noise: Tensor, coldness: Tensor, top_p: Tensor) -> Tensor:
     """A class of each row, (N, C) → (N,), of the fewest classes that hold `top_p` of the tempered probability."""
     best, _ = torch.topk(logits, classes)
-    chances = torch.softmax(best * coldness, -1)
-    before = torch.cumsum(chances, -1) - chances
-    least = best.masked_fill(before >= top_p, -2 * MASKED).amin(1, keepdim=True)
-    return (logits.masked_fill(logits < least, 2 * MASKED) + noise).argmax(1)
+    held_by_better = before(torch.softmax((best * coldness), -1))
+    least = torch.where(held_by_better >= top_p, -2 * MASKED, best).amin(1, keepdim=True)
+    return (torch.where(logits < least, 2 * MASKED, logits) + noise).argmax(1)
