@@ -13,7 +13,18 @@ import pytest
 from music_generator.corpus import Corpus
 from music_generator.errors import BundleError, InputError
 from music_generator.generation import engine as engines
-from music_generator.generation.engine import PLACES, Ahead, Dice, Engine, Lanes, Stream, backwards, binned, last_ticks
+from music_generator.generation.engine import (
+    PLACES,
+    TOGETHER,
+    Ahead,
+    Dice,
+    Engine,
+    Lanes,
+    Stream,
+    backwards,
+    binned,
+    last_ticks,
+)
 from music_generator.model.bundle import FACTS_FILE, Bundle, open_bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, TOKEN_DTYPE, VELOCITY_BINS, Array
@@ -282,6 +293,33 @@ def test_a_lane_depends_on_nothing_but_itself(rough, rows, joined):
     for size, lane, late in ((2, 0, 0), (2, 1, 1), (3, 1, 0), (8, 7, 3), (64, 30, 2)):
         for one, other in zip(alone, written(size, lane, late), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_lane_that_is_moved_goes_on_as_it_would_have(rough, rows, joined):
+    """After some steps, into the place of another one; from then on the first lanes alone are stepped."""
+    ahead = rough.read_future(rows[80:120], 3000) if joined else None
+    found = []
+    for moved in (False, True):
+        lanes = Lanes(rough, 2 * TOGETHER, joined=joined, scored=True)
+        for lane in range(lanes.size):
+            lanes.put(lane, rough.read_past(rows[: 10 + lane]), ahead, 0.5 + lane / 10, 0.9)
+        for turn in range(3):
+            fill(lanes, seed=turn)
+            lanes.step()
+        lane = TOGETHER + 3
+        if moved:
+            lanes.move(lane, 2)
+            lane = 2
+        steps = []
+        for turn in range(4):
+            lanes.noise[lane] = np.random.default_rng(turn).gumbel(size=lanes.noise.shape[1])
+            lanes.step(3 if moved else None)
+            steps.append(
+                np.concatenate([logits(lanes)[lane], *(values[lane].ravel() for values in draws(lanes).values())])
+            )
+        found.append(np.stack(steps))
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_lane_has_its_own_temperature_and_top_p(exact, rows):

@@ -118,6 +118,7 @@ def generate(
 ) -> None:
     """Compose a piece, continue a primer, lead into a future, bridge the two, or fill a gap (--from --to)."""
     from music_generator.generation import tasks
+    from music_generator.generation.span import LONGEST_SECONDS
 
     past = _read(primer) if primer else None
     ahead = _read(future) if future else None
@@ -130,7 +131,7 @@ def generate(
     if to is not None and (seconds is not None or notes is not None):
         raise InputError("a gap's length is given by `--from` and `--to`: leave `--seconds` and `--notes` out")
     # a number of notes asked for is given, however long they take
-    long = seconds if seconds is not None else tasks.PIECE_SECONDS if notes is None else tasks.LONGEST_SECONDS / 2
+    long = seconds if seconds is not None else tasks.PIECE_SECONDS if notes is None else LONGEST_SECONDS / 2
     join = tasks.JOIN_SECONDS if seconds is None else seconds
     if past is not None and to is not None:
         name, span = "infill", tasks.to_infill(past, from_ or 0.0, to)

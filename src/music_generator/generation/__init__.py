@@ -1,11 +1,9 @@
 """Generation without torch: the runtime engine, and the tasks it is asked for."""
 
 from music_generator.generation.engine import Engine
+from music_generator.generation.span import SamplingOptions, Span, variations
 from music_generator.generation.tasks import (
     Generated,
-    SamplingOptions,
-    Span,
-    Writer,
     bridge,
     compose,
     continue_from,
@@ -18,8 +16,8 @@ from music_generator.generation.tasks import (
     to_continue,
     to_infill,
     to_lead_in,
-    variations,
 )
+from music_generator.generation.writer import Writer
 
 __all__ = [
     "Engine",

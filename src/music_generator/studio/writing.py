@@ -17,7 +17,6 @@ from music_generator.generation import (
     Engine,
     SamplingOptions,
     Span,
-    Writer,
     to_bridge,
     to_compose,
     to_continue,
@@ -25,7 +24,9 @@ from music_generator.generation import (
     to_lead_in,
     variations,
 )
+from music_generator.generation.span import Row
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
+from music_generator.generation.writer import Writer, Writers
 from music_generator.performance import LOWEST_PITCH, Performance
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.wire import Json, number, piece_from_json, strokes_to_json, text, whole
@@ -141,11 +142,11 @@ def _first_onset(piece: Performance) -> float:
 class _Line:
     """One variation while it is written."""
 
-    writer: Writer
+    number: int
     tick: int
-    rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
-    def take(self, row: tuple[int, int, int, int]) -> Json:
+    def take(self, row: Row) -> Json:
         """The row as a stroke in seconds."""
         shift, key, velocity, duration = row
         self.rows.append(row)
@@ -157,7 +158,7 @@ class _Line:
 
 
 def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, None]:
-    """The events of a job, in order: `begin`, then for each variation its `strokes` and, at its end, `variation`.
+    """The events of a job: `begin`, then of all variations side by side `strokes`, and at the end of each `variation`.
 
     A `variation` has all its strokes as they fit between past and future; those that came before are the same but for
     strokes that the future leaves no time to sound.
@@ -172,13 +173,20 @@ def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, Non
         "seeds": seeds,
         "commands": [command(asked, options) for options in each],
     }
-    for i, options in enumerate(each):
-        writer = Writer.of(engine, span, options)
-        line = _Line(writer, writer.first_tick)
-        for row in writer:
-            yield {"event": "strokes", "variation": i} | line.take(row)
-        written = span.filled(line.rows, writer.first_tick).between(span.start, span.end)
-        yield {"event": "variation", "variation": i, "seed": options.seed} | strokes_to_json(written)
+    first = Writer.of(engine, span, each[0])
+    lines = {first.again(options.seed): _Line(i, first.first_tick) for i, options in enumerate(each)}
+    writers = Writers(engine, len(each), joined=first.ahead is not None)
+    for writer in lines:
+        writers.add(writer)
+    while len(writers):
+        for writer, row in writers.step():
+            line = lines[writer]
+            if row is not None:
+                yield {"event": "strokes", "variation": line.number} | line.take(row)
+            if writer.done:
+                written = span.filled(line.rows, first.first_tick).between(span.start, span.end)
+                facts = {"event": "variation", "variation": line.number, "seed": writer.options.seed}
+                yield facts | strokes_to_json(written)
 
 
 def command(asked: Asked, options: SamplingOptions) -> str:
