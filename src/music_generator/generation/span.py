@@ -75,8 +75,10 @@ class Span:
 
     def filled(self, rows: list[Row], first_tick: int) -> Performance:
         """The whole piece with the rows of a `Writer`: ended where the future strikes their keys, or left out."""
-        written = decode(np.array(rows, TOKEN_DTYPE), first_tick)
         tempo_map = self.past.tempo_map if len(onsets(self.past)) else self.future.tempo_map
+        written = decode(np.array(rows, TOKEN_DTYPE), first_tick, tempo_map)
+        if not len(self.past) and not len(self.future):
+            return written
         return replace(join([self.past, _clear_of(written, self.future), self.future]), tempo_map=tempo_map)
 
 
