@@ -23,17 +23,16 @@ from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.features import Distributions, distributions  # noqa: E402
 from music_generator.generation.engine import PLACES, Engine, backwards  # noqa: E402
 from music_generator.model.bundle import Bundle, graph_file, open_bundle, write_bundle  # noqa: E402
-from music_generator.model.config import FIELDS, MASKED, NO_FUTURE, NONE_AHEAD, ModelConfig  # noqa: E402
+from music_generator.model.config import CLASSES, FIELDS, MASKED, NO_FUTURE, NONE_AHEAD, ModelConfig  # noqa: E402
 from music_generator.model.export import bundle_network, load_network  # noqa: E402
 from music_generator.model.network import (  # noqa: E402
-    CLASSES,
     Batch,
     Network,
     last_strokes,
     next_strokes,
     recency_roll,
 )
-from music_generator.model.step import Step, input_ranges, state_rows  # noqa: E402
+from music_generator.model.step import Step, input_ranges  # noqa: E402
 from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, STROKES, Array  # noqa: E402
 from music_generator.training.result import shown_music  # noqa: E402
 from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
@@ -110,7 +109,7 @@ def past_inputs(config: ModelConfig, batch: Batch) -> dict[str, Array]:
     inputs = {name: value.T.numpy() for name, value in fields.items()}
     inputs |= {"struck": struck.float().transpose(0, 1).numpy(), "released": released.float().transpose(0, 1).numpy()}
     inputs |= {"now": pad(batch.onset, (1, 0)).float().T.numpy(), "composer": batch.composer.numpy()}
-    rows = state_rows(config.cell, config.forward_layers)
+    rows = config.state_rows(config.forward_layers)
     return inputs | {"state": np.zeros((rows, len(batch.key), config.forward_size), np.float32)}
 
 
@@ -174,7 +173,7 @@ def step_inputs(network: Network, batch: Batch, t: int, before: dict[str, Array]
         "coldness": np.ones((n, 1), np.float32),
         "top_p": np.ones((n, 1), np.float32),
     }
-    rows = state_rows(network.config.cell, network.config.forward_layers)
+    rows = network.config.state_rows(network.config.forward_layers)
     inputs |= {f"state_{i}": before[f"state_{i}_after"] for i in range(rows)}
     if future:
         resume = batch.resume[:, t].clamp(max=T - 1)
@@ -305,7 +304,7 @@ def drawn_inputs(network: Network, n: int, *, future: bool, seed: int = 0) -> di
         following[rng.random((n, STROKES)) < 0.5] = int(NONE_AHEAD)
         inputs |= {"said": rng.normal(0, 1, (n, width)), "resume": 1000 + rng.integers(1, 300, (n, 1))}
         inputs["strokes"] = np.concatenate([inputs["strokes"], following], 1)
-    for i in range(state_rows(config.cell, config.forward_layers)):
+    for i in range(config.state_rows(config.forward_layers)):
         inputs[f"state_{i}"] = np.tanh(rng.normal(0, 0.5, (n, config.forward_size)))
     inputs = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
     return inputs | {"composer": rng.integers(0, 1 + len(config.composers), n)}
@@ -524,7 +523,7 @@ def test_the_engine_runs_every_kind(exported: tuple[Network, Bundle], tiny_corpu
     for precision in bundle.precisions:
         stream = Engine(bundle, precision=precision).read_past(rows)
         assert np.isfinite(stream.context).all()
-        assert len(stream.states) == state_rows(network.config.cell, network.config.forward_layers)
+        assert len(stream.states) == network.config.state_rows(network.config.forward_layers)
         width = network.config.head_size * (2 if network.config.direction == "both" else 1)
         assert stream.context.shape == (width,)
 

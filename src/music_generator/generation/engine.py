@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
-from music_generator.model.config import CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
+from music_generator.model.config import CLASSES, CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
+from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
 
@@ -27,7 +27,6 @@ CHUNK = 512  # tokens read in one call, so that memory does not grow with the pa
 BLOCK = 32  # tokens that random numbers are drawn for at a time
 TOGETHER = 8  # lanes that are begun and left off together
 
-CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 _ends = np.cumsum(list(CLASSES.values())).tolist()
 PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}  # in the noise
 
@@ -109,7 +108,7 @@ class Lanes:
         self.logits = {name: made(CLASSES[name]) for name in FIELDS} if scored else {}
         self.said, self.resume = made(self.width), made(1)
         # what a step leaves is what the next one takes: two sets, in turn
-        rows = range(config.forward_layers * (2 if config.cell == "lstm" else 1))
+        rows = range(config.state_rows(config.forward_layers))
         self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
         self._side = 0
         self._graph = engine.graph("joined" if joined else "open")
@@ -249,8 +248,7 @@ class Engine:
         now = np.concatenate([onsets[:1] - rows["shift"][:1] if len(rows) else [first_tick], onsets])
         struck = last_ticks(rows["key"], onsets)
         released = last_ticks(rows["key"], onsets + rows["duration"])
-        layers = self.config.forward_layers * (2 if self.config.cell == "lstm" else 1)
-        state = np.zeros((layers, 1, self.config.forward_size), np.float32)
+        state = np.zeros((self.config.state_rows(self.config.forward_layers), 1, self.config.forward_size), np.float32)
         for first in range(0, len(now), CHUNK):
             part = slice(first, first + CHUNK)
             inputs = {name: values[part, None] for name, values in fields.items()}

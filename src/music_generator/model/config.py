@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from music_generator.errors import InputError
-from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, TICKS_PER_SECOND, VELOCITY_BINS, Bins
+from music_generator.tokens import (
+    DURATION_BINS,
+    SHIFT_BINS,
+    SHIFT_CLASSES,
+    STROKES,
+    TICKS_PER_SECOND,
+    VELOCITY_BINS,
+    Bins,
+)
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("both", "forward")
@@ -61,12 +69,17 @@ class ModelConfig:
         if not 0 <= self.dropout < 1:
             raise InputError(f"`dropout` must be at least 0 and below 1, not {self.dropout}")
 
+    def state_rows(self, layers: int) -> int:
+        """The rows of a stack's state: two for each layer of an LSTM, its output and its memory, else one."""
+        return layers * (2 if self.cell == "lstm" else 1)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for a JSON file; the inverse is `ModelConfig(**data)`."""
         return asdict(self)
 
 
-# classes of each field's inputs
+# classes of each field: those drawn, and those of the inputs
+CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 INPUT_CLASSES = {
     "shift": len(SHIFT_BINS),
     "key": INPUT_KEYS,

@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from music_generator.errors import BundleError
 from music_generator.features import Distributions
 from music_generator.model.bundle import WEIGHTS_FILE, Bundle, graph_file, write_bundle
-from music_generator.model.config import FIELDS, ROLL_AGE_TICKS
-from music_generator.model.network import CELL_CLASSES, CLASSES, Batch, Network, Stack, TokenInput, recency_roll
-from music_generator.model.step import Range, Step, context_map, input_ranges, state_rows
+from music_generator.model.config import CLASSES, FIELDS, ROLL_AGE_TICKS
+from music_generator.model.network import CELL_CLASSES, Batch, Network, Stack, TokenInput, recency_roll
+from music_generator.model.step import Range, Step, context_map, input_ranges
 from music_generator.tokens import STROKES
 
 OPSET = 17
@@ -103,7 +103,7 @@ class Future(nn.Module):
         self.register_buffer("weight", torch.cat([said, joined]).T.contiguous())
         self.register_buffer("bias", F.pad(network.join_in.bias.detach(), (size, 0)))
         self.stack = _Stack(network.backward_stack, network.config.cell)
-        self.rows = state_rows(network.config.cell, network.config.backward_layers)
+        self.rows = network.config.state_rows(network.config.backward_layers)
         self.size = network.config.backward_size
 
     def forward(
@@ -123,7 +123,7 @@ def _readers(network: Network) -> dict[str, Any]:
     fields = {name: torch.zeros(t, n, dtype=torch.int64) for name in FIELDS}
     composer = torch.zeros(n, dtype=torch.int64)
     strokes = {name: torch.full((t, n, STROKES), -1e6) for name in ("struck", "released")}
-    state = torch.zeros(state_rows(config.cell, config.forward_layers), n, config.forward_size)
+    state = torch.zeros(config.state_rows(config.forward_layers), n, config.forward_size)
     varying = {0: "T", 1: "N"}
     past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
     past_axes = dict.fromkeys((*FIELDS, "struck", "released", "now"), varying)
@@ -139,7 +139,7 @@ def _readers(network: Network) -> dict[str, Any]:
 def _steps(network: Network, ranges: dict[str, Range] | None) -> dict[str, Any]:
     """The same of the graphs that write: `open`, without a future, and `joined`, with one."""
     config, n = network.config, 2
-    rows = state_rows(config.cell, config.forward_layers)
+    rows = config.state_rows(config.forward_layers)
     graphs = {}
     for name, future in (("open", False), ("joined", True)):
         if future and config.direction != "both":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from music_generator.model.config import (
+    CLASSES,
     FIELDS,
     INPUT_CLASSES,
     MASKED,
@@ -27,9 +28,8 @@ from music_generator.model.config import (
     TIME_TO_GO_BINS,
     ModelConfig,
 )
-from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES, VELOCITY_BINS
+from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES
 
-CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 

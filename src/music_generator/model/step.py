@@ -18,19 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from music_generator.model.config import FIELDS, MASKED, NO_FUTURE, ROLL_AGE_TICKS, ROLL_LEFT_TICKS
-from music_generator.model.network import CLASSES, Batch, Head, Network
+from music_generator.model.config import CLASSES, FIELDS, MASKED, NO_FUTURE, ROLL_AGE_TICKS, ROLL_LEFT_TICKS
+from music_generator.model.network import Batch, Head, Network
 from music_generator.tokens import DURATION_BINS, RESUME, SHIFT_BINS, STROKES
 
 Range = tuple[float, float]
 BOUNDED: Range = (-128 / 127, 1.0)  # -1, 0 and 1 are whole steps: flags and silence lose nothing
 SHARES: Range = (0.0, 1.0)
 LEAST = -80.0  # exponents stop here: not far below, numbers are denormal, and an operation takes hundreds of cycles
-
-
-def state_rows(cell: str, layers: int) -> int:
-    """S: the state's rows of a stack with that many layers."""
-    return layers * (2 if cell == "lstm" else 1)
 
 
 @torch.no_grad()
