@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 BATCH = 64
 PACKAGES = ("music-generator-rnn", "numpy", "onnxruntime", "symusic", "torch", "onnx")
-# the graphs that every token of one stream runs, by what a bundle may hold
-STEP_GRAPHS = (("open",), ("past", "draw"))
 MATRIX = 2048  # rows and columns of the matrix multiplication
 
 
@@ -72,16 +71,15 @@ def single(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int:
-    """Tokens of many pieces, a batch of them at a time. The one place that knows how that is asked for."""
-    from music_generator import generation
+    """Tokens of many pieces, a batch of them at a time."""
+    from music_generator.generation import SamplingOptions, generate_many, to_compose
 
-    many: Callable[..., Any] | None = getattr(generation, "generate_many", None)
-    if many is None:
-        raise SkippedError("this version writes one stream at a time")
     count = options.batches * BATCH
     seeds = range(repeat * count, (repeat + 1) * count)
-    spans = [(generation.to_compose(options.seconds), generation.SamplingOptions(seed=seed)) for seed in seeds]
-    return sum(piece.tokens for piece in many(engine, spans, size=BATCH))
+    span = to_compose(options.seconds)
+    return sum(
+        piece.tokens for piece in generate_many(engine, ((span, SamplingOptions(seed=s)) for s in seeds), size=BATCH)
+    )
 
 
 def batch(options: argparse.Namespace) -> dict[str, Any]:
@@ -93,6 +91,38 @@ def batch(options: argparse.Namespace) -> dict[str, Any]:
         written = write_batch(engine, options, repeat)
         tokens.append(written / (time.perf_counter() - begun))
     return {"tokens_per_second": tokens, "pieces": options.batches * BATCH}
+
+
+_engine: Engine | None = None  # of a process of `batches`
+
+
+def _warm(options: argparse.Namespace, ready: Any) -> None:
+    global _engine
+    _engine = open_engine(options)
+    write_batch(_engine, argparse.Namespace(batches=1, seconds=5.0), 0)
+    ready.wait()
+
+
+def _write(options: argparse.Namespace, part: int) -> int:
+    assert _engine is not None
+    return write_batch(_engine, options, part)
+
+
+def batches(options: argparse.Namespace) -> dict[str, Any]:
+    """The same in as many processes as there are cores, as `generate --jobs` does it; all are warm before."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    spawn, count, tokens = get_context("spawn"), os.cpu_count() or 1, []
+    ready = spawn.Barrier(count)
+    with ProcessPoolExecutor(count, spawn, _warm, (options, ready)) as pool:
+        list(pool.map(_write, [argparse.Namespace(batches=1, seconds=1.0)] * count, range(count)))
+        for repeat in range(options.repeats):
+            begun = time.perf_counter()
+            parts = range(repeat * count, (repeat + 1) * count)
+            written = sum(pool.map(_write, [options] * count, parts))
+            tokens.append(written / (time.perf_counter() - begun))
+    return {"tokens_per_second": tokens, "pieces": count * options.batches * BATCH, "processes": count}
 
 
 def first_note(options: argparse.Namespace) -> dict[str, Any]:
@@ -193,9 +223,7 @@ def read_whole(path: Path) -> int:
 
 def step_bytes(engine: Engine) -> int:
     """Bytes of weights that one token of a single stream reads."""
-    held = {file.split(".")[0] for file in engine.bundle.files}
-    names = next(names for names in STEP_GRAPHS if held >= set(names))
-    return sum(read_whole(engine.bundle.graph(name, engine.precision)) for name in names)
+    return read_whole(engine.bundle.graph("open", engine.precision))
 
 
 def bandwidth(size: int, seconds: float) -> float:
@@ -339,7 +367,8 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
 
 
 MEASUREMENTS = {
-    each.__name__: each for each in (single, batch, first_note, length, hour, sound, limit, reading, train, facts)
+    each.__name__: each
+    for each in (single, batch, batches, first_note, length, hour, sound, limit, reading, train, facts)
 }
 
 
