@@ -13,6 +13,20 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 
+__all__ = [
+    "HIGHEST_PITCH",
+    "LOWEST_PITCH",
+    "NOTE_DTYPE",
+    "PEDAL_DTYPE",
+    "PEDAL_NAMES",
+    "SOSTENUTO",
+    "SUSTAIN",
+    "UNA_CORDA",
+    "Performance",
+    "TempoMap",
+    "join",
+]
+
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the piano's 88 keys as MIDI numbers
 
 SUSTAIN, SOSTENUTO, UNA_CORDA = 0, 1, 2

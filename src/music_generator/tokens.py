@@ -17,6 +17,17 @@ from music_generator.performance import (
     TempoMap,
 )
 
+__all__ = [
+    "DURATION_BINS",
+    "SHIFT_BINS",
+    "TICKS_PER_SECOND",
+    "TOKEN_DTYPE",
+    "VELOCITY_BINS",
+    "Bins",
+    "decode",
+    "encode",
+]
+
 Array = NDArray[Any]
 
 TICKS_PER_SECOND = 100
