@@ -27,9 +27,13 @@ __all__ = [
     "join",
 ]
 
-LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the piano's 88 keys as MIDI numbers
+# A0 and C8, the piano's 88 keys as MIDI numbers; a line each, or the API's page could not show them
+LOWEST_PITCH = 21
+HIGHEST_PITCH = 108
 
-SUSTAIN, SOSTENUTO, UNA_CORDA = 0, 1, 2
+SUSTAIN = 0
+SOSTENUTO = 1
+UNA_CORDA = 2
 PEDAL_NAMES = ("sustain", "sostenuto", "una corda")
 NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below the line of a time signature
 
