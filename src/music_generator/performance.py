@@ -27,9 +27,10 @@ __all__ = [
     "join",
 ]
 
-# A0 and C8, the piano's 88 keys as MIDI numbers; a line each, or the API's page could not show them
 LOWEST_PITCH = 21
+"""A0, the first of the piano's 88 keys as MIDI numbers."""
 HIGHEST_PITCH = 108
+"""C8, the last of them."""
 
 SUSTAIN = 0
 SOSTENUTO = 1
@@ -37,10 +38,10 @@ UNA_CORDA = 2
 PEDAL_NAMES = ("sustain", "sostenuto", "una corda")
 NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below the line of a time signature
 
-# onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)
 NOTE_DTYPE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pitch", "i2"), ("velocity", "i2")])
-# pedal: SUSTAIN, SOSTENUTO or UNA_CORDA; depth: the controller's largest value while pressed (1-127)
+"""A note: onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)."""
 PEDAL_DTYPE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pedal", "i2"), ("depth", "i2")])
+"""A press: `SUSTAIN`, `SOSTENUTO` or `UNA_CORDA`; depth is the controller's largest value while pressed (1-127)."""
 
 Array = NDArray[Any]
 
