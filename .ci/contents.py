@@ -30,8 +30,8 @@ NEEDED = [
     )
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt"]
-IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml", "docs/model.md",
-              "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
+              "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
 # the one MIDI file, which the bundled model wrote
 OWN_MUSIC = "studio/example.mid"
 MUSIC = re.compile(r"\.(midi?|wav|flac|ogg|mp3)$", re.IGNORECASE)
@@ -43,9 +43,7 @@ JUNK = re.compile(
 
 def faults(names: list[str], needed: list[str]) -> list[str]:
     """What is wrong with the names of an archive's files."""
-    found = [
-        f"{need} is missing" for need in needed if not any(name.endswith(f"/{need}") or name == need for name in names)
-    ]
+    found = [f"{need} is missing" for need in needed if need not in names]
     found += [f"{name} is music" for name in names if MUSIC.search(name) and not name.endswith(OWN_MUSIC)]
     return found + [f"{name} is none of it" for name in names if JUNK.search(name)]
 
