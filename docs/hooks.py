@@ -28,7 +28,7 @@ SHOWN = {
 }
 # in the navigation already; shown once they are written
 COMING = {"cluster.md", "trust.md"}
-WIDTH = "100"  # columns of the help
+WIDTH = "80"  # columns of the help, whatever the terminal has
 LINK = re.compile(r"(\]\()([^()\s#]+)")
 FENCE = re.compile(r"^ *```", re.MULTILINE)
 
