@@ -1,7 +1,7 @@
 # The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
 export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
-.PHONY: setup check test bench figures
+.PHONY: setup check test docs wheel bench figures
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
@@ -15,6 +15,12 @@ check: ## lint, format, types
 
 test: ## MAESTRO_DIR=folder adds the tests on the real files
 	python -m pytest
+
+docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its theme's news are not ours
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+wheel: ## the wheel and the source archive in dist/, checked and tried in clean environments
+	.ci/wheel
 
 bench: ## benchmarks/results.md: ours and the peers'; MAESTRO_DIR=folder adds training, preparation, the seed's failure
 	python benchmarks/bench.py

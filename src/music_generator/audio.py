@@ -17,6 +17,8 @@ from music_generator.errors import InputError, MissingDependencyError
 from music_generator.files import replacing
 from music_generator.performance import SOSTENUTO, SUSTAIN, UNA_CORDA, Performance
 
+__all__ = ["FORMATS", "Sound", "find_soundfont", "fluidsynth_available", "render", "write_audio"]
+
 Array = NDArray[Any]
 
 ENGINES = ("auto", "fluidsynth", "builtin")

@@ -12,6 +12,8 @@ from music_generator.model import bundle
 from music_generator.performance import PEDAL_NAMES, Performance
 from music_generator.plots import read_history
 
+__all__ = ["describe"]
+
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts by name. Raises a `MusicGeneratorError` if the path is none of the known kinds or is damaged."""

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+__all__ = [
+    "BundleError",
+    "CorpusError",
+    "DownloadError",
+    "InputError",
+    "MidiError",
+    "MissingDependencyError",
+    "MusicGeneratorError",
+    "TrainingError",
+]
+
 
 class MusicGeneratorError(Exception):
     """Root of every error this package raises on purpose; its text is one line for the user."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from music_generator.performance import HIGHEST_PITCH, LOWEST_PITCH, SUSTAIN, Performance
 
+__all__ = ["FEATURES", "Distributions", "distributions", "performance_features"]
+
 Array = NDArray[Any]
 
 # bin edges: pitch in MIDI numbers, step (time since the previous onset) and duration in seconds, velocity in MIDI units

@@ -23,6 +23,8 @@ from music_generator.download import Progress, fetch, is_contained
 from music_generator.download import unpack as unpack  # download and unpack are one matter to the caller
 from music_generator.errors import CorpusError, InputError
 
+__all__ = ["RELEASES", "Recording", "Survey", "download", "find_recordings", "is_maestro", "read_metadata", "unpack"]
+
 BASE_URL = "https://storage.googleapis.com/magentadata/datasets/maestro"
 SPLITS = ("train", "validation", "test")
 

@@ -20,6 +20,8 @@ from music_generator.performance import (
     TempoMap,
 )
 
+__all__ = ["MidiReading", "read_midi", "write_midi"]
+
 CONTROLLERS = (64, 66, 67)  # of sustain, sostenuto, una corda: MIDI 1.0, table III
 PRESSED = 64  # a switch controller is on from this value
 LONGEST_SECONDS = 24 * 3600.0

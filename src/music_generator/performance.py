@@ -13,16 +13,35 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 
-LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the piano's 88 keys as MIDI numbers
+__all__ = [
+    "HIGHEST_PITCH",
+    "LOWEST_PITCH",
+    "NOTE_DTYPE",
+    "PEDAL_DTYPE",
+    "PEDAL_NAMES",
+    "SOSTENUTO",
+    "SUSTAIN",
+    "UNA_CORDA",
+    "Performance",
+    "TempoMap",
+    "join",
+]
 
-SUSTAIN, SOSTENUTO, UNA_CORDA = 0, 1, 2
+LOWEST_PITCH = 21
+"""A0, the first of the piano's 88 keys as MIDI numbers."""
+HIGHEST_PITCH = 108
+"""C8, the last of them."""
+
+SUSTAIN = 0
+SOSTENUTO = 1
+UNA_CORDA = 2
 PEDAL_NAMES = ("sustain", "sostenuto", "una corda")
 NOTE_VALUES = (1, 2, 4, 8, 16, 32, 64)  # below the line of a time signature
 
-# onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)
 NOTE_DTYPE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pitch", "i2"), ("velocity", "i2")])
-# pedal: SUSTAIN, SOSTENUTO or UNA_CORDA; depth: the controller's largest value while pressed (1-127)
+"""A note: onset and duration in seconds; pitch and velocity as in MIDI (velocity 1-127)."""
 PEDAL_DTYPE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pedal", "i2"), ("depth", "i2")])
+"""A press: `SUSTAIN`, `SOSTENUTO` or `UNA_CORDA`; depth is the controller's largest value while pressed (1-127)."""
 
 Array = NDArray[Any]
 

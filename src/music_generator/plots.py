@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["distributions", "loss_curves", "piano_roll", "read_history", "save"]
+
 Array = NDArray[Any]
 Window = tuple[float, float]
 

@@ -17,15 +17,26 @@ from music_generator.performance import (
     TempoMap,
 )
 
+__all__ = [
+    "DURATION_BINS",
+    "SHIFT_BINS",
+    "TICKS_PER_SECOND",
+    "TOKEN_DTYPE",
+    "VELOCITY_BINS",
+    "Bins",
+    "decode",
+    "encode",
+]
+
 Array = NDArray[Any]
 
 TICKS_PER_SECOND = 100
 KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1  # 88 piano keys, then
 STROKES = KEYS + 3  # sustain, sostenuto, una corda: pressing a pedal is a stroke like any other
 
-# shift: ticks since the previous row's onset (the first row's: since 0); duration: ticks the key is held, at least 1;
-# key: 0-87 piano keys from A0, 88-90 pedals; velocity: 1-127, of a pedal its depth
 TOKEN_DTYPE = np.dtype([("shift", "i4"), ("key", "u1"), ("velocity", "u1"), ("duration", "i4")])
+"""A row. shift: ticks since the previous row's onset (the first row's: since 0); duration: ticks the key is held, at
+least 1; key: 0-87 piano keys from A0, 88-90 pedals; velocity: 1-127, of a pedal its depth."""
 
 
 def encode(performance: Performance) -> Array:

@@ -1,0 +1,87 @@
+"""What a built wheel and source archive must hold and must not: `python .ci/contents.py dist`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+PACKAGE = "music_generator"
+LARGEST_WHEEL, LARGEST_ARCHIVE = 40e6, 45e6  # bytes
+# in both; the licences are named by the wheel's metadata too
+NEEDED = [
+    f"{PACKAGE}/{name}"
+    for name in (
+        "__init__.py",
+        "py.typed",
+        "pretrained/bundle.json",
+        "pretrained/weights.safetensors",
+        "pretrained/past.int8.onnx",
+        "pretrained/future.int8.onnx",
+        "pretrained/open.int8.onnx",
+        "pretrained/joined.int8.onnx",
+        "pretrained/README.md",
+        "pretrained/LICENSE",
+        "licences/CC-BY-NC-SA-4.0.txt",
+        "studio/static/index.html",
+        "studio/example.mid",
+    )
+]
+IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt"]
+IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
+              "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+# the one MIDI file, which the bundled model wrote
+OWN_MUSIC = "studio/example.mid"
+MUSIC = re.compile(r"\.(midi?|wav|flac|ogg|mp3)$", re.IGNORECASE)
+# what work leaves in a folder, as in `.gitignore`
+JUNK = re.compile(
+    r"(^|/)(__pycache__|\.\w+_cache|\.venv[^/]*|\.git|build|corpus|dist|downloads|music|runs|site)(/|$)|\.(pyc|log)$"
+)
+
+
+def faults(names: list[str], needed: list[str]) -> list[str]:
+    """What is wrong with the names of an archive's files."""
+    found = [f"{need} is missing" for need in needed if need not in names]
+    found += [f"{name} is music" for name in names if MUSIC.search(name) and not name.endswith(OWN_MUSIC)]
+    return found + [f"{name} is none of it" for name in names if JUNK.search(name)]
+
+
+def wheel_faults(path: Path) -> list[str]:
+    """What is wrong with a wheel: it holds the package and its metadata, nothing else."""
+    with zipfile.ZipFile(path) as wheel:
+        names = [name for name in wheel.namelist() if not name.endswith("/")]
+    infos = {name.split("/")[0] for name in names if name.split("/")[0].endswith(".dist-info")}
+    needed = NEEDED + [f"{info}/{name}" for info in infos for name in IN_WHEEL]
+    strangers = [f"{name} is outside the package" for name in names if name.split("/")[0] not in {PACKAGE, *infos}]
+    return faults(names, needed) + strangers + too_large(path, LARGEST_WHEEL)
+
+
+def archive_faults(path: Path) -> list[str]:
+    """What is wrong with a source archive."""
+    with tarfile.open(path) as archive:
+        names = [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
+    return faults(names, [f"src/{name}" for name in NEEDED] + IN_ARCHIVE) + too_large(path, LARGEST_ARCHIVE)
+
+
+def too_large(path: Path, most: float) -> list[str]:
+    """A line if a file is larger than it may be."""
+    size = path.stat().st_size
+    return [f"it has {size / 1e6:.1f} MB, more than {most / 1e6:.0f}"] if size > most else []
+
+
+def main(folder: Path) -> int:
+    """Print what is there and what is wrong with it; 1 if anything is."""
+    wheels, archives = sorted(folder.glob("*.whl")), sorted(folder.glob("*.tar.gz"))
+    found = [f"{folder}: one wheel and one .tar.gz must be there, not {len(wheels)} and {len(archives)}"]
+    if len(wheels) == len(archives) == 1:
+        checked = [(wheels[0], wheel_faults(wheels[0])), (archives[0], archive_faults(archives[0]))]
+        found = [f"{path.name}: {fault}" for path, lines in checked for fault in lines]
+        print(*(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB" for path, _ in checked), sep="\n")
+    print(*(f"FAULT {line}" for line in found), sep="\n", end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

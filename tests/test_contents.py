@@ -1,0 +1,84 @@
+"""What `.ci/contents.py` finds wrong with a wheel and a source archive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from test_architecture import REPOSITORY
+
+SCRIPT = REPOSITORY / ".ci" / "contents.py"
+sys.path.insert(0, str(SCRIPT.parent))
+
+from contents import IN_ARCHIVE, IN_WHEEL, NEEDED, archive_faults, wheel_faults  # noqa: E402
+
+WHEEL = [*NEEDED, *(f"music_generator_rnn-1.dist-info/{name}" for name in IN_WHEEL)]
+ARCHIVE = [*IN_ARCHIVE, *(f"src/{name}" for name in NEEDED)]
+
+
+def wheel(folder: Path, names: list[str], size: int = 1) -> Path:
+    path = folder / "made-1.whl"
+    with zipfile.ZipFile(path, "w") as opened:
+        for name in names:
+            opened.writestr(name, b"x" * size)
+    return path
+
+
+def archive(folder: Path, names: list[str]) -> Path:
+    path, empty = folder / "made-1.tar.gz", folder / "empty"
+    empty.touch()
+    with tarfile.open(path, "w:gz") as opened:
+        for name in names:
+            opened.add(empty, f"made-1/{name}")
+    return path
+
+
+def test_what_is_whole_is_whole(tmp_path):
+    assert wheel_faults(wheel(tmp_path, WHEEL)) == []
+    assert archive_faults(archive(tmp_path, ARCHIVE)) == []
+
+
+@pytest.mark.parametrize("name", WHEEL)
+def test_what_is_missing_from_a_wheel_is_named(tmp_path, name):
+    assert wheel_faults(wheel(tmp_path, [each for each in WHEEL if each != name])) == [f"{name} is missing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("tests/test_midi.py", "is outside the package"),
+        ("music_generator/piece.mid", "is music"),
+        ("music_generator/studio/Piece.MIDI", "is music"),
+        ("music_generator/__pycache__/cli.cpython-311.pyc", "is none of it"),
+    ],
+)
+def test_what_does_not_belong_into_a_wheel_is_named(tmp_path, name, fault):
+    assert wheel_faults(wheel(tmp_path, [*WHEEL, name])) == [f"{name} {fault}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("runs/mine/run.json", "is none of it"), (".venv-dev/bin/python", "is none of it"), ("a.wav", "is music")],
+)
+def test_what_does_not_belong_into_an_archive_is_named(tmp_path, name, fault):
+    assert archive_faults(archive(tmp_path, [*ARCHIVE, name])) == [f"{name} {fault}"]
+
+
+def test_a_wheel_may_not_grow_too_large(tmp_path):
+    assert wheel_faults(wheel(tmp_path, WHEEL, 3_000_000)) == ["it has 51.0 MB, more than 40"]
+
+
+def test_the_script_fails_if_anything_is_wrong(tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path)]
+    wheel(tmp_path, WHEEL)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1  # no archive yet
+    archive(tmp_path, ARCHIVE)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    wheel(tmp_path, WHEEL[1:])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"FAULT made-1.whl: {WHEEL[0]} is missing")

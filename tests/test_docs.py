@@ -1,0 +1,285 @@
+"""The documentation: its examples run, its notebook runs, its site is built and needs no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from conftest import made_performance
+from music_generator.cli import app
+from music_generator.midi import write_midi
+from test_api import LISTED
+from test_architecture import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+NOTEBOOK = DOCS / "notebook.ipynb"
+BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+SECONDS = 300  # until anything is given up: never met, but on a stopped machine
+
+
+# --- the examples of a page
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, and why it is not run, if so."""
+
+    language: str
+    code: str
+    line: int
+    why: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(m["language"], m["code"], text.count("\n", 0, m.start("code")), m["why"]) for m in BLOCK.finditer(text)
+    ]
+
+
+def run_page(page: Path, folder: Path) -> int:
+    """Run a page's blocks in one folder, its Python blocks as one program; how many there were."""
+    names: dict[str, Any] = {}
+    chosen = [block for block in blocks(page) if not block.why and block.language in ("sh", "python")]
+    for block in chosen:
+        where = f"{page.name}, line {block.line}"
+        if block.language == "python":
+            # as many lines before it as on the page, so that a traceback names the right one
+            exec(compile("\n" * block.line + block.code, where, "exec"), names)
+            continue
+        command = ["bash", "-euo", "pipefail", "-c", block.code]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert done.returncode == 0, f"{where}: exit code {done.returncode}\n{block.code}\n{done.stderr[-2000:]}"
+    return len(chosen)
+
+
+@pytest.fixture
+def at_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, where `music-generator` and `python` are this code and this Python, offline."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, arguments in (("python", ""), ("music-generator", "-W error -m music_generator.cli")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n', "utf-8")
+        (commands / name).chmod(0o755)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):  # where nothing listens
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tutorial.md", "faq.md"])
+def test_every_block_is_run_or_says_why_not(name):
+    found = blocks(DOCS / name)
+    assert len(found) == (DOCS / name).read_text("utf-8").count("\n```") / 2
+    assert {block.language for block in found} <= {"sh", "python", "text"}
+    assert all(block.why is None or len(block.why) > 10 for block in found)
+
+
+def test_the_tutorial_works(at_a_prompt):
+    pytest.importorskip("torch", reason="the tutorial trains: that needs torch, of the extra `train`")
+    assert run_page(DOCS / "tutorial.md", at_a_prompt) > 5
+    assert (at_a_prompt / "mine" / "continued.mid").stat().st_size > 0
+
+
+def test_the_answers_work(at_a_prompt):
+    assert run_page(DOCS / "faq.md", at_a_prompt) > 5
+
+
+def test_the_readme_works_in_python(at_a_prompt):
+    write_midi(made_performance(0), at_a_prompt / "sketch.mid")
+    (program,) = [block for block in blocks(REPOSITORY / "README.md") if block.language == "python"]
+    exec(compile(program.code, "README.md", "exec"), {})
+    assert (at_a_prompt / "filled.mid").stat().st_size > 0
+
+
+def test_a_block_that_fails_is_told_with_its_line(at_a_prompt):
+    page = at_a_prompt / "page.md"
+    page.write_text("# Page\n\n```sh\ntrue\n```\n\n<!-- not run: it would fail -->\n```sh\nexit 1\n```\n\n", "utf-8")
+    assert run_page(page, at_a_prompt) == 1
+    page.write_text(page.read_text("utf-8") + "```sh\nfalse | true\n```\n", "utf-8")
+    with pytest.raises(AssertionError, match=r"page\.md, line 12: exit code 1"):
+        run_page(page, at_a_prompt)
+
+
+# --- the notebook
+
+
+def test_the_notebook_is_stored_small_and_without_outputs():
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    assert NOTEBOOK.stat().st_size < 100_000
+    assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+def test_the_notebook_runs(at_a_prompt, monkeypatch):
+    pytest.importorskip("torch", reason="the notebook trains: that needs torch, of the extra `train`")
+    nbclient = pytest.importorskip("nbclient", reason="the notebook needs nbclient and ipykernel, of the extra `dev`")
+    pytest.importorskip("ipykernel", reason="the notebook needs nbclient and ipykernel, of the extra `dev`")
+    import nbformat
+    from traitlets.config import Config
+
+    monkeypatch.delenv("MAESTRO_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(at_a_prompt))  # so that what it leaves goes with the test
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    config = Config({"KernelManager": {"transport": "ipc"}})  # no ports
+    nbclient.NotebookClient(
+        notebook, timeout=SECONDS, config=config, resources={"metadata": {"path": str(at_a_prompt)}}
+    ).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [output["text"] for output in outputs if output.get("name") == "stderr"] == []
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert kinds.count("image/png") == 8
+    assert kinds.count("text/html") == 1  # the sound
+
+
+# --- the site
+
+
+class Loaded(HTMLParser):
+    """What a page loads by itself, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.addresses += [address for name in ("src", "srcset", "poster", "data") if (address := given.get(name))]
+        if tag == "link":
+            self.addresses.append(given.get("href") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    for module in ("mkdocs", "material", "mkdocstrings_handlers.python"):
+        pytest.importorskip(module, reason="the site is built with mkdocs, of the extra `docs`")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    surroundings = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=surroundings, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def text_of(page: Path) -> str:
+    return "".join(Loaded(page.read_text("utf-8")).texts)
+
+
+def test_the_site_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        outside = [each for each in Loaded(page.read_text("utf-8")).addresses if re.match(r"\w*:?//", each)]
+        assert not outside, page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", style.read_text("utf-8")), style.name
+
+
+def test_what_is_not_for_readers_is_not_on_the_site(site):
+    assert not [*site.rglob("*.py"), *site.rglob("*.csv")]
+    assert (site / "notebook.ipynb").is_file()
+
+
+def test_every_command_and_option_is_on_the_page(site):
+    page = text_of(site / "commands.html")
+    for name, command in typer.main.get_command(app).commands.items():
+        assert f"music-generator {name} [OPTIONS]" in page
+        options = [option for parameter in command.params for option in parameter.opts if option.startswith("-")]
+        assert not [option for option in options if option not in page]
+        assert " ".join(command.callback.__doc__.split()) in " ".join(page.split())
+
+
+def test_every_public_name_has_its_docstring_on_the_page(site):
+    page = (site / "api.html").read_text("utf-8")
+    for module, names in LISTED.items():
+        if module != "music_generator":
+            assert not [name for name in names if f'id="{module}.{name}"' not in page]
+    assert "Play a performance into a waveform" in page
+    assert "two seconds longer than it, its peak at 0.89 of full scale" in page
+
+
+def test_the_model_card_is_the_bundles_own(site):
+    assert "Known weaknesses" in text_of(site / "model-card.html")
+    assert 'href="experiments.html"' in (site / "model-card.html").read_text("utf-8")
+
+
+def test_a_link_that_leaves_the_site_is_refused(monkeypatch):
+    pytest.importorskip("mkdocs", reason="the site is built with mkdocs, of the extra `docs`")
+    monkeypatch.syspath_prepend(str(DOCS))
+    import hooks
+
+    turned = hooks.with_site_links("[a](docs/model.md#network) [b](CHANGELOG.md) [c](https://example.org)", "README.md")
+    assert turned == "[a](model.md#network) [b](changelog.md) [c](https://example.org)"
+    assert hooks.with_site_links("[a](../README.md#measured)", "docs/faq.md") == "[a](index.md#measured)"
+    with pytest.raises(hooks.PluginError, match=r"README\.md links to src/x\.py, which is not on the site"):
+        hooks.with_site_links("[a](src/x.py)", "README.md")
+
+
+# --- the site in a browser
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    """The site's address, served from this computer."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.browser
+def test_the_site_is_read_and_searched_with_the_cable_pulled(served):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `dev`")
+    names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
+    asked: list[str] = []
+    complaints: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(f"{served}index.html")
+        page.click("input.md-search__input")
+        page.keyboard.type("recency roll")
+        page.click(".md-search-result__link >> nth=0")
+        page.wait_for_url("**/model.html*")
+        browser.close()
+    assert len(asked) > 5
+    assert not [address for address in asked if not address.startswith((served, "data:", "blob:"))]
+    assert not complaints
