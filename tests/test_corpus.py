@@ -288,13 +288,13 @@ def test_a_file_in_place_of_the_parent_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_old_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_half(path: Path, _: Any) -> None:
-        path.write_bytes(b"half")
+    def write_half(file: Any, _: int) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     prepare(fill(tmp_path / "midi", 2), tmp_path / "out")
     before = contents(tmp_path / "out")
-    monkeypatch.setattr(np, "save", write_half)
+    monkeypatch.setattr("music_generator.corpus._write_header", write_half)
     with pytest.raises(InputError, match=re.escape(f"cannot write {tmp_path / 'out'}: No space left on device")):
         prepare(tmp_path / "midi", tmp_path / "out")
     assert contents(tmp_path / "out") == before

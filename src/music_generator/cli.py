@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from music_generator.errors import InputError, MusicGeneratorError
+from music_generator.shards import read_shard
 
 if TYPE_CHECKING:
+    from music_generator.corpus import Prepared
     from music_generator.features import Distributions
     from music_generator.generation import Generated, SamplingOptions, Span
     from music_generator.performance import Performance
@@ -230,12 +232,10 @@ def _seeded(options: SamplingOptions, count: int, shard: str | None) -> list[Sam
     every = variations(options, count)
     if shard is None:
         return every
-    first, _, of = shard.partition("/")
-    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
-        raise InputError(f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
+    mine = read_shard(shard)
     if options.seed is None:
         raise InputError("`--shard` needs a `--seed`: the shards count their seeds from it")
-    return every[int(first) - 1 :: int(of)]
+    return list(mine.of(every))
 
 
 def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, jobs: int) -> None:
@@ -380,10 +380,12 @@ def prepare(
     downloads: Annotated[Path, typer.Option(help="folder for downloads")] = Path("downloads"),
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the corpus; in corpus/ if not given")] = None,
     jobs: Annotated[int | None, typer.Option(help="processes; as many as processors if not given")] = None,
+    shard: Shard = None,
 ) -> None:
-    """Make a corpus to train on from MAESTRO or from any folder of MIDI files."""
+    """Make a corpus to train on from MAESTRO or from any folder of MIDI files; or a shard of it, for `merge`."""
     from music_generator import corpus, maestro
 
+    mine = None if shard is None else read_shard(shard)
     folder = Path(source)
     if source == "maestro":
         folder = from_ or _download(release, downloads, with_audio)
@@ -392,20 +394,40 @@ def prepare(
     begun = time.perf_counter()
     if source == "maestro" and not maestro.is_maestro(folder):
         raise InputError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
+    out = out or Path("corpus") / folder.resolve().name
     with _progress("preparing") as progress:
-        made, skipped = corpus.prepare(
-            folder, out or Path("corpus") / folder.resolve().name, jobs=jobs, progress=progress
-        )
-    for file in skipped:
+        if mine is None:
+            made = corpus.build(folder, out, jobs=jobs, progress=progress)
+        else:
+            made = corpus.build_shard(folder, out, mine, jobs=jobs, progress=progress)
+    for file in made.skipped:
         _say(f"skipped {file.path}: {file.reason}")
-    _report_maestro(folder)
-    counts = {name: made.split(name) for name in corpus.SPLITS}
-    for name, pieces in counts.items():
-        notes = sum(made.pieces[i].notes for i in pieces)
-        print(f"{name}: {len(pieces)} pieces, {notes:,} notes, {sum(made.pieces[i].rows for i in pieces):,} rows")
-    print(
-        f"{made.folder}: {len(made.pieces)} pieces in {time.perf_counter() - begun:.1f} s, {len(skipped)} files skipped"
-    )
+    if mine is None or mine.index == 1:
+        _report_maestro(folder)
+    if mine is None:
+        _print_splits(made)
+    _print_prepared(made, begun)
+
+
+@app.command(epilog="Example: music-generator merge corpus/maestro")
+def merge(corpus: Annotated[Path, typer.Argument(help="the folder that was given to every `prepare --shard`")]) -> None:
+    """Make one corpus of its shards, the same bytes as if it had been prepared at once."""
+    from music_generator import corpus as corpora
+
+    begun = time.perf_counter()
+    made = corpora.merge(corpus)
+    _print_splits(made)
+    _print_prepared(made, begun)
+
+
+def _print_splits(made: Prepared) -> None:
+    for name, size in made.splits.items():
+        print(f"{name}: {size.pieces} pieces, {size.notes:,} notes, {size.rows:,} rows")
+
+
+def _print_prepared(made: Prepared, begun: float) -> None:
+    seconds = time.perf_counter() - begun
+    print(f"{made.folder}: {made.pieces} pieces in {seconds:.1f} s, {len(made.skipped)} files skipped")
 
 
 def _download(release: str, downloads: Path, with_audio: bool) -> Path:
