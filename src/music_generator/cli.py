@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from music_generator.errors import InputError, MusicGeneratorError
+from music_generator.files import replacing
 from music_generator.shards import read_shard
 
 if TYPE_CHECKING:
@@ -43,12 +46,17 @@ Seed = Annotated[int | None, typer.Option(help="gives the same music again; a ne
 Composer = Annotated[str | None, typer.Option(help="a composer of the training data, or part of the name")]
 Variations = Annotated[int, typer.Option("--variations", "--count", help="how many; their seeds follow one another")]
 Shard = Annotated[str | None, typer.Option(help="I/N: only every N-th of them, from the I-th on")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="with --shard: write anew what is there already")]
 Jobs = Annotated[int, typer.Option(help="processes that write them")]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
 Format = Annotated[str, typer.Option("--format", help="of the sound: wav, flac, ogg or mp3")]
 SoundFont = Annotated[Path | None, typer.Option(help="a SoundFont to play with FluidSynth")]
 
+
+# So long another process than a host's first keeps what went wrong to itself: where all fail alike, the launcher ends
+# it before, and the line is said once.
+ALONE_SECONDS = 10.0
 
 # which extra brings a library that a command may miss
 _EXTRAS = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio", "starlette": "studio",
@@ -60,6 +68,8 @@ def main() -> None:
     try:
         app()
     except MusicGeneratorError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(ALONE_SECONDS)
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
@@ -110,6 +120,7 @@ def generate(
     variations: Variations = 1,
     shard: Shard = None,
     jobs: Jobs = 1,
+    overwrite: Overwrite = False,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -146,7 +157,10 @@ def generate(
     else:
         name, span = "compose", tasks.to_compose(long, notes=notes)
     results = _Results(name, out, no_audio, no_plots, format, soundfont, json_)
-    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
+    pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
+    if shard is not None:
+        pieces = _unwritten(span, pieces, model, results, overwrite)
+    _make(span, pieces, model, results, jobs)
 
 
 @app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
@@ -161,6 +175,7 @@ def infill(
     variations: Variations = 1,
     shard: Shard = None,
     jobs: Jobs = 1,
+    overwrite: Overwrite = False,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -174,7 +189,10 @@ def infill(
 
     span = tasks.to_infill(_read(piece), from_, to)
     results = _Results("infill", out, no_audio, no_plots, format, soundfont, json_)
-    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
+    pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
+    if shard is not None:
+        pieces = _unwritten(span, pieces, model, results, overwrite)
+    _make(span, pieces, model, results, jobs)
 
 
 class _Results:
@@ -193,6 +211,11 @@ class _Results:
             raise InputError(f"the SoundFont {soundfont} does not exist; name a .sf2 or .sf3 file")
         self.name, self.out, self.audio, self.plots, self.as_json = name, out, not no_audio, not no_plots, as_json
         self.format, self.soundfont = format, soundfont
+
+    def files(self, seed: int) -> list[Path]:
+        """What `leave` writes of the piece of a seed."""
+        ends = [".mid", *[f".{self.format}"] * self.audio, *[".png", "-distributions.png"] * self.plots]
+        return [self.out / f"{self.name}-seed{seed}{end}" for end in ends]
 
     def leave(self, made: Generated, reference: Distributions) -> str:
         """Write the MIDI, the sound and the pictures of one piece; the line that says how it came about."""
@@ -236,6 +259,61 @@ def _seeded(options: SamplingOptions, count: int, shard: str | None) -> list[Sam
     if options.seed is None:
         raise InputError("`--shard` needs a `--seed`: the shards count their seeds from it")
     return list(mine.of(every))
+
+
+def _unwritten(
+    span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, overwrite: bool
+) -> list[SamplingOptions]:
+    """Those of a shard's pieces that are not there whole, as of a run that was killed; all with `overwrite`.
+
+    A file is renamed into place when it is finished, so whatever is there is whole. What was asked for is kept beside
+    the pieces, so that those of another request are never taken for these: that raises `InputError`.
+    """
+    if not pieces:
+        return []
+    there = [piece for piece in pieces if all(file.exists() for file in results.files(piece.seed or 0))]
+    kept, asked = results.out / f"{results.name}-request.json", _request(span, pieces[0], model)
+    if kept.exists():
+        _check_same_request(kept, asked)
+    elif there and not overwrite:
+        name = results.files(there[0].seed or 0)[0].name
+        raise InputError(
+            f"{results.out}: holds {name}, written by another command; name another folder with `--out`, or write it "
+            "anew with `--overwrite`"
+        )
+    with replacing(kept) as beside:
+        beside.write_text(json.dumps(asked, ensure_ascii=False, indent=1), "utf-8")
+    if there and not overwrite:
+        _say(f"{len(there)} of {len(pieces)} pieces are there already and stay; --overwrite writes them anew")
+        done = {piece.seed for piece in there}
+        return [piece for piece in pieces if piece.seed not in done]
+    return pieces
+
+
+def _request(span: Span, options: SamplingOptions, model: Path | None) -> dict[str, Any]:
+    """All that the music of a seed depends on: options, span, what is given before and after it, the model."""
+    from music_generator.model.bundle import FACTS_FILE, PRETRAINED, open_bundle
+
+    bundle = open_bundle(model or PRETRAINED)
+    facts = {name: value for name, value in asdict(options).items() if name != "seed"}
+    facts |= {"start": span.start, "end": span.end, "notes": span.notes}
+    for name, given in (("past", span.past), ("future", span.future)):
+        data = given.notes.tobytes() + given.pedals.tobytes() + repr(given.tempo_map).encode()
+        facts[name] = hashlib.sha256(data).hexdigest()
+    return facts | {"model": hashlib.sha256((bundle.folder / FACTS_FILE).read_bytes()).hexdigest()}
+
+
+def _check_same_request(kept: Path, asked: dict[str, Any]) -> None:
+    try:
+        before = json.loads(kept.read_text("utf-8"))
+        others = [name for name in asked if before[name] != asked[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{kept} is damaged ({error}); delete it, or name another folder with `--out`") from error
+    if others:
+        raise InputError(
+            f"{kept.parent}: holds pieces that differ in {', '.join(others)} from those asked for; name another folder "
+            "with `--out`"
+        )
 
 
 def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, jobs: int) -> None:
@@ -547,6 +625,7 @@ def _train(trainer: Any, folder: Path) -> None:
         _say(line)
 
     trainer.run(report)
+    trainer.accelerator.end_training()
     if main_process:
         with _progress("held-out likelihood") as progress:
             bundle = bundle_run(folder, trainer.corpus, progress=progress)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from music_generator import maestro
 from music_generator.errors import CorpusError, InputError, MidiError
 from music_generator.midi import read_midi
-from music_generator.shards import Shard
+from music_generator.shards import WHOLE, Shard
 from music_generator.tokens import encode
 
 Array = NDArray[Any]
@@ -319,7 +319,7 @@ def build(
     _sources(Path(folder))  # nothing is begun where there are none
     _check_replaceable(out)
     with _working(out, out.resolve().parent, out.resolve().name) as work:
-        _write_shard(work, Path(folder), Shard(), jobs, progress)
+        _write_shard(work, Path(folder), WHOLE, jobs, progress)
         return _merge(out, [work], work, Path(folder))
 
 
@@ -548,10 +548,12 @@ def _last_held_out(shards: list[Path]) -> str:
     for _, record in _in_turn(shards):
         if isinstance(record, Piece) and not record.split:
             digests += bytes.fromhex(record.digest)
-    known = np.unique(np.frombuffer(digests, "S32"))
-    if len(known) <= 1:
+    known = np.frombuffer(digests, "S32")
+    known.sort()  # in its place: of a million files it takes 32 MB
+    first = np.flatnonzero(np.concatenate([known[:1] == known[:1], known[1:] != known[:-1]]))
+    if len(first) <= 1:
         return ""
-    last = bytes(known[max(1, round(len(known) * HELD_OUT_SHARE)) - 1])
+    last = bytes(known[first[max(1, round(len(first) * HELD_OUT_SHARE)) - 1]])
     return last.ljust(32, b"\0").hex()  # NumPy takes zeros at the end for padding
 
 

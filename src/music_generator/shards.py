@@ -31,6 +31,9 @@ class Shard:
         return islice(things, self.index - 1, None, self.count)
 
 
+WHOLE = Shard()
+
+
 def read_shard(text: str) -> Shard:
     """`I/N` as a shard, the inverse of `str`. Raises `InputError` if it is none."""
     index, _, count = text.partition("/")
