@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from music_generator.corpus import build
+from music_generator.midi import read_midi
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+from many_files import make_files, midi_file  # noqa: E402
 from ours import read_whole  # noqa: E402
 from processes import NotMeasuredError, run  # noqa: E402
 from table import Results, Row, machine  # noqa: E402
@@ -90,3 +94,15 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == f"bench: --maestro: the folder {tmp_path / 'none'} does not exist\n"
+
+
+def test_the_many_files_are_midi_files_of_so_many_notes(tmp_path: Path) -> None:
+    assert midi_file(3, 20) == midi_file(3, 20) != midi_file(4, 20)
+    assert len(read_midi(midi_file(3, 20)).performance) == 20
+    make_files(tmp_path / "midi", 0, 3, 20)
+    make_files(tmp_path / "midi", 999, 1002, 20)
+    made = build(tmp_path / "midi", tmp_path / "out", jobs=1)
+    assert (made.files, made.pieces) == (6, 5)  # one is cut off
+    names = ("00000/0000000", "00000/0000001", "00000/0000002")
+    first, copy, other = ((tmp_path / "midi" / f"{name}.mid").read_bytes() for name in names)
+    assert first == copy != other

@@ -21,7 +21,7 @@ from music_generator.corpus import Corpus
 from music_generator.midi import read_midi, write_midi
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
 
-COMMANDS = ("generate", "infill", "prepare", "train", "render", "plot", "info", "evaluate", "studio")
+COMMANDS = ("generate", "infill", "prepare", "merge", "train", "render", "plot", "info", "evaluate", "studio")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def generated(run: Run, folder: str, *arguments: object) -> tuple[list[Any], dic
     done = run(*command)
     assert (done.code, done.err) == (0, "")
     lines = [json.loads(line) for line in done.out.splitlines()]
-    return lines, {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return lines, {path.name: path.read_bytes() for path in Path(folder).glob("*.mid")}
 
 
 @pytest.mark.usefixtures("piece")
@@ -208,6 +208,47 @@ def test_jobs_write_the_same_music_in_order(run, tiny_bundle):
     lines, found = generated(run, "both", "--jobs", 2, "--shard", "2/3", "--model", tiny_bundle)
     assert [line["seed"] for line in lines] == [2, 5]
     assert found == {f"infill-seed{seed}.mid": whole[f"infill-seed{seed}.mid"] for seed in (2, 5)}
+
+
+SHARD = ("infill", "piece.mid", "--from", 4, "--to", 8, "--count", 4, "--shard", "1/2", "--no-plots", "--seed", 1)
+
+
+@pytest.mark.usefixtures("piece")
+def test_a_shard_goes_on_where_it_was_killed(run, tmp_path):
+    """What is there whole stays, also where its music is no longer what it was; the rest comes out as before."""
+    assert run(*SHARD).code == 0
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    first, third, request = (f"music/infill-{name}" for name in ("seed1.mid", "seed3.mid", "request.json"))
+    assert set(before) == {"piece.mid", first, third, request, "music/infill-seed1.wav", "music/infill-seed3.wav"}
+    (tmp_path / first).write_bytes(b"touched")
+    (tmp_path / third).write_bytes(b"without its sound it is not whole")
+    (tmp_path / "music/infill-seed3.wav").unlink()
+    done = run(*SHARD)
+    assert (done.code, done.out.count("\n")) == (0, 1)
+    assert done.out.startswith(f"{third}: ")
+    assert done.err == "1 of 2 pieces are there already and stay; --overwrite writes them anew\n"
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before | {first: b"touched"}
+    done = run(*SHARD)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith("2 of 2 pieces are there already")
+    done = run(*SHARD, "--overwrite")
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 2)
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+@pytest.mark.usefixtures("piece")
+def test_pieces_of_another_request_are_never_taken_for_those_of_a_shard(run, tmp_path):
+    assert run(*SHARD[:8], "--seed", 1, "--no-plots", "--no-audio").code == 0  # no shard: of what it is is not kept
+    shard = (*SHARD, "--no-audio")
+    assert_refused(run(*shard), "music: holds infill-seed1.mid, written by another command", "`--overwrite`")
+    assert run(*shard, "--overwrite").code == 0
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    for option in ("--overwrite", "--no-plots"):
+        assert_refused(run(*shard, "--temperature", 2, option), "music: holds pieces that differ in temperature from")
+    assert_refused(run(*shard[:5], 9, *shard[6:]), "differ in end, future from")
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+    (tmp_path / "music/infill-request.json").write_text("{")
+    assert_refused(run(*shard), "infill-request.json is damaged", "delete it")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -270,6 +311,26 @@ def test_prepare_a_maestro_folder(run, tiny_maestro, tmp_path):
     assert lines[-1].startswith("corpus/m: 8 pieces in ")
     assert lines[-1].endswith("0 files skipped")
     assert files(tmp_path) == {"corpus/m/corpus.json", "corpus/m/tokens.npy"}
+
+
+def test_prepare_in_shards_and_merge(run, tiny_maestro, tmp_path):
+    arguments = ("prepare", "maestro", "--from", tiny_maestro, "--jobs", 1)
+    whole = run(*arguments, "--out", "whole")
+    assert_refused(run("merge", "parts"), "parts: no shards to merge; make each with `music-generator prepare")
+    for part in (1, 2):
+        done = run(*arguments, "--out", "parts", "--shard", f"{part}/2")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"parts/shards/{part}-of-2: 4 pieces in ")
+    done = run("merge", "parts")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[:3] == whole.out.splitlines()[:3]
+    assert done.out.splitlines()[-1].startswith("parts: 8 pieces in ")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole") == {"corpus.json", "tokens.npy"}
+    for name in files(tmp_path / "whole"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert_refused(
+        run(*arguments, "--shard", "3/2"), "`--shard` must be I/N with I from 1 to N, such as 2/8, not '3/2'"
+    )
 
 
 def test_prepare_a_folder_with_a_bad_file(run, piece, tmp_path):
@@ -639,7 +700,7 @@ def test_a_full_disk(run, piece, tmp_path, monkeypatch, command):
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr("wave.open", full)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
-    monkeypatch.setattr("numpy.save", full)
+    monkeypatch.setattr("music_generator.corpus._write_header", full)
     assert_refused(run(*command), "cannot write", "No space left on device")
     assert files(tmp_path) == before
 
@@ -684,6 +745,18 @@ def test_any_other_trouble_with_files_is_one_line(run, monkeypatch):
 
 
 # --- as a program
+
+
+def test_of_several_processes_another_than_the_first_waits_before_it_says_what_went_wrong(run, monkeypatch):
+    """The launcher ends it meanwhile if the first one fails too: so the line is said once, and never lost."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert_refused(run("info", "nowhere"), "nowhere: no such file or folder")
+    assert slept == []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert_refused(run("info", "nowhere"), "nowhere: no such file or folder")
+    assert slept == [cli.ALONE_SECONDS]
 
 
 def test_as_a_program(tmp_path):

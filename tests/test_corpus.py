@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,25 @@ import numpy as np
 import pytest
 
 from music_generator import maestro
-from music_generator.corpus import FORMAT, STORED_DTYPE, Corpus, Skipped, find_sources, open_corpus, prepare
+from music_generator.corpus import (
+    FILES,
+    FORMAT,
+    STORED_DTYPE,
+    Corpus,
+    Skipped,
+    Source,
+    _read_all,
+    build,
+    build_shard,
+    find_sources,
+    merge,
+    open_corpus,
+    prepare,
+)
 from music_generator.errors import CorpusError, InputError
 from music_generator.midi import write_midi
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
+from music_generator.shards import Shard
 from music_generator.tokens import decode, encode
 
 DRUMS = bytes.fromhex("4d546864 00000006 0000 0001 01f4 4d54726b 0000000d 00992440 8768892440 00ff2f00")
@@ -114,6 +131,19 @@ def test_the_same_corpus_with_any_number_of_jobs(tmp_path: Path, jobs: int | Non
     many, skipped_by_many = prepare(tmp_path / "midi", tmp_path / "many", jobs=jobs)
     assert contents(one.folder) == contents(many.folder)
     assert skipped_by_one == skipped_by_many != []
+
+
+def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    """Folder by folder, as `Path` compares: `a/…` before `a-…`; a link to a folder is not followed, round and round."""
+    names = ("a.mid", "a/b.mid", "a-b/c.midi", "a/0/z.MID", "b.mid", "B.mid", "a.mid.d/x.mid", ".hidden/y.mid", "é.mid")
+    for name in (*names, "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "loop.mid").symlink_to(tmp_path)
+    (tmp_path / "linked.mid").symlink_to(tmp_path / "b.mid")
+    (tmp_path / "gone.mid").symlink_to(tmp_path / "nowhere.mid")
+    expected = sorted(tmp_path / name for name in (*names, "linked.mid"))
+    assert [tmp_path / source.path for source in find_sources(tmp_path)] == expected
 
 
 def test_duplicates_share_a_split(tmp_path: Path) -> None:
@@ -235,6 +265,165 @@ def test_all_of_the_real_maestro(tmp_path: Path) -> None:
     assert notes == {"train": 5_659_328, "validation": 639_425}
 
 
+# --- shards
+
+
+def in_shards(folder: Path, out: Path, count: int) -> Path:
+    """All shards of a folder, the last one first."""
+    for index in range(count, 0, -1):
+        build_shard(folder, out, Shard(index, count), jobs=1)
+    return out
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_merged_shards_are_the_corpus_byte_by_byte(tmp_path: Path, count: int) -> None:
+    """Splits too, which depend on all files; with duplicates, files that cannot be used and more shards than files."""
+    folder = fill(tmp_path / "midi", 21)
+    shutil.copytree(folder / "deep", folder / "again")
+    (folder / "b.mid").write_bytes(b"MThd")
+    (folder / "z.mid").touch()
+    whole = build(folder, tmp_path / "whole", jobs=1)
+    out = in_shards(folder, tmp_path / "parts", count)
+    assert {path.name for path in out.iterdir()} == {"shards"}
+    with pytest.raises(CorpusError, match="no prepared corpus"):
+        open_corpus(out)
+    merged = merge(out)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert (merged.files, merged.pieces, merged.splits) == (whole.files, whole.pieces, whole.splits)
+    assert merged.skipped == whole.skipped != []
+    assert merged.splits["validation"].pieces > 0
+    with pytest.raises(CorpusError, match="no shards to merge"):
+        merge(out)
+
+
+def test_maestro_in_shards(tmp_path: Path) -> None:
+    folder = fill_maestro(tmp_path / "maestro")
+    build(folder, tmp_path / "whole")
+    merge(in_shards(folder, tmp_path / "parts", 2))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_missing_shard(tmp_path: Path) -> None:
+    out = in_shards(fill(tmp_path / "midi", 8), tmp_path / "out", 4)
+    for index in (2, 4):
+        shutil.rmtree(out / "shards" / f"{index}-of-4")
+    with pytest.raises(CorpusError, match=re.escape(f"{out / 'shards'}: of 4 shards these are missing: 2, 4; make")):
+        merge(out)
+    assert [path.name for path in out.iterdir()] == ["shards"]
+
+
+def test_a_foreign_shard(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "midi", 8)
+    out = in_shards(folder, tmp_path / "out", 2)
+    build_shard(folder, out, Shard(3, 3))
+    with pytest.raises(CorpusError, match="shards of divisions into 2 and 3; delete the folders of all"):
+        merge(out)
+    shutil.rmtree(out / "shards" / "3-of-3")
+    write_midi(piece(99), folder / "new.mid")
+    build_shard(folder, out, Shard(2, 2))
+    with pytest.raises(CorpusError, match=re.escape("2-of-2: of other files than 1-of-2; make it anew from the same")):
+        merge(out)
+    build_shard(folder, out, Shard(1, 2))
+    assert merge(out).pieces == 9
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "records.jsonl", "shard.json"])
+@pytest.mark.parametrize("damage", ["cut off", "missing", "other"])
+def test_a_damaged_shard(tmp_path: Path, name: str, damage: str) -> None:
+    out = in_shards(fill(tmp_path / "midi", 8), tmp_path / "out", 2)
+    path = out / "shards" / "2-of-2" / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(
+            data[: len(data) // 2] if damage == "cut off" else data.replace(b"{", b"[").replace(b"u2", b"i2")
+        )
+    with pytest.raises(CorpusError, match=r"2-of-2: the shard is damaged \(.+\); make it anew"):
+        merge(out)
+    assert [path.name for path in out.iterdir()] == ["shards"]
+
+
+def test_a_shard_of_another_version(tmp_path: Path) -> None:
+    out = in_shards(fill(tmp_path / "midi", 4), tmp_path / "out", 2)
+    path = out / "shards" / "1-of-2" / "shard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
+    with pytest.raises(CorpusError, match=f"1-of-2: its format is {FORMAT + 1}, this version reads {FORMAT}"):
+        merge(out)
+
+
+def test_shards_without_a_usable_file(tmp_path: Path) -> None:
+    (tmp_path / "midi").mkdir()
+    for name in ("a.mid", "b.mid", "c.mid"):
+        (tmp_path / "midi" / name).touch()
+    out = in_shards(tmp_path / "midi", tmp_path / "out", 2)
+    with pytest.raises(CorpusError, match=r"out: none of its 3 MIDI files can be used; a\.mid: the file is empty"):
+        merge(out)
+    assert not (out / "corpus.json").exists()
+
+
+KILLED = """
+import os, signal, sys
+from music_generator.corpus import build_shard
+from music_generator.shards import Shard
+
+def progress(done, total):
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+build_shard(sys.argv[1], sys.argv[2], Shard(1, 2), jobs=1, progress=progress)
+"""
+
+
+def test_a_killed_shard_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A real SIGKILL: the shard made before stays as it was, and what was left goes with the merge."""
+    folder = fill(tmp_path / "midi", 9)
+    build(folder, tmp_path / "whole")
+    out = in_shards(folder, tmp_path / "out", 2)
+    before = contents(out / "shards" / "1-of-2")
+    for _ in range(2):
+        command = [sys.executable, "-W", "error", "-c", KILLED, str(folder), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert contents(out / "shards" / "1-of-2") == before
+    left = {path.name for path in (out / "shards").iterdir()} - {"1-of-2", "2-of-2"}
+    assert len(left) == 2
+    (out / "shards" / "mine.txt").write_text("not of this package")
+    merge(out)
+    assert [path.name for path in (out / "shards").iterdir()] == ["mine.txt"]
+    assert {name: (out / name).read_bytes() for name in FILES} == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("music_generator.corpus._to_json", full)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=re.escape(f"cannot write {out}: No space left on device")):
+        build_shard(fill(tmp_path / "midi", 3), out, Shard(1, 2), jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["midi"]
+
+
+def test_what_waits_to_be_written_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the disk is, the processes that read are never more than a few chunks ahead of it."""
+    folder = fill(tmp_path / "midi", 6)
+    sources = find_sources(folder) * 100
+    taken = 0
+
+    def counted() -> Iterator[Source]:
+        nonlocal taken
+        for source in sources:
+            taken += 1
+            yield source
+
+    monkeypatch.setattr("music_generator.corpus.CHUNK", 4)
+    found = iter(_read_all(folder, counted(), 2))
+    for _ in range(20):
+        next(found)
+    assert taken <= 20 + 4 * (4 * 2 + 2)
+    assert sum(1 for _ in found) == 580
+
+
 # --- where it is written
 
 
@@ -288,13 +477,13 @@ def test_a_file_in_place_of_the_parent_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_old_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_half(path: Path, _: Any) -> None:
-        path.write_bytes(b"half")
+    def write_half(file: Any, _: int) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     prepare(fill(tmp_path / "midi", 2), tmp_path / "out")
     before = contents(tmp_path / "out")
-    monkeypatch.setattr(np, "save", write_half)
+    monkeypatch.setattr("music_generator.corpus._write_header", write_half)
     with pytest.raises(InputError, match=re.escape(f"cannot write {tmp_path / 'out'}: No space left on device")):
         prepare(tmp_path / "midi", tmp_path / "out")
     assert contents(tmp_path / "out") == before

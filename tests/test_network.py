@@ -32,6 +32,7 @@ from music_generator.model.network import (  # noqa: E402
     recency_roll,
     soon,
 )
+from music_generator.shards import Shard  # noqa: E402
 from music_generator.tokens import DURATION_BINS, END, KEYS, RESUME, SHIFT_BINS, STROKES  # noqa: E402
 
 T = 10
@@ -444,6 +445,44 @@ def test_dropout_leaves_out_the_same_units_of_all_tokens_of_a_window() -> None:
     assert dropout(x[:, 0]).shape == (200, 50)
     assert torch.equal(dropout.eval()(x), x)
     assert LockedDropout(0.0).train()(x) is x
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_dropout_of_a_window_does_not_depend_on_how_a_batch_is_shared(count: int) -> None:
+    """Of windows of tokens, of one context a window, and of some contexts of a window."""
+    dropout = LockedDropout(0.25).train()
+    rows = torch.tensor([0, 0, 1, 3, 3, 7])
+
+    def drawn(shard: Shard, size: int, rows: torch.Tensor) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        dropout.shard = shard
+        made = [dropout(torch.ones(size, 7, 50)), dropout(torch.ones(size, 50))]
+        return [*made, dropout(torch.ones(len(rows), 50), rows, size)]
+
+    tokens, contexts, some = drawn(Shard(), 8, rows)
+    assert torch.equal(some[0], some[1])
+    assert not torch.equal(some[0], some[2])
+    for index in range(count):
+        mine = rows % count == index
+        part = drawn(Shard(index + 1, count), 8 // count, rows[mine] // count)
+        assert torch.equal(part[0], tokens[index::count])
+        assert torch.equal(part[1], contexts[index::count])
+        assert torch.equal(part[2], some[mine])
+
+
+def test_a_network_takes_a_shard_with_all_its_dropout(tiny_network: Network) -> None:
+    """The losses of the shards of a batch add up to those of the batch."""
+    network = woken(Network(replace(tiny_network.config, dropout=0.3))).train()
+    batch = make_batch([MIXED, BACK_TO_BACK, NO_FUTURE, MIXED], lengths=[T, T, T, T - 1])
+    torch.manual_seed(0)
+    whole = network(batch)
+    parts = []
+    for index in (1, 2):
+        torch.manual_seed(0)
+        network.take_shard(Shard(index, 2))
+        parts.append(network(Batch(**{name: value[index - 1 :: 2] for name, value in vars(batch).items()})))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value)
 
 
 # --- conditioning, cells, directions

@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch", reason="windows are made for torch, of the 
 from music_generator.corpus import STORED_DTYPE, Corpus  # noqa: E402
 from music_generator.errors import CorpusError, InputError  # noqa: E402
 from music_generator.model.config import CUT, EDGE_OF_PIECE  # noqa: E402
+from music_generator.shards import Shard  # noqa: E402
 from music_generator.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS, Array  # noqa: E402
 from music_generator.training.windows import (  # noqa: E402
+    Pool,
     Window,
     WindowOptions,
     even_gaps,
@@ -31,7 +33,7 @@ PLAIN = WindowOptions(batch=64, length=40, transpose=0, stretch=(1.0,), unknown_
 
 def sampled(corpus: Corpus, options: WindowOptions, *seed: int) -> list[Window]:
     known = {name: i + 1 for i, name in enumerate(corpus.composers)}
-    return sample_windows(corpus, np.asarray(corpus.split("train")), known, options, np.random.default_rng(seed))
+    return sample_windows(Pool(corpus, np.asarray(corpus.split("train"))), known, options, seed).windows
 
 
 def find_all(corpus: Corpus, window: Window) -> list[tuple[int, int]]:
@@ -69,6 +71,24 @@ def test_windows_depend_on_seed_and_step_only(tiny_corpus: Corpus) -> None:
         assert not all(np.array_equal(a.rows, b.rows) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shards_of_a_batch_are_the_batch(tiny_corpus: Corpus, count: int) -> None:
+    """Windows, gaps and the number of tokens do not depend on how many processes share them; short pieces too."""
+    short = replace(tiny_corpus, pieces=tuple(replace(piece, rows=30) for piece in tiny_corpus.pieces))
+    options = WindowOptions(batch=6, length=50)
+    for corpus, tokens in ((tiny_corpus, 6 * 50), (short, 6 * 30)):
+        pool = Pool(corpus, np.asarray(corpus.split("train")))
+        whole = sample_windows(pool, {}, options, [3, 17])
+        assert whole.tokens == tokens == sum(len(window.rows) for window in whole.windows)
+        for index in range(1, count + 1):
+            part = sample_windows(pool, {}, options, [3, 17], Shard(index, count))
+            assert part.tokens == tokens
+            assert np.array_equal(part.resume, whole.resume[index - 1 :: count])
+            for one, other in zip(part.windows, whole.windows[index - 1 :: count], strict=True):
+                assert np.array_equal(one.rows, other.rows)
+                assert (one.composer, one.begins, one.ends) == (other.composer, other.begins, other.ends)
+
+
 def test_windows_never_cross_pieces(tiny_corpus: Corpus) -> None:
     windows = sampled(tiny_corpus, PLAIN, 0)
     assert {len(window.rows) for window in windows} == {PLAIN.length}
@@ -92,7 +112,7 @@ def test_pieces_come_in_proportion_to_their_rows(tiny_corpus: Corpus) -> None:
 
 def test_a_short_piece_is_one_window(tiny_corpus: Corpus) -> None:
     corpus = one_piece_corpus(piano(*range(30, 50)), tiny_corpus)
-    (window,) = sample_windows(corpus, np.array([0]), {}, replace(PLAIN, batch=1), np.random.default_rng(0))
+    (window,) = sample_windows(Pool(corpus, np.array([0])), {}, replace(PLAIN, batch=1), [0]).windows
     assert (len(window.rows), window.begins, window.ends, window.composer) == (20, True, True, 0)
     assert window.rows["shift"][0] == 0
 
@@ -113,7 +133,7 @@ def test_transposition_stays_on_the_piano_and_leaves_pedals(tiny_corpus: Corpus,
     corpus = one_piece_corpus(rows, tiny_corpus)
     options = replace(PLAIN, batch=300, length=len(keys), transpose=3)
     seen = set()
-    for window in sample_windows(corpus, np.array([0]), {}, options, np.random.default_rng(0)):
+    for window in sample_windows(Pool(corpus, np.array([0])), {}, options, [0]).windows:
         is_note = rows["key"] < KEYS
         assert window.rows["key"][~is_note].tolist() == rows["key"][~is_note].tolist()
         moved = window.rows["key"][is_note].astype(int) - rows["key"][is_note]
@@ -144,7 +164,7 @@ def test_all_stretches_are_used(tiny_corpus: Corpus) -> None:
     rows = piano(40, 41, shift=1000)
     corpus = one_piece_corpus(rows, tiny_corpus)
     options = replace(WindowOptions(), batch=100, length=2)
-    windows = sample_windows(corpus, np.array([0]), {}, options, np.random.default_rng(0))
+    windows = sample_windows(Pool(corpus, np.array([0])), {}, options, [0]).windows
     assert {int(window.rows["shift"][1]) for window in windows} == {900, 925, 950, 975, 1000, 1025, 1050, 1075, 1100}
 
 
@@ -210,6 +230,16 @@ def test_segments_cover_a_split_once(tiny_corpus: Corpus, length: int) -> None:
     assert {window.composer for window in windows} == {0}
     assert max(len(window.rows) for window in windows) <= length
     assert sum(window.begins for window in windows) == sum(window.ends for window in windows) == 2
+
+
+@pytest.mark.parametrize("limit", [1, 3, 8, 100])
+def test_some_segments_are_evenly_spread_ones_of_all(tiny_corpus: Corpus, limit: int) -> None:
+    every, some = segments(tiny_corpus, "train", 90), segments(tiny_corpus, "train", 90, limit)
+    places = np.linspace(0, len(every) - 1, limit).astype(int) if limit < len(every) else range(len(every))
+    assert len(every) > 8
+    for place, window in zip(places, some, strict=True):
+        assert np.array_equal(window.rows, every[place].rows)
+        assert (window.begins, window.ends) == (every[place].begins, every[place].ends)
 
 
 def test_segments_of_an_empty_split(tiny_corpus: Corpus) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from music_generator.errors import InputError, MusicGeneratorError
+from music_generator.files import replacing
+from music_generator.shards import read_shard
 
 if TYPE_CHECKING:
+    from music_generator.corpus import Prepared
     from music_generator.features import Distributions
     from music_generator.generation import Generated, SamplingOptions, Span
     from music_generator.performance import Performance
@@ -41,12 +46,17 @@ Seed = Annotated[int | None, typer.Option(help="gives the same music again; a ne
 Composer = Annotated[str | None, typer.Option(help="a composer of the training data, or part of the name")]
 Variations = Annotated[int, typer.Option("--variations", "--count", help="how many; their seeds follow one another")]
 Shard = Annotated[str | None, typer.Option(help="I/N: only every N-th of them, from the I-th on")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="with --shard: write anew what is there already")]
 Jobs = Annotated[int, typer.Option(help="processes that write them")]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
 Format = Annotated[str, typer.Option("--format", help="of the sound: wav, flac, ogg or mp3")]
 SoundFont = Annotated[Path | None, typer.Option(help="a SoundFont to play with FluidSynth")]
 
+
+# So long another process than a host's first keeps what went wrong to itself: where all fail alike, the launcher ends
+# it before, and the line is said once.
+ALONE_SECONDS = 10.0
 
 # which extra brings a library that a command may miss
 _EXTRAS = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio", "starlette": "studio",
@@ -58,6 +68,8 @@ def main() -> None:
     try:
         app()
     except MusicGeneratorError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(ALONE_SECONDS)
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
@@ -108,6 +120,7 @@ def generate(
     variations: Variations = 1,
     shard: Shard = None,
     jobs: Jobs = 1,
+    overwrite: Overwrite = False,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -145,7 +158,10 @@ def generate(
     else:
         name, span = "compose", tasks.to_compose(long, notes=notes)
     results = _Results(name, out, no_audio, no_plots, format, soundfont, json_)
-    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
+    pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
+    if shard is not None:
+        pieces = _unwritten(span, pieces, model, results, overwrite)
+    _make(span, pieces, model, results, jobs)
 
 
 @app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
@@ -160,6 +176,7 @@ def infill(
     variations: Variations = 1,
     shard: Shard = None,
     jobs: Jobs = 1,
+    overwrite: Overwrite = False,
     out: Out = Path("music"),
     no_audio: NoAudio = False,
     no_plots: NoPlots = False,
@@ -173,7 +190,10 @@ def infill(
 
     span = tasks.to_infill(_read(piece), from_, to)
     results = _Results("infill", out, no_audio, no_plots, format, soundfont, json_)
-    _make(span, _seeded(_sampling(temperature, top_p, seed, composer), variations, shard), model, results, jobs)
+    pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
+    if shard is not None:
+        pieces = _unwritten(span, pieces, model, results, overwrite)
+    _make(span, pieces, model, results, jobs)
 
 
 class _Results:
@@ -192,6 +212,11 @@ class _Results:
             raise InputError(f"the SoundFont {soundfont} does not exist; name a .sf2 or .sf3 file")
         self.name, self.out, self.audio, self.plots, self.as_json = name, out, not no_audio, not no_plots, as_json
         self.format, self.soundfont = format, soundfont
+
+    def files(self, seed: int) -> list[Path]:
+        """What `leave` writes of the piece of a seed."""
+        ends = [".mid", *[f".{self.format}"] * self.audio, *[".png", "-distributions.png"] * self.plots]
+        return [self.out / f"{self.name}-seed{seed}{end}" for end in ends]
 
     def leave(self, made: Generated, reference: Distributions) -> str:
         """Write the MIDI, the sound and the pictures of one piece; the line that says how it came about."""
@@ -231,12 +256,65 @@ def _seeded(options: SamplingOptions, count: int, shard: str | None) -> list[Sam
     every = variations(options, count)
     if shard is None:
         return every
-    first, _, of = shard.partition("/")
-    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
-        raise InputError(f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
+    mine = read_shard(shard)
     if options.seed is None:
         raise InputError("`--shard` needs a `--seed`: the shards count their seeds from it")
-    return every[int(first) - 1 :: int(of)]
+    return list(mine.of(every))
+
+
+def _unwritten(
+    span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, overwrite: bool
+) -> list[SamplingOptions]:
+    """Those of a shard's pieces that are not there whole, as of a run that was killed; all with `overwrite`.
+
+    A file is renamed into place when it is finished, so whatever is there is whole. What was asked for is kept beside
+    the pieces, so that those of another request are never taken for these: that raises `InputError`.
+    """
+    if not pieces:
+        return []
+    there = [piece for piece in pieces if all(file.exists() for file in results.files(piece.seed or 0))]
+    kept, asked = results.out / f"{results.name}-request.json", _request(span, pieces[0], model)
+    if kept.exists():
+        _check_same_request(kept, asked)
+    elif there and not overwrite:
+        name = results.files(there[0].seed or 0)[0].name
+        raise InputError(
+            f"{results.out}: holds {name}, written by another command; name another folder with `--out`, or write it "
+            "anew with `--overwrite`"
+        )
+    with replacing(kept) as beside:
+        beside.write_text(json.dumps(asked, ensure_ascii=False, indent=1), "utf-8")
+    if there and not overwrite:
+        _say(f"{len(there)} of {len(pieces)} pieces are there already and stay; --overwrite writes them anew")
+        done = {piece.seed for piece in there}
+        return [piece for piece in pieces if piece.seed not in done]
+    return pieces
+
+
+def _request(span: Span, options: SamplingOptions, model: Path | None) -> dict[str, Any]:
+    """All that the music of a seed depends on: options, span, what is given before and after it, the model."""
+    from music_generator.model.bundle import FACTS_FILE, PRETRAINED, open_bundle
+
+    bundle = open_bundle(model or PRETRAINED)
+    facts = {name: value for name, value in asdict(options).items() if name != "seed"}
+    facts |= {"start": span.start, "end": span.end, "notes": span.notes}
+    for name, given in (("past", span.past), ("future", span.future)):
+        data = given.notes.tobytes() + given.pedals.tobytes() + repr(given.tempo_map).encode()
+        facts[name] = hashlib.sha256(data).hexdigest()
+    return facts | {"model": hashlib.sha256((bundle.folder / FACTS_FILE).read_bytes()).hexdigest()}
+
+
+def _check_same_request(kept: Path, asked: dict[str, Any]) -> None:
+    try:
+        before = json.loads(kept.read_text("utf-8"))
+        others = [name for name in asked if before[name] != asked[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{kept} is damaged ({error}); delete it, or name another folder with `--out`") from error
+    if others:
+        raise InputError(
+            f"{kept.parent}: holds pieces that differ in {', '.join(others)} from those asked for; name another folder "
+            "with `--out`"
+        )
 
 
 def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, jobs: int) -> None:
@@ -381,10 +459,12 @@ def prepare(
     downloads: Annotated[Path, typer.Option(help="folder for downloads")] = Path("downloads"),
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the corpus; in corpus/ if not given")] = None,
     jobs: Annotated[int | None, typer.Option(help="processes; as many as processors if not given")] = None,
+    shard: Shard = None,
 ) -> None:
-    """Make a corpus to train on from MAESTRO or from any folder of MIDI files."""
+    """Make a corpus to train on from MAESTRO or from any folder of MIDI files; or a shard of it, for `merge`."""
     from music_generator import corpus, maestro
 
+    mine = None if shard is None else read_shard(shard)
     folder = Path(source)
     if source == "maestro":
         folder = from_ or _download(release, downloads, with_audio)
@@ -393,20 +473,40 @@ def prepare(
     begun = time.perf_counter()
     if source == "maestro" and not maestro.is_maestro(folder):
         raise InputError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
+    out = out or Path("corpus") / folder.resolve().name
     with _progress("preparing") as progress:
-        made, skipped = corpus.prepare(
-            folder, out or Path("corpus") / folder.resolve().name, jobs=jobs, progress=progress
-        )
-    for file in skipped:
+        if mine is None:
+            made = corpus.build(folder, out, jobs=jobs, progress=progress)
+        else:
+            made = corpus.build_shard(folder, out, mine, jobs=jobs, progress=progress)
+    for file in made.skipped:
         _say(f"skipped {file.path}: {file.reason}")
-    _report_maestro(folder)
-    counts = {name: made.split(name) for name in corpus.SPLITS}
-    for name, pieces in counts.items():
-        notes = sum(made.pieces[i].notes for i in pieces)
-        print(f"{name}: {len(pieces)} pieces, {notes:,} notes, {sum(made.pieces[i].rows for i in pieces):,} rows")
-    print(
-        f"{made.folder}: {len(made.pieces)} pieces in {time.perf_counter() - begun:.1f} s, {len(skipped)} files skipped"
-    )
+    if mine is None or mine.index == 1:
+        _report_maestro(folder)
+    if mine is None:
+        _print_splits(made)
+    _print_prepared(made, begun)
+
+
+@app.command(epilog="Example: music-generator merge corpus/maestro")
+def merge(corpus: Annotated[Path, typer.Argument(help="the folder that was given to every `prepare --shard`")]) -> None:
+    """Make one corpus of its shards, the same bytes as if it had been prepared at once."""
+    from music_generator import corpus as corpora
+
+    begun = time.perf_counter()
+    made = corpora.merge(corpus)
+    _print_splits(made)
+    _print_prepared(made, begun)
+
+
+def _print_splits(made: Prepared) -> None:
+    for name, size in made.splits.items():
+        print(f"{name}: {size.pieces} pieces, {size.notes:,} notes, {size.rows:,} rows")
+
+
+def _print_prepared(made: Prepared, begun: float) -> None:
+    seconds = time.perf_counter() - begun
+    print(f"{made.folder}: {made.pieces} pieces in {seconds:.1f} s, {len(made.skipped)} files skipped")
 
 
 def _download(release: str, downloads: Path, with_audio: bool) -> Path:
@@ -526,6 +626,7 @@ def _train(trainer: Any, folder: Path) -> None:
         _say(line)
 
     trainer.run(report)
+    trainer.accelerator.end_training()
     if main_process:
         with _progress("held-out likelihood") as progress:
             bundle = bundle_run(folder, trainer.corpus, progress=progress)

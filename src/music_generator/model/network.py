@@ -28,6 +28,7 @@ from music_generator.model.config import (
     TIME_TO_GO_BINS,
     ModelConfig,
 )
+from music_generator.shards import WHOLE, Shard
 from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES
 
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -108,17 +109,24 @@ def soon(ticks: Tensor) -> Tensor:
 
 
 class LockedDropout(nn.Module):
-    """Dropout of the same units at every token of a window (Gal & Ghahramani 2016, arXiv:1512.05287): (B, ..., D)."""
+    """Dropout of the same units at every token of a window (Gal & Ghahramani 2016, arXiv:1512.05287): (B, ..., D).
+
+    Where the B windows are a `shard` of a batch, units are drawn for all of it: no window's depend on the shards.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
+        self.shard = WHOLE
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Tensor | None = None, windows: int = 0) -> Tensor:
+        """With `rows` x is (N, D): what belongs to these of so many `windows`."""
         if not self.training or not self.share:
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 2), x.shape[-1]).bernoulli_(1 - self.share)
-        return x * kept.div_(1 - self.share)
+        count = (len(x) if rows is None else windows) * self.shard.count
+        drawn = x.new_empty(count, *[1] * (x.ndim - 2), x.shape[-1]).bernoulli_(1 - self.share)
+        kept = drawn[self.shard.index - 1 :: self.shard.count] / (1 - self.share)
+        return x * (kept if rows is None else kept[rows])
 
 
 class Stack(nn.Module):
@@ -179,10 +187,13 @@ class Head(nn.Module):
             assert isinstance(embedding, nn.Embedding)
             nn.init.normal_(embedding.weight, std=0.5)
 
-    def forward(self, context: Tensor, fields: dict[str, Tensor]) -> Tensor:
+    def forward(
+        self, context: Tensor, fields: dict[str, Tensor], rows: Tensor | None = None, windows: int = 0
+    ) -> Tensor:
+        """`rows` and `windows` as for `LockedDropout`."""
         for name, embedding in self.given.items():
             context = context + embedding(fields[name])
-        x = self.dropout(F.gelu(context))
+        x = self.dropout(F.gelu(context), rows, windows)
         logits: Tensor = self.out(F.gelu(self.hidden(x)) + x)
         return logits
 
@@ -227,6 +238,12 @@ class Network(nn.Module):
         self.register_buffer("shift_first", torch.as_tensor(SHIFT_BINS.edges[:-1]), persistent=False)
         edges = [*TIME_TO_GO_BINS.edges[1:-1].tolist(), int(NONE_AHEAD / 2)]
         self.register_buffer("time_to_go_edges", torch.tensor(edges), persistent=False)
+
+    def take_shard(self, shard: Shard) -> None:
+        """From now on batches are this shard of larger ones, every N-th window: dropout is what it would be there."""
+        for module in self.modules():
+            if isinstance(module, LockedDropout):
+                module.shard = shard
 
     def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Context (B, T + 1, D) before each token and after the last, and every key's last stroke as `last_strokes`."""
@@ -313,7 +330,7 @@ class Network(nn.Module):
         logits = {name: self.heads[name](contexts[name], fields).float() for name in FIELDS}
         logits["shift"] = self.mask_shift(logits["shift"], to_go, has_future)
         some = torch.ones_like(gap_ends, dtype=torch.bool)
-        resumed = self.mask_shift(self.heads["shift"](at_resume, {}).float(), last, some)
+        resumed = self.mask_shift(self.heads["shift"](at_resume, {}, rows, batch_size).float(), last, some)
         none = torch.zeros_like(batch.ends)
         ended = self.mask_shift(self.heads["shift"](at_end, {}).float(), torch.zeros_like(batch.start), none)
         return logits, resumed, ended

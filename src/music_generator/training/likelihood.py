@@ -42,10 +42,7 @@ class Likelihood:
 
 def chosen_segments(corpus: Corpus, split: str, limit: int | None) -> list[Window]:
     """All segments of a split, or `limit` of them evenly spread."""
-    windows = segments(corpus, split, SEGMENT)
-    if limit is None or limit >= len(windows):
-        return windows
-    return [windows[i] for i in np.linspace(0, len(windows) - 1, limit).astype(int)]
+    return segments(corpus, split, SEGMENT, limit)
 
 
 @torch.no_grad()

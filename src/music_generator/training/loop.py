@@ -1,4 +1,8 @@
-"""The training loop: one process or several, checkpoints, resume, history. It prints nothing: it reports."""
+"""The training loop: one process or several, checkpoints, resume, history. It prints nothing: it reports.
+
+Several processes share each batch and act as one: the same windows, dropout and gradients, so the same losses but for
+rounding, however many they are. The first one writes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import csv
 import ctypes
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +31,10 @@ from music_generator.errors import BundleError, InputError, TrainingError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
+from music_generator.shards import Shard
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
-from music_generator.training.windows import Window, WindowOptions, sample_windows, sampled_gaps, to_batch
+from music_generator.training.windows import Pool, WindowOptions, sample_windows, to_batch
 
 Array = NDArray[Any]
 
@@ -157,17 +163,22 @@ class Trainer:
         resume: bool = False,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        from accelerate import Accelerator
-
         self.corpus, self.folder, self.config, self.options = corpus, Path(folder), config, options
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.accelerator = Accelerator()
+        self.accelerator = _accelerator()
+        self.shard = Shard(self.accelerator.process_index + 1, self.accelerator.num_processes)
+        if options.windows.batch % self.shard.count:
+            raise InputError(
+                f"`batch` ({options.windows.batch}) must be a multiple of the number of processes "
+                f"({self.shard.count}): it is shared evenly among them"
+            )
         self.device = self.accelerator.device
         if self.device.type == "cpu":
             _keep_freed_memory()
         torch.manual_seed(options.seed)
         self.network = Network(config)
+        self.network.take_shard(self.shard)
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
         self.network.to(self.device)
@@ -177,13 +188,8 @@ class Trainer:
         self.state = State()
         self.steps = total_steps(corpus, options)
         self.validate_every = options.validate_every or max(1, min(500, self.steps // 10))
-        if options.windows.batch < self.accelerator.num_processes:
-            raise InputError(
-                f"`batch` ({options.windows.batch}) must be at least the number of processes "
-                f"({self.accelerator.num_processes}): it is shared among them"
-            )
-        self.train_pieces = np.asarray(corpus.split("train"), np.int64)
-        if not len(self.train_pieces):
+        self.pool = Pool(corpus, np.asarray(corpus.split("train"), np.int64))
+        if not len(self.pool.pieces):
             raise InputError(f"{corpus.folder}: its train split is empty")
         self.known = {name: i + 1 for i, name in enumerate(config.composers)}
         if resume:
@@ -211,8 +217,7 @@ class Trainer:
         state = self.state
         begun, before = time.monotonic(), state.seconds
         last_time, last_tokens = begun, state.tokens
-        for windows, batch in self._batches(state.step, self.steps if until is None else min(self.steps, until)):
-            tokens = sum(len(window.rows) for window in windows)
+        for batch, tokens in self._batches(state.step, self.steps if until is None else min(self.steps, until)):
             for name, value in self._step(batch, tokens).items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step, state.tokens = state.step + 1, state.tokens + tokens
@@ -227,7 +232,7 @@ class Trainer:
                 self._save(LAST_FILE, with_optimizers=True)
         self.accelerator.wait_for_everyone()  # none reads what the first process is still writing
 
-    def _batches(self, first: int, stop: int) -> Iterator[tuple[list[Window], Batch]]:
+    def _batches(self, first: int, stop: int) -> Iterator[tuple[Batch, int]]:
         """The batches of the steps from `first` on; the next one is made while this one is used."""
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self._batch, first) if first < stop else None
@@ -237,20 +242,19 @@ class Trainer:
                 coming = pool.submit(self._batch, step + 1) if step + 1 < stop else None
                 yield made
 
-    def _batch(self, step: int) -> tuple[list[Window], Batch]:
-        """All windows of a step, and this process's share of them as a batch."""
-        rng = np.random.default_rng([self.options.seed, step])
+    def _batch(self, step: int) -> tuple[Batch, int]:
+        """This process's share of a step's batch, and how many tokens the whole of it has."""
         options = self.options.windows
-        windows = sample_windows(self.corpus, self.train_pieces, self.known, options, rng)
-        resume = sampled_gaps(windows, options.length, options, rng)
-        mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        return windows, to_batch(windows[mine], options.length, resume[mine])
+        sampled = sample_windows(self.pool, self.known, options, [self.options.seed, step], self.shard)
+        return to_batch(sampled.windows, options.length, sampled.resume), sampled.tokens
 
     def _step(self, batch: Batch, tokens: int) -> dict[str, float]:
         factor = learning_rate_factor(self.state.step, self.steps, self.options)
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
+        # so that dropout depends on seed and step alone, on every device and after every resume
+        torch.manual_seed(int(np.random.SeedSequence([self.options.seed, self.state.step]).generate_state(1)[0]))
         with self.autocast():
             sums = self.wrapped(batch.to(self.device))
         loss = sum(sums[name] for name in (*FIELDS, "decisions")) / tokens
@@ -297,7 +301,6 @@ class Trainer:
         }
         if with_optimizers:
             tensors |= self._optimizer_tensors()
-            tensors["random"] = torch.get_rng_state()
         with replacing(self.folder / name) as beside:
             try:
                 save_file(tensors, beside, {"state": json.dumps(asdict(self.state))})
@@ -330,9 +333,23 @@ class Trainer:
                         value = kept.get(f"{key}/{names[id(weight)]}")
                         if value is not None:
                             optimizer.state[weight][key] = value.to(self.device)
-        torch.set_rng_state(tensors["random"])
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
+
+
+def _accelerator() -> Any:
+    """What `accelerate launch` and `torchrun` tell by the environment: this process's number, their count, its device.
+
+    On processors both forget to say that there is no GPU, and every process would take itself for the only one.
+    """
+    from accelerate import Accelerator
+
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(cpu=several and not _has_gpu())
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or (hasattr(torch, "xpu") and torch.xpu.is_available())
 
 
 def _keep_freed_memory() -> None:

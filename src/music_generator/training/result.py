@@ -22,7 +22,7 @@ from music_generator.model.network import Batch, Network
 from music_generator.tokens import decode
 from music_generator.training.likelihood import SEGMENT, likelihood
 from music_generator.training.loop import BEST_FILE, LAST_FILE, load_weights, read_checkpoint, read_run, under
-from music_generator.training.windows import WindowOptions, sample_windows, sampled_gaps, to_batch
+from music_generator.training.windows import Pool, WindowOptions, sample_windows, to_batch
 
 BUNDLE_FOLDER = "model"
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
@@ -85,9 +85,9 @@ def bundle_run(
 
 def shown_music(corpus: Corpus) -> Batch:
     """A few windows of the train split, with gaps: what shows the ranges of the numbers inside a network."""
-    options, random = WindowOptions(batch=16, length=SEGMENT), np.random.default_rng(0)
-    windows = sample_windows(corpus, np.asarray(corpus.split("train")), {}, options, random)
-    return to_batch(windows, SEGMENT, sampled_gaps(windows, SEGMENT, options, random))
+    options = WindowOptions(batch=16, length=SEGMENT)
+    sampled = sample_windows(Pool(corpus, np.asarray(corpus.split("train"))), {}, options, [0])
+    return to_batch(sampled.windows, SEGMENT, sampled.resume)
 
 
 def _held_out(

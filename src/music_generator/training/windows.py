@@ -1,12 +1,15 @@
 """Windows of a corpus as batches: sampled and augmented for training, in order for validation; and their gaps.
 
 What a step sees depends only on the seed and the step's number, so that a resumed run sees what it would have seen.
+Each window has random numbers of its own, so that a process makes its share of a batch without making the others'.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from music_generator.corpus import STORED_DTYPE, Corpus
 from music_generator.errors import CorpusError, InputError
 from music_generator.model.config import CUT, EDGE_OF_PIECE
 from music_generator.model.network import Batch
+from music_generator.shards import WHOLE, Shard
 from music_generator.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS
 
 Array = NDArray[Any]
@@ -59,13 +63,53 @@ class Window:
     ends: bool
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The pieces of a corpus that windows are drawn from: `pieces` are their indices (P,)."""
+
+    corpus: Corpus
+    pieces: Array
+
+    @cached_property
+    def rows(self) -> Array:
+        """How many rows each piece has: (P,) int64."""
+        return np.asarray(np.diff(self.corpus.offsets)[self.pieces])
+
+    @cached_property
+    def ends(self) -> Array:
+        """The number of rows of all pieces up to each: (P,) int64."""
+        return np.cumsum(self.rows)
+
+    def choose(self, count: int, rng: np.random.Generator) -> Array:
+        """Places in `pieces`, each piece in proportion to its rows: (count,)."""
+        return np.searchsorted(self.ends, rng.integers(self.ends[-1], size=count), side="right")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A shard of a batch: its windows, their gaps as `sampled_gaps` gives them, and how many `tokens` the batch has."""
+
+    windows: list[Window]
+    resume: Array
+    tokens: int
+
+
 def sample_windows(
-    corpus: Corpus, pieces: Array, known: dict[str, int], options: WindowOptions, rng: np.random.Generator
-) -> list[Window]:
-    """`options.batch` windows of the given pieces, each piece in proportion to its rows, augmented."""
-    sizes = np.asarray([corpus.pieces[i].rows for i in pieces], np.float64)
-    chosen = rng.choice(len(pieces), options.batch, p=sizes / sizes.sum())
-    return [_sample_window(corpus, int(pieces[c]), known, options, rng) for c in chosen]
+    pool: Pool, known: dict[str, int], options: WindowOptions, seed: Sequence[int], shard: Shard = WHOLE
+) -> Sampled:
+    """A shard of the `options.batch` windows of a seed (such as run and step), augmented and cut into gaps.
+
+    `known`: the class of each composer. Which windows a batch has does not depend on the shards.
+    """
+    chosen = pool.choose(options.batch, np.random.default_rng(seed))
+    windows, resume = [], []
+    for number in shard.of(range(options.batch)):
+        rng = np.random.default_rng([*seed, number + 1])  # a 0 at the end would change nothing
+        window = _sample_window(pool.corpus, int(pool.pieces[chosen[number]]), known, options, rng)
+        windows.append(window)
+        resume.append(sampled_gaps([window], options.length, options, rng))
+    tokens = int(np.minimum(pool.rows[chosen], options.length).sum())
+    return Sampled(windows, np.concatenate(resume), tokens)
 
 
 def _sample_window(
@@ -108,16 +152,24 @@ def _augmented(rows: Array, options: WindowOptions, rng: np.random.Generator) ->
     return rows
 
 
-def segments(corpus: Corpus, split: str, length: int) -> list[Window]:
-    """Every piece of a split cut into consecutive windows of `length` rows; the composer is not told."""
-    windows = []
-    for piece in corpus.split(split):
-        rows = corpus.piece_rows(piece)
-        for start in range(0, len(rows), length):
-            stop = min(start + length, len(rows))
-            windows.append(Window(rows[start:stop], 0, start == 0, stop == len(rows)))
-    if not windows:
+def segments(corpus: Corpus, split: str, length: int, limit: int | None = None) -> list[Window]:
+    """Every piece of a split cut into consecutive windows of `length` rows; the composer is not told.
+
+    `limit`: this many of them, evenly spread, in place of all. Raises `CorpusError` if the split is empty.
+    """
+    pieces = np.asarray(corpus.split(split), np.int64)
+    counts = -(-np.diff(corpus.offsets)[pieces] // length)
+    ends = np.cumsum(counts)
+    total = int(counts.sum())
+    if not total:
         raise CorpusError(f"{corpus.folder}: its {split} split is empty")
+    chosen = np.arange(total) if limit is None or limit >= total else np.linspace(0, total - 1, limit).astype(int)
+    windows = []
+    for number, place in zip(chosen, np.searchsorted(ends, chosen, side="right"), strict=True):
+        rows = corpus.piece_rows(int(pieces[place]))
+        start = int(number - (ends[place] - counts[place])) * length
+        stop = min(start + length, len(rows))
+        windows.append(Window(rows[start:stop], 0, start == 0, stop == len(rows)))
     return windows
 
 
