@@ -33,7 +33,8 @@ TABLE: dict[str, set[str]] = {
     "pairs": {"errors", "maestro"},
     "corpus": {"errors", "maestro", "midi", "tokens"},
     "model.config": {"errors", "tokens"},
-    "model.bundle": {"errors", "features", "files", "model.config"},
+    "model.graphs": {"errors"},
+    "model.bundle": {"errors", "features", "files", "model.config", "model.graphs"},
     "model.network": {"errors", "model.config", "tokens"},
     "model.step": {"model.config", "model.network", "tokens"},
     "model.export": {"errors", "features", "files", "model.bundle", "model.config", "model.network", "model.step",
@@ -171,7 +172,7 @@ TEXTS = [
     path
     for place, patterns in ((ROOT, ("*.py",)), (REPOSITORY, ("*.md", "*.toml", "Makefile")),
                             (REPOSITORY / "docs", ("*.py", "*.md")), (REPOSITORY / "benchmarks", ("*.py",)),
-                            (REPOSITORY / "tests", ("*.py",)))
+                            (REPOSITORY / "tests", ("*.py",)), (REPOSITORY / "torture", ("*.py",)))
     for pattern in patterns
     for path in sorted(place.rglob(pattern) if place == ROOT else place.glob(pattern))
 ]  # fmt: skip

@@ -254,9 +254,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         watch(arguments, tally, Path(scratch))
         as_a_program(arguments, tally, Path(scratch))
-    print(f"{tally.files} files in {time.monotonic() - begun:.0f} s; " + ", ".join(
-        f"{command} {what}: {count}" for (command, what), count in sorted(tally.outcomes.items())
-    ))
+    print(
+        f"{tally.files} files in {time.monotonic() - begun:.0f} s; "
+        + ", ".join(f"{command} {what}: {count}" for (command, what), count in sorted(tally.outcomes.items()))
+    )
     print(f"longest: {tally.longest:.2f} s, {tally.longest_at}; most memory: {tally.most:.0f} MB, {tally.most_at}")
     print(f"{len(tally.findings)} findings")
     return 1 if tally.findings else 0

@@ -154,7 +154,9 @@ def absurd_tempo(_: bytes, random: Random) -> bytes:
         tempo = (0, 1, (1 << 24) - 1, int(random.integers(1 << 24)))[random.integers(4)].to_bytes(3, "big")
         size = 3 if random.random() < 0.8 else int(random.integers(5))
         events += variable_length(absurd_delta(random)) + b"\xff\x51" + bytes([size]) + (tempo + b"\0")[:size]
-    return midi_file(events, NOTE * 3 + PEDAL + variable_length(absurd_delta(random)) + NOTE[1:], division=any_division(random))
+    return midi_file(
+        events, NOTE * 3 + PEDAL + variable_length(absurd_delta(random)) + NOTE[1:], division=any_division(random)
+    )
 
 
 def absurd_delta(random: Random) -> int:
@@ -224,8 +226,8 @@ def no_midi(_: bytes, random: Random) -> bytes:
 
 
 DAMAGE: tuple[Mutation, ...] = (
-    flipped, other_values, overwritten, truncated, without_some, spliced, with_chunk, absurd_length, absurd_tempo, absurd_times,
-    other_division, unterminated, shuffled_events, long_event, no_midi,
+    flipped, other_values, overwritten, truncated, without_some, spliced, with_chunk, absurd_length, absurd_tempo,
+    absurd_times, other_division, unterminated, shuffled_events, long_event, no_midi,
 )  # fmt: skip
 
 

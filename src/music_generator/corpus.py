@@ -121,7 +121,7 @@ def open_corpus(folder: str | Path) -> Corpus:
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = f"{Path(error.filename).name} is missing"
         raise CorpusError(f"{folder}: no prepared corpus ({missing}); see `music-generator prepare`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{folder}: the corpus is damaged ({error}); make it anew") from error
     if rows.dtype != STORED_DTYPE or rows.shape != (length,):
         raise CorpusError(f"{folder}: tokens.npy does not fit corpus.json; make the corpus anew")

@@ -182,11 +182,12 @@ def _tempo_map(name: str, score: Any) -> TempoMap:
     signs = score.time_signatures.numpy()
     start, top, bottom = (signs[key].astype(np.int64) for key in ("time", "numerator", "denominator"))
     kept = (start >= 0) & (top > 0) & np.isin(bottom, NOTE_VALUES)
+    signatures = zip(*(column[kept].tolist() for column in (start, top, bottom)), strict=True)
     return TempoMap(
         int(score.ticks_per_quarter),
         # MIDI's tempo until another is set; of several on one tick the last holds
         tuple(sorted({0: 500_000, **dict(zip(ticks.tolist(), lengths.tolist(), strict=True))}.items())),
-        tuple(sorted({sign[0]: sign for sign in zip(*(c[kept].tolist() for c in (start, top, bottom)), strict=True)}.values())),
+        tuple(sorted({signature[0]: signature for signature in signatures}.values())),
     )
 
 
@@ -233,19 +234,20 @@ def _noteless_controls(data: bytes, end: int) -> list[_Controls]:
     """The pedals of tracks that hold no note: the MIDI library leaves such tracks out."""
     found = []
     for chunk in _track_chunks(data):
-        messages = _pedal_messages(chunk)
-        ticks, channels, numbers, values = np.frombuffer(messages, np.int64).reshape(-1, 4).T
+        ticks, messages = _pedal_messages(chunk)
+        channels, numbers, values = np.frombuffer(messages, np.uint8).reshape(-1, 3).T
         for channel in np.unique(channels):
             mine = channels == channel
-            found.append(_Controls(ticks[mine], numbers[mine], values[mine], max(end, int(ticks[mine][-1])) + 1))
+            its_ticks = np.frombuffer(ticks, np.int64)[mine]
+            found.append(_Controls(its_ticks, numbers[mine], values[mine], max(end, int(its_ticks[-1])) + 1))
     return found
 
 
-def _pedal_messages(chunk: bytes) -> array[int]:
-    """Tick, channel, controller and value of each pedal message of a track, in one row; none if it holds a note."""
-    messages = array("q")
+def _pedal_messages(chunk: bytes) -> tuple[array[int], bytearray]:
+    """The ticks of a track's pedal messages, and channel, controller and value of each; none if it holds a note."""
+    ticks, messages = array("q"), bytearray()
     if not re.search(rb"[\xb0-\xbf]", chunk):  # no controller at all
-        return messages
+        return ticks, messages
     tick = at = status = 0
     length = len(chunk)
     chunk += bytes(8)  # so that what is cut off reads as zeros
@@ -265,11 +267,12 @@ def _pedal_messages(chunk: bytes) -> array[int]:
             status, at = first, at + 1
         kind = status & 0xF0
         if kind == 0xB0 and chunk[at] in CONTROLLERS and status != 0xB0 | DRUM_CHANNEL:
-            messages.extend((tick, status & 0x0F, chunk[at], chunk[at + 1] & 0x7F))
+            ticks.append(tick)
+            messages += bytes((status & 0x0F, chunk[at], chunk[at + 1] & 0x7F))
         elif kind == 0x90 and chunk[at + 1]:
-            return array("q")
+            return array("q"), bytearray()
         at += 1 if kind in (0xC0, 0xD0) else 2
-    return messages
+    return ticks, messages
 
 
 def _variable_length(chunk: bytes, at: int) -> tuple[int, int]:
@@ -297,24 +300,25 @@ def _pedals(name: str, tracks: list[_Controls], tempo_map: TempoMap) -> Array:
 def _presses(tracks: list[_Controls]) -> tuple[Array, Array, Array, Array]:
     """Pedal, start, end (ticks) and greatest value of each stretch of values at or above `PRESSED` in one track."""
     numbers, ticks, values = (
-        np.concatenate([getattr(track, name) for track in tracks]).astype(np.int64)
-        for name in ("numbers", "ticks", "values")
+        np.concatenate([getattr(track, name) for track in tracks]) for name in ("numbers", "ticks", "values")
     )
-    counts = [len(track.ticks) for track in tracks]
-    group, ends = np.repeat(np.arange(len(tracks)), counts), np.repeat([track.end for track in tracks], counts)
+    track = np.repeat(np.arange(len(tracks), dtype=np.int32), [len(track.ticks) for track in tracks])
     mine = np.isin(numbers, CONTROLLERS)
-    group = group[mine] * len(CONTROLLERS) + np.searchsorted(CONTROLLERS, numbers[mine])
-    order = np.lexsort((ticks[mine], group))  # it keeps the order of messages of one tick
-    group, ticks, values, ends = group[order], ticks[mine][order], values[mine][order], ends[mine][order]
-    down, begins = values >= PRESSED, np.diff(group, prepend=-1) != 0
-    is_last = np.append(begins[1:], True)  # of its group
-    first = np.flatnonzero(down & (begins | ~np.append(False, down[:-1])))
+    ticks, values = ticks[mine], values[mine]
+    group = track[mine] * np.int32(len(CONTROLLERS)) + np.searchsorted(CONTROLLERS, numbers[mine]).astype(np.int32)
+    order = np.lexsort((ticks, group))  # it keeps the order of messages of one tick
+    group, ticks, values = group[order], ticks[order], values[order]
+    down, is_first = values >= PRESSED, np.diff(group, prepend=-1) != 0
+    is_last = np.append(is_first[1:], True)  # of its group
+    first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
     last = np.flatnonzero(down & (is_last | ~np.append(down[1:], False)))
-    stop = np.where(is_last[last], np.maximum(ends[last], ticks[last] + 1), np.append(ticks, 0)[last + 1])
+    held_to = np.array([track.end for track in tracks], np.int64)[group[last] // len(CONTROLLERS)]
+    stop = np.where(is_last[last], np.maximum(held_to, ticks[last] + 1), np.append(ticks, 0)[last + 1])
     depth = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else values[:0]
     kept = stop > ticks[first]
     first = first[kept]
-    return group[first] % len(CONTROLLERS), ticks[first], stop[kept], np.minimum(depth, 127)[kept]
+    pedal = group[first] % len(CONTROLLERS)
+    return pedal.astype(np.int64), ticks[first], stop[kept], np.minimum(depth, 127)[kept]
 
 
 def _united(pedal: Array, start: Array, stop: Array, depth: Array) -> tuple[Array, Array, Array, Array]:

@@ -389,7 +389,7 @@ def read_run(folder: str | Path) -> tuple[ModelConfig, TrainingOptions]:
         return ModelConfig(**facts["config"]), TrainingOptions(**facts["options"])
     except FileNotFoundError:
         raise BundleError(f"{folder}: no training run ({OPTIONS_FILE} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{folder}: {OPTIONS_FILE} is damaged ({error})") from error
 
 
