@@ -24,6 +24,7 @@ PACKAGES = {path.parent.name: path for path in sorted(ROOT.glob("*/__init__.py")
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "processes": set(),
     "performance": {"errors"},
     "features": {"performance"},
     "midi": {"errors", "files", "performance"},
@@ -31,7 +32,7 @@ TABLE: dict[str, set[str]] = {
     "download": {"errors", "files"},
     "maestro": {"download", "errors"},
     "pairs": {"errors", "maestro"},
-    "corpus": {"errors", "maestro", "midi", "tokens"},
+    "corpus": {"errors", "maestro", "midi", "processes", "tokens"},
     "model.config": {"errors", "tokens"},
     "model.graphs": {"errors"},
     "model.bundle": {"errors", "features", "files", "model.config", "model.graphs"},
@@ -69,7 +70,7 @@ TABLE: dict[str, set[str]] = {
                    "studio.options", "studio.sounding", "studio.wire", "studio.writing"},
     "studio.server": {"errors", "model.bundle", "studio.api", "studio.options"},
     "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "generation", "maestro", "midi", "model",
-            "pairs", "performance", "plots", "studio", "training"},
+            "pairs", "performance", "plots", "processes", "studio", "training"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
                "training.likelihood", "training.loop", "training.result"}  # fmt: skip

@@ -252,8 +252,10 @@ def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results
             from concurrent.futures import ProcessPoolExecutor
             from multiprocessing import get_context
 
+            from music_generator.processes import end_with_parent
+
             size = min(tasks.BATCH, -(-len(pieces) // jobs))
-            pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+            pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent)
             parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
             futures = [pool.submit(_list_written, span, part, model, results) for part in parts]
             lines = (line for future in futures for line in future.result())

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from music_generator import maestro
 from music_generator.errors import CorpusError, InputError, MidiError
 from music_generator.midi import read_midi
+from music_generator.processes import end_with_parent
 from music_generator.tokens import encode
 
 Array = NDArray[Any]
@@ -190,7 +191,7 @@ def _read_all(folder: Path, sources: Sequence[Source], jobs: int) -> Iterable[_R
         for chunk in chunks:
             yield from _read_chunk(folder, chunk)
         return
-    with ProcessPoolExecutor(min(jobs, len(chunks))) as pool:
+    with ProcessPoolExecutor(min(jobs, len(chunks)), initializer=end_with_parent) as pool:
         for result in pool.map(_read_chunk, [folder] * len(chunks), chunks):
             yield from result
 
