@@ -1,9 +1,9 @@
 """Kill -9 at random moments of download, prepare, train and generate: python torture/kill.py [COMMAND...]
 
 Each command runs once undisturbed, in a process of its own. Then, as often as asked, it is begun anew, killed at a
-moment drawn evenly from that time, looked at, and run again: what is there must be whole at any time, and the second run
-must end with what the undisturbed one left, to the byte (training: to the bit of every weight). No process of a killed
-command may live on. The exit code is 1 if anything was found.
+moment drawn evenly from that time, looked at, and run again: what is there must be whole at any time, and the second
+run must end with what the undisturbed one left, to the byte (training: to the bit of every weight). No process of a
+killed command may live on. The exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from music_generator.errors import CorpusError
 from music_generator.midi import write_midi
 from music_generator.model.bundle import open_bundle
 
-PIECES, NOTES = 40, 400
+PIECES, NOTES = 160, 400
 ORPHAN_SECONDS = 20.0  # after which no process of a killed command may be left
 
 
@@ -313,17 +313,25 @@ def killed_at(work: Callable[[Path], None], folder: Path, seconds: float) -> boo
     return os.WIFSIGNALED(status)
 
 
-def left_of(session: int) -> bool:
-    """Whether a process of that session lives on; those that are, have a while to end."""
+def left_of(session: int) -> list[int]:
+    """The processes of that session that live on; those that are ending have a while."""
     end = time.monotonic() + ORPHAN_SECONDS
-    while time.monotonic() < end:
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return False
+    while (left := alive(session)) and time.monotonic() < end:
         time.sleep(0.02)
-    os.killpg(session, signal.SIGKILL)
-    return True
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return left
+
+
+def alive(session: int) -> list[int]:
+    """The processes of a session, without those that have ended and wait to be asked how."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _parent, _group, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
 
 
 def tortured(name: str, kills: int, seed: int) -> Tally:

@@ -265,6 +265,7 @@ def _write(out: Path, source: str, pieces: list[Piece], rows: list[Array]) -> No
         for name in FILES:
             (beside / name).replace(out / name)
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+        # NumPy tells of a full disk by the numbers of what it wrote
+        raise InputError(f"cannot write {out}: {error.strerror or f'is the disk full? {error}'}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
