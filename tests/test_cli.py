@@ -674,7 +674,9 @@ def test_an_unwritable_folder(run, piece, tmp_path, command, message):
 
 def test_an_unwritable_run_folder(run, tiny_corpus, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    assert_refused(run("train", tiny_corpus.folder, "--run", "taken", *TINY, *SIZES), "cannot write taken/run.json")
+    assert_refused(
+        run("train", tiny_corpus.folder, "--run", "taken", *TINY, *SIZES), "cannot write taken/last.safetensors"
+    )
     assert files(tmp_path) == {"taken"}
 
 
