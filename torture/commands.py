@@ -18,7 +18,8 @@ from typer.main import get_command
 from music_generator import cli
 
 LONGEST_LINE = 400  # characters of a refusal
-LEFT_OUT = re.compile(r".*: left out \d+ (drum )?notes?.*")  # said of a file before it is refused for another reason
+# what may be said before a refusal: of a file, what of it is left out, and of a training run, how far it is
+SAID_BEFORE = re.compile(r".*: left out \d+ (drum )?notes?.*|step \d+/\d+  .*|  validation: .*")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def fault(done: Done) -> str | None:
         return None if "Traceback" not in done.err else f"a traceback: {last_line(done.err)}"
     if done.code != 2:
         return f"ended with {done.code}: {last_line(done.err)}"
-    lines = [line for line in done.err.splitlines() if not LEFT_OUT.fullmatch(line)]
+    lines = [line for line in done.err.splitlines() if not SAID_BEFORE.fullmatch(line)]
     if len(lines) != 1 or not lines[0].startswith("music-generator: "):
         return f"refused in {len(lines)} lines: {done.err[:300]!r}"
     if not lines[0].isprintable() or len(lines[0]) > LONGEST_LINE:
