@@ -1,7 +1,7 @@
 # The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
 export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
-.PHONY: setup check test docs wheel bench figures
+.PHONY: setup check test docs wheel bench figures torture
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
@@ -26,6 +26,11 @@ bench: ## benchmarks/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	python benchmarks/bench.py
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
+
+torture: ## damaged files, kill -9, full disks: about half an hour; short forms are among the tests (docs/trust.md)
+	python torture/midi.py
+	python torture/kill.py
+	python torture/disks.py
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py

@@ -25,6 +25,7 @@ TABLE: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "shards": {"errors"},
+    "processes": set(),
     "performance": {"errors"},
     "features": {"performance"},
     "midi": {"errors", "files", "performance"},
@@ -32,9 +33,10 @@ TABLE: dict[str, set[str]] = {
     "download": {"errors", "files"},
     "maestro": {"download", "errors"},
     "pairs": {"errors", "maestro"},
-    "corpus": {"errors", "maestro", "midi", "shards", "tokens"},
+    "corpus": {"errors", "maestro", "midi", "processes", "shards", "tokens"},
     "model.config": {"errors", "tokens"},
-    "model.bundle": {"errors", "features", "files", "model.config"},
+    "model.graphs": {"errors"},
+    "model.bundle": {"errors", "features", "files", "model.config", "model.graphs"},
     "model.network": {"errors", "model.config", "shards", "tokens"},
     "model.step": {"model.config", "model.network", "tokens"},
     "model.export": {"errors", "features", "files", "model.bundle", "model.config", "model.network", "model.step",
@@ -72,7 +74,7 @@ TABLE: dict[str, set[str]] = {
                    "studio.options", "studio.sounding", "studio.wire", "studio.writing"},
     "studio.server": {"errors", "model.bundle", "studio.api", "studio.options"},
     "cli": {"audio", "corpus", "describe", "errors", "evaluation", "features", "files", "generation", "maestro", "midi",
-            "model", "pairs", "performance", "plots", "shards", "studio", "training"},
+            "model", "pairs", "performance", "plots", "processes", "shards", "studio", "training"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
                "training.likelihood", "training.loop", "training.result"}  # fmt: skip
@@ -175,7 +177,7 @@ TEXTS = [
     path
     for place, patterns in ((ROOT, ("*.py",)), (REPOSITORY, ("*.md", "*.toml", "Makefile")),
                             (REPOSITORY / "docs", ("*.py", "*.md")), (REPOSITORY / "benchmarks", ("*.py",)),
-                            (REPOSITORY / "tests", ("*.py",)))
+                            (REPOSITORY / "tests", ("*.py",)), (REPOSITORY / "torture", ("*.py",)))
     for pattern in patterns
     for path in sorted(place.rglob(pattern) if place == ROOT else place.glob(pattern))
 ]  # fmt: skip

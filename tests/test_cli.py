@@ -632,7 +632,7 @@ def test_a_model_with_a_wrong_file(run, copied, data):
     assert_refused(run("generate", "--model", copied), "joined.float32.onnx is not the file that bundle.json describes")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}'])
 def test_a_model_with_damaged_facts(run, copied, text):
     (copied / "bundle.json").write_text(text)
     assert_refused(run("generate", "--model", copied), "bundle.json is damaged")
@@ -641,7 +641,7 @@ def test_a_model_with_damaged_facts(run, copied, text):
 def test_a_model_of_another_version(run, copied):
     facts = json.loads((copied / "bundle.json").read_text("utf-8"))
     (copied / "bundle.json").write_text(json.dumps(facts | {"format": 99}), "utf-8")
-    assert_refused(run("generate", "--model", copied), "its format is 99, this version reads 1")
+    assert_refused(run("generate", "--model", copied), "its format is 99, this version reads 2")
 
 
 def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
@@ -735,7 +735,9 @@ def test_an_unwritable_folder(run, piece, tmp_path, command, message):
 
 def test_an_unwritable_run_folder(run, tiny_corpus, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    assert_refused(run("train", tiny_corpus.folder, "--run", "taken", *TINY, *SIZES), "cannot write taken/run.json")
+    assert_refused(
+        run("train", tiny_corpus.folder, "--run", "taken", *TINY, *SIZES), "cannot write taken/last.safetensors"
+    )
     assert files(tmp_path) == {"taken"}
 
 

@@ -599,7 +599,10 @@ def flip_a_byte(folder: Path) -> None:
         (lambda f: (f / "bundle.json").write_text("{"), r"bundle\.json is damaged"),
         (lambda f: (f / "bundle.json").write_bytes(b"\xff\xfe"), r"bundle\.json is damaged"),
         (lambda f: (f / "bundle.json").write_text("[1]"), r"bundle\.json is damaged"),
-        (lambda f: change_facts(f, lambda facts: facts.update(format=2)), "its format is 2, this version reads 1"),
+        (
+            lambda f: change_facts(f, lambda facts: facts.update(format=1)),
+            "its format is 1, this version reads 2; a run makes",
+        ),
         (lambda f: change_facts(f, lambda facts: facts.pop("config")), r"bundle\.json is damaged"),
         (lambda f: change_facts(f, lambda facts: facts["config"].update(cell="x")), "`cell` must be one of"),
         (lambda f: change_facts(f, lambda facts: facts["config"].update(more=1)), r"bundle\.json is damaged"),

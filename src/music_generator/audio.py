@@ -421,7 +421,8 @@ def _run_synth(synth: Any, performance: Performance, sample_rate: int) -> Array:
 
 
 def _write_wav(path: Path, sound: Sound) -> None:
-    with wave.open(str(path), "wb") as file:
+    # opened here, for a `wave` that could not open its file complains once more when it is thrown away
+    with path.open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(sound.sample_rate)

@@ -34,7 +34,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 # options that several commands share
-Model = Annotated[Path | None, typer.Option("--model", help="a model bundle; the bundled one if not given")]
+# what may not be read is told by what reads it, in one line as everything else: hence `readable=False`
+Model = Annotated[
+    Path | None, typer.Option("--model", readable=False, help="a model bundle; the bundled one if not given")
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Temperature = Annotated[float | None, typer.Option(help="above 1 wilder, below 1 calmer  [default: 0.97]")]
@@ -105,10 +108,10 @@ def _say(text: str) -> None:
 
 @app.command(epilog="Example: music-generator generate --seconds 60 --composer chopin --seed 7 --out music")
 def generate(
-    primer: Annotated[Path | None, typer.Option(help="a MIDI file to continue")] = None,
+    primer: Annotated[Path | None, typer.Option(readable=False, help="a MIDI file to continue")] = None,
     from_: Annotated[float | None, typer.Option("--from", help="second of the primer to write on from")] = None,
     to: Annotated[float | None, typer.Option(help="second of the primer up to which to write anew")] = None,
-    future: Annotated[Path | None, typer.Option(help="a MIDI file to lead into")] = None,
+    future: Annotated[Path | None, typer.Option(readable=False, help="a MIDI file to lead into")] = None,
     seconds: Annotated[
         float | None, typer.Option(help="length of the new music  [default: 60, into a future 8]")
     ] = None,
@@ -166,7 +169,7 @@ def generate(
 
 @app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
 def infill(
-    piece: Annotated[Path, typer.Argument(help="a MIDI file")],
+    piece: Annotated[Path, typer.Argument(readable=False, help="a MIDI file")],
     from_: Annotated[float, typer.Option("--from", help="second at which the gap begins")],
     to: Annotated[float, typer.Option(help="second at which it ends")],
     composer: Composer = None,
@@ -331,8 +334,10 @@ def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results
             from concurrent.futures import ProcessPoolExecutor
             from multiprocessing import get_context
 
+            from music_generator.processes import end_with_parent
+
             size = min(tasks.BATCH, -(-len(pieces) // jobs))
-            pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+            pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent)
             parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
             futures = [pool.submit(_list_written, span, part, model, results) for part in parts]
             lines = (line for future in futures for line in future.result())
@@ -393,7 +398,7 @@ def _draw(stem: Path, made: Generated, reference: Distributions) -> list[Path]:
 
 @app.command(epilog="Example: music-generator render piece.mid --format flac")
 def render(
-    piece: Annotated[Path, typer.Argument(help="a MIDI file")],
+    piece: Annotated[Path, typer.Argument(readable=False, help="a MIDI file")],
     format: Format = "wav",
     soundfont: SoundFont = None,
     out: Annotated[
@@ -409,7 +414,7 @@ def render(
 
 @app.command(epilog="Example: music-generator plot piece.mid; music-generator plot runs/mine")
 def plot(
-    what: Annotated[Path, typer.Argument(help="a MIDI file or a training run")],
+    what: Annotated[Path, typer.Argument(readable=False, help="a MIDI file or a training run")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the picture: .png, .svg or .pdf")] = None,
 ) -> None:
     """Draw a MIDI file's piano roll and distributions, or a run's loss curves."""
@@ -432,7 +437,7 @@ def plot(
 @app.command(epilog="Example: music-generator info piece.mid; music-generator info runs/mine/model --json")
 def info(
     what: Annotated[
-        Path | None, typer.Argument(help="a MIDI file, corpus, model or run; the bundled model if none")
+        Path | None, typer.Argument(readable=False, help="a MIDI file, corpus, model or run; the bundled model if none")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -451,7 +456,7 @@ def info(
 @app.command(epilog="Example: music-generator prepare maestro --out corpus/maestro; music-generator prepare my-midi")
 def prepare(
     source: Annotated[str, typer.Argument(help="`maestro` to download it, or a folder of MIDI files")],
-    from_: Annotated[Path | None, typer.Option("--from", help="where MAESTRO is already")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", readable=False, help="where MAESTRO is already")] = None,
     release: Annotated[str, typer.Option("--release", help="of MAESTRO: 1.0.0, 2.0.0 or 3.0.0")] = "3.0.0",
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="download the archive with WAV (over 80 GB)")
@@ -540,9 +545,9 @@ def _report_maestro(folder: Path) -> None:
 
 @app.command(epilog="Example: music-generator train corpus/maestro-v3.0.0 --run runs/mine --epochs 10")
 def train(
-    corpus: Annotated[Path, typer.Argument(help="a prepared corpus")],
+    corpus: Annotated[Path, typer.Argument(readable=False, help="a prepared corpus")],
     run: Annotated[Path, typer.Option("--run", help="a new folder for the run")] = Path("runs/run"),
-    resume: Annotated[Path | None, typer.Option(help="a run to go on with, as it was started")] = None,
+    resume: Annotated[Path | None, typer.Option(readable=False, help="a run to go on with, as it was started")] = None,
     from_pretrained: Annotated[bool, typer.Option("--from-pretrained", help="start from the bundled model")] = False,
     model: Model = None,
     epochs: Annotated[float | None, typer.Option(help="how often to see the train split  [default: 10]")] = None,
@@ -637,9 +642,14 @@ def _train(trainer: Any, folder: Path) -> None:
 @app.command(epilog="Example: music-generator evaluate pretrained corpus/maestro-v3.0.0 --out evaluation --quick")
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="a model, `pretrained` for the bundled one, or a folder of generated MIDI files")
+        Path,
+        typer.Argument(
+            readable=False, help="a model, `pretrained` for the bundled one, or a folder of generated MIDI files"
+        ),
     ],
-    corpus: Annotated[Path, typer.Argument(help="a prepared corpus: what was trained on and what was held out")],
+    corpus: Annotated[
+        Path, typer.Argument(readable=False, help="a prepared corpus: what was trained on and what was held out")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the report and its figures")] = Path(
         "evaluation"
     ),

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from music_generator import maestro
 from music_generator.errors import CorpusError, InputError, MidiError
 from music_generator.midi import read_midi
+from music_generator.processes import end_with_parent
 from music_generator.shards import WHOLE, Shard
 from music_generator.tokens import encode
 
@@ -136,7 +137,7 @@ def open_corpus(folder: str | Path) -> Corpus:
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = f"{Path(error.filename).name} is missing"
         raise CorpusError(f"{folder}: no prepared corpus ({missing}); see `music-generator prepare`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{folder}: the corpus is damaged ({error}); make it anew") from error
     if rows.dtype != STORED_DTYPE or rows.shape != (length,):
         raise CorpusError(f"{folder}: tokens.npy does not fit corpus.json; make the corpus anew")
@@ -244,7 +245,7 @@ def _read_all(folder: Path, sources: Iterable[Source], jobs: int) -> Iterator[_R
             yield from _read_chunk(folder, chunk)
         return
     waiting: deque[Future[list[_Read | Skipped]]] = deque()
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         for chunk in chunks:
             waiting.append(pool.submit(_read_chunk, folder, chunk))
             if len(waiting) > 4 * jobs:
@@ -383,7 +384,8 @@ def _working(out: Path, parent: Path, name: str) -> Iterator[Path]:
         work.mkdir(parents=True)
         yield work
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+        # NumPy tells of a full disk by the numbers of what it wrote
+        raise InputError(f"cannot write {out}: {error.strerror or f'is the disk full? {error}'}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):  # neither a folder of shards nor a corpus was begun if they are empty

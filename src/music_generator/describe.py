@@ -106,7 +106,7 @@ def _run(path: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = {"kind": "training run", **json.loads((path / "run.json").read_text("utf-8"))}
         facts["config"].pop("composers", None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: run.json is damaged ({error})") from error
     if (path / "history.csv").exists():
         facts |= _history(path / "history.csv")

@@ -71,7 +71,9 @@ def fetch(
     partial = _Partial(path.with_name(path.name + ".part"))
     with _doing(f"write {path}"):
         if path.exists():
-            return _already_there(path, sha256)
+            _already_there(path, sha256)
+            partial.discard()  # of a run that was killed after the last step
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         _receive_all(url, partial, progress or _no_progress, timeout_seconds)
         if wrong := _fault(partial.path, sha256):
@@ -94,12 +96,11 @@ def _doing(what: str) -> Iterator[None]:
         raise DownloadError(f"cannot {what}: {error.strerror or error}") from error
 
 
-def _already_there(path: Path, sha256: str | None) -> Path:
+def _already_there(path: Path, sha256: str | None) -> None:
     if not path.is_file():
         raise DownloadError(f"{path} is in the way: it is not a file")
     if wrong := _fault(path, sha256):
         raise DownloadError(f"{path} is there already, but {wrong}; remove it and download again")
-    return path
 
 
 def _fault(path: Path, sha256: str | None) -> str | None:
@@ -277,10 +278,10 @@ def unpack(
         members = _checked_members(opened, archive, max_bytes, max_ratio)
         root = _one_root(members, archive)
         target, hidden = folder / root, folder / f".{root}.unpacking"
+        shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
         if target.exists():
             return _already_unpacked(target, members, archive)
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
         check_space(folder, sum(member.file_size for member in members))
         try:
             _extract(opened, members, hidden, progress or _no_progress)

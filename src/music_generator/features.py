@@ -42,8 +42,11 @@ class Distributions:
 
     @classmethod
     def from_json(cls, data: dict[str, list[int]]) -> Distributions:
-        """The inverse of `to_json`."""
-        return cls({name: np.asarray(data[name], np.int64) for name in EDGES})
+        """The inverse of `to_json`. Raises `ValueError` if there is not one count for each bin."""
+        counts = {name: np.asarray(data[name], np.int64) for name in EDGES}
+        if wrong := [name for name, edges in EDGES.items() if counts[name].shape != (len(edges) - 1,)]:
+            raise ValueError(f"not one count for each bin of {', '.join(wrong)}")
+        return cls(counts)
 
 
 def distributions(performances: Iterable[Performance]) -> Distributions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,3 +29,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder that one process at a time writes to."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if re.fullmatch(r"\.[^.]+-[0-9a-z_]{8}(-old)?(\.\w+)?", path.name):  # of `replacing`, or of a model bundle
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from music_generator.performance import (
     HIGHEST_PITCH,
     LOWEST_PITCH,
     NOTE_DTYPE,
+    NOTE_VALUES,
     PEDAL_DTYPE,
     Performance,
     TempoMap,
@@ -28,6 +31,8 @@ LONGEST_SECONDS = 24 * 3600.0
 LAST_TICK = (1 << 31) - 1  # as the MIDI library counts
 LONGEST_DELTA = (1 << 28) - 1  # ticks between two events: MIDI 1.0, four bytes of seven bits
 DRUM_CHANNEL = 9  # counted from 0
+LARGEST_BYTES = 8_500_000  # of a file: a million notes; the largest of MAESTRO has 0.5 MB
+MOST_TRACKS, MOST_PROGRAMS = 1000, 5000  # each track, channel and program that has a note takes 6 kB to read
 
 Array = NDArray[Any]
 
@@ -60,7 +65,7 @@ def read_midi(source: str | Path | bytes) -> MidiReading:
     pressed from value 64 on; a pedal that is never released is held to the end of its track, a note that is never
     released is left out. A file without notes gives a performance without notes.
 
-    Raises `MidiError` if it cannot be read, is not MIDI, is damaged or lasts over 24 hours.
+    Raises `MidiError` if it cannot be read, is not MIDI, is damaged, lasts over 24 hours or is larger than 8.5 MB.
     """
     name, data = _name_and_bytes(source)
     _check_header(name, data)
@@ -94,10 +99,10 @@ def write_midi(performance: Performance, path: str | Path | None = None) -> byte
         raise InputError(f"the performance lasts {performance.end / 3600:.1f} hours; MIDI is written up to 24 hours")
     _check_countable(np.array([0, *(tick for tick, *_ in (*tempo_map.tempos, *tempo_map.time_signatures))]))
     score: Any = symusic.Score(tempo_map.ticks_per_quarter)
-    for tick, tempo in tempo_map.tempos:
-        score.tempos.append(symusic.Tempo(tick, mspq=tempo))
-    for tick, numerator, denominator in tempo_map.time_signatures:
-        score.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
+    score.tempos = symusic.Tempo.from_numpy(*_columns(tempo_map.tempos, np.int32, np.int32))
+    score.time_signatures = symusic.TimeSignature.from_numpy(
+        *_columns(tempo_map.time_signatures, np.int32, np.uint8, np.uint8)
+    )
     track: Any = symusic.Track("Piano", 0, False)
     track.notes = _symusic_notes(performance.notes, tempo_map)
     track.controls = _symusic_controls(performance.pedals, tempo_map)
@@ -113,7 +118,8 @@ def _name_and_bytes(source: str | Path | bytes) -> tuple[str, bytes]:
     if isinstance(source, bytes):
         return "these bytes", source
     try:
-        return str(source), Path(source).read_bytes()
+        with Path(source).open("rb") as file:
+            return str(source), file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
         raise MidiError(f"{source}: no such file") from None
     except OSError as error:
@@ -124,6 +130,8 @@ def _check_header(name: str, data: bytes) -> None:
     """What the MIDI library would take in silence is refused here."""
     if not data:
         raise MidiError(f"{name}: the file is empty")
+    if len(data) > LARGEST_BYTES:
+        raise MidiError(f"{name}: it is larger than {LARGEST_BYTES / 1e6} MB, which no performance is; split it")
     if data[:4] != b"MThd":
         raise MidiError(f"{name}: not a MIDI file (it does not begin with MThd)")
     if len(data) < 14:
@@ -133,10 +141,16 @@ def _check_header(name: str, data: bytes) -> None:
         raise MidiError(f"{name}: MIDI type {form} is not supported; export it as type 0 or 1")
     if division == 0 or division & 0x8000:
         raise MidiError(f"{name}: its time division {division:#06x} is not in ticks per quarter note; export it so")
-    announced, present = int.from_bytes(data[10:12], "big"), len(_track_chunks(data))
+    chunks = _track_chunks(data)
+    announced, present = int.from_bytes(data[10:12], "big"), len(chunks)
     if present < announced:
         there = f"{present} of the {announced} tracks that its header announces"
         raise MidiError(f"{name}: the MIDI file is cut off: it has {there}; export or download it again")
+    if present > MOST_TRACKS:
+        raise MidiError(f"{name}: it has {present} tracks, at most {MOST_TRACKS} are read; export it with fewer")
+    # the library takes a program's notes for a track of their own; a wait of 8192 ticks may look like a change too
+    if sum(1 for _ in re.finditer(rb"[\xc0-\xcf][\x00-\x7f]", data)) > MOST_PROGRAMS:
+        raise MidiError(f"{name}: it changes programs over {MOST_PROGRAMS} times; export it with the piano alone")
 
 
 def _track_chunks(data: bytes) -> list[bytes]:
@@ -162,20 +176,20 @@ def _parse(name: str, data: bytes) -> Any:
 
 
 def _tempo_map(name: str, score: Any) -> TempoMap:
-    tempos = {0: 500_000}  # MIDI's tempo until another is set
-    for tempo in score.tempos:
-        if not 0 < tempo.mspq < 1 << 24 or tempo.time < 0:
-            raise MidiError(f"{name}: it has an impossible tempo of {tempo.mspq} microseconds per quarter note")
-        tempos[int(tempo.time)] = int(tempo.mspq)
-    signatures = {
-        int(s.time): (int(s.numerator), int(s.denominator))
-        for s in score.time_signatures
-        if s.time >= 0 and 0 < s.numerator < 256 and s.denominator in (1, 2, 4, 8, 16, 32, 64)
-    }
+    tempos = score.tempos.numpy()
+    ticks, lengths = tempos["time"].astype(np.int64), tempos["mspq"].astype(np.int64)
+    impossible = (lengths <= 0) | (lengths >= 1 << 24) | (ticks < 0)
+    if impossible.any():
+        raise MidiError(f"{name}: it has an impossible tempo of {lengths[impossible][0]} microseconds per quarter note")
+    signs = score.time_signatures.numpy()
+    start, top, bottom = (signs[key].astype(np.int64) for key in ("time", "numerator", "denominator"))
+    kept = (start >= 0) & (top > 0) & np.isin(bottom, NOTE_VALUES)
+    signatures = zip(*(column[kept].tolist() for column in (start, top, bottom)), strict=True)
     return TempoMap(
         int(score.ticks_per_quarter),
-        tuple(sorted(tempos.items())),
-        tuple((tick, *signature) for tick, signature in sorted(signatures.items())),
+        # MIDI's tempo until another is set; of several on one tick the last holds
+        tuple(sorted({0: 500_000, **dict(zip(ticks.tolist(), lengths.tolist(), strict=True))}.items())),
+        tuple(sorted({signature[0]: signature for signature in signatures}.values())),
     )
 
 
@@ -220,35 +234,47 @@ def _track_controls(track: Any) -> _Controls:
 
 def _noteless_controls(data: bytes, end: int) -> list[_Controls]:
     """The pedals of tracks that hold no note: the MIDI library leaves such tracks out."""
-    found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-    for number, chunk in enumerate(_track_chunks(data)):
-        for tick, channel, controller, value in _pedal_messages(chunk) or ():
-            found.setdefault((number, channel), []).append((tick, controller, value))
-    columns = [np.array(messages, np.int64).T for messages in found.values()]
-    return [_Controls(ticks, numbers, values, max(end, int(ticks[-1])) + 1) for ticks, numbers, values in columns]
+    found = []
+    for chunk in _track_chunks(data):
+        ticks, messages = _pedal_messages(chunk)
+        channels, numbers, values = np.frombuffer(messages, np.uint8).reshape(-1, 3).T
+        for channel in np.unique(channels):
+            mine = channels == channel
+            its_ticks = np.frombuffer(ticks, np.int64)[mine]
+            found.append(_Controls(its_ticks, numbers[mine], values[mine], max(end, int(its_ticks[-1])) + 1))
+    return found
 
 
-def _pedal_messages(chunk: bytes) -> list[tuple[int, int, int, int]] | None:
-    """Tick, channel, controller and value of each pedal message of a track; None as soon as a note comes."""
-    messages = []
+def _pedal_messages(chunk: bytes) -> tuple[array[int], bytearray]:
+    """The ticks of a track's pedal messages, and channel, controller and value of each; none if it holds a note."""
+    ticks, messages = array("q"), bytearray()
+    if not re.search(rb"[\xb0-\xbf]", chunk):  # no controller at all
+        return ticks, messages
     tick = at = status = 0
-    while at < len(chunk):
-        delta, at = _variable_length(chunk, at)
+    length = len(chunk)
+    chunk += bytes(8)  # so that what is cut off reads as zeros
+    while at < length:
+        delta = chunk[at]
+        if delta < 0x80:
+            at += 1
+        else:
+            delta, at = _variable_length(chunk, at)
         tick += delta
-        first, second, third = (*chunk[at : at + 3], 0, 0, 0)[:3]
+        first = chunk[at]
         if first >= 0xF0:  # a meta event (with a type byte) or a system exclusive one: its length, then its data
-            length, at = _variable_length(chunk, at + 1 + (first == 0xFF))
-            at += length
+            skipped, at = _variable_length(chunk, at + 1 + (first == 0xFF))
+            at += skipped
             continue
-        if first & 0x80:
-            status, first, second, at = first, second, third, at + 1
-        kind, channel = status & 0xF0, status & 0x0F
+        if first >= 0x80:
+            status, at = first, at + 1
+        kind = status & 0xF0
+        if kind == 0xB0 and chunk[at] in CONTROLLERS and status != 0xB0 | DRUM_CHANNEL:
+            ticks.append(tick)
+            messages += bytes((status & 0x0F, chunk[at], chunk[at + 1] & 0x7F))
+        elif kind == 0x90 and chunk[at + 1]:
+            return array("q"), bytearray()
         at += 1 if kind in (0xC0, 0xD0) else 2
-        if kind == 0x90 and second:
-            return None
-        if kind == 0xB0 and first in CONTROLLERS and channel != DRUM_CHANNEL:
-            messages.append((tick, channel, first, second & 0x7F))
-    return messages
+    return ticks, messages
 
 
 def _variable_length(chunk: bytes, at: int) -> tuple[int, int]:
@@ -262,48 +288,51 @@ def _variable_length(chunk: bytes, at: int) -> tuple[int, int]:
 
 
 def _pedals(name: str, tracks: list[_Controls], tempo_map: TempoMap) -> Array:
-    presses = []
-    for track in tracks:
-        for pedal, controller in enumerate(CONTROLLERS):
-            mine = track.numbers == controller
-            start, stop, depth = _presses(track.ticks[mine], track.values[mine], track.end)
-            press = np.empty(len(start), PEDAL_DTYPE)
-            press["onset"] = _seconds(name, start, tempo_map)
-            press["duration"] = _seconds(name, stop, tempo_map) - press["onset"]
-            press["pedal"], press["depth"] = pedal, depth
-            presses.append(press)
-    if not presses:
+    """All tracks at once, for a file may have 65,535 of them."""
+    if not tracks:
         return np.empty(0, PEDAL_DTYPE)
-    pedals = np.concatenate(presses)
-    return _united(pedals) if len(tracks) > 1 else pedals
+    pedal, start, stop, depth = _united(*_presses(tracks))
+    pedals = np.empty(len(start), PEDAL_DTYPE)
+    pedals["onset"] = _seconds(name, start, tempo_map)
+    pedals["duration"] = _seconds(name, stop, tempo_map) - pedals["onset"]
+    pedals["pedal"], pedals["depth"] = pedal, depth
+    return pedals
 
 
-def _presses(ticks: Array, values: Array, end: int) -> tuple[Array, Array, Array]:
-    """Start, end (ticks) and greatest value of each stretch of controller values at or above `PRESSED`."""
-    order = np.argsort(ticks, kind="stable")
-    ticks, values = ticks[order], values[order].astype(np.int64)
-    down = values >= PRESSED
-    first = np.flatnonzero(down & ~np.concatenate([[False], down[:-1]]))
-    last = np.flatnonzero(down & ~np.concatenate([down[1:], [False]]))
-    if not len(first):
-        return ticks[:0], ticks[:0], values[:0]
-    after = np.append(ticks, max(end, int(ticks[-1]) + 1))[last + 1]
-    depth = np.maximum.reduceat(np.where(down, values, 0), first)
-    kept = after > ticks[first]
-    return ticks[first][kept], after[kept], np.minimum(depth, 127)[kept]
+def _presses(tracks: list[_Controls]) -> tuple[Array, Array, Array, Array]:
+    """Pedal, start, end (ticks) and greatest value of each stretch of values at or above `PRESSED` in one track."""
+    numbers, ticks, values = (
+        np.concatenate([getattr(track, name) for track in tracks]) for name in ("numbers", "ticks", "values")
+    )
+    track = np.repeat(np.arange(len(tracks), dtype=np.int32), [len(track.ticks) for track in tracks])
+    mine = np.isin(numbers, CONTROLLERS)
+    ticks, values = ticks[mine], values[mine]
+    group = track[mine] * np.int32(len(CONTROLLERS)) + np.searchsorted(CONTROLLERS, numbers[mine]).astype(np.int32)
+    order = np.lexsort((ticks, group))  # it keeps the order of messages of one tick
+    group, ticks, values = group[order], ticks[order], values[order]
+    down, is_first = values >= PRESSED, np.diff(group, prepend=-1) != 0
+    is_last = np.append(is_first[1:], True)  # of its group
+    first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
+    last = np.flatnonzero(down & (is_last | ~np.append(down[1:], False)))
+    held_to = np.array([track.end for track in tracks], np.int64)[group[last] // len(CONTROLLERS)]
+    stop = np.where(is_last[last], np.maximum(held_to, ticks[last] + 1), np.append(ticks, 0)[last + 1])
+    depth = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else values[:0]
+    kept = stop > ticks[first]
+    first = first[kept]
+    pedal = group[first] % len(CONTROLLERS)
+    return pedal.astype(np.int64), ticks[first], stop[kept], np.minimum(depth, 127)[kept]
 
 
-def _united(pedals: Array) -> Array:
+def _united(pedal: Array, start: Array, stop: Array, depth: Array) -> tuple[Array, Array, Array, Array]:
     """Presses of one pedal by several tracks that overlap become one, as deep as the deepest."""
-    united: list[Array] = []
-    for press in pedals[np.lexsort((pedals["onset"], pedals["pedal"]))]:
-        last = united[-1] if united else None
-        if last is not None and last["pedal"] == press["pedal"] and press["onset"] < last["onset"] + last["duration"]:
-            end = max(last["onset"] + last["duration"], press["onset"] + press["duration"])
-            last["duration"], last["depth"] = end - last["onset"], max(last["depth"], press["depth"])
-        else:
-            united.append(press.copy())
-    return np.array(united, PEDAL_DTYPE) if united else pedals
+    if not len(start):
+        return pedal, start, stop, depth
+    order = np.lexsort((start, pedal))
+    pedal, start, stop, depth = pedal[order], start[order], stop[order], depth[order]
+    far = pedal << 40  # past any tick: what was pressed before counts within one pedal only
+    open_until = np.maximum.accumulate(far + stop)
+    first = np.flatnonzero(np.append(True, (far + start)[1:] >= open_until[:-1]))
+    return pedal[first], start[first], np.maximum.reduceat(stop, first), np.maximum.reduceat(depth, first)
 
 
 def _on_ticks(strokes: Array, key: str, tempo_map: TempoMap) -> tuple[Array, Array, Array]:
@@ -326,6 +355,12 @@ def _on_ticks(strokes: Array, key: str, tempo_map: TempoMap) -> tuple[Array, Arr
 def _check_countable(ticks: Array) -> None:
     if ticks.max() > LAST_TICK or np.diff(np.sort(ticks)).max(initial=0) > LONGEST_DELTA:
         raise InputError("the performance lasts more ticks than MIDI can count; give it a coarser `tempo_map`")
+
+
+def _columns(rows: tuple[tuple[int, ...], ...], *types: type) -> list[Array]:
+    """Each field of rows of whole numbers as an array of its own type."""
+    table = np.array(rows, np.int64).reshape(-1, len(types))
+    return [table[:, i].astype(type_) for i, type_ in enumerate(types)]
 
 
 def _symusic_notes(notes: Array, tempo_map: TempoMap) -> Any:

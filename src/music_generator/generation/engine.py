@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,9 +201,9 @@ class Engine:
         options.log_severity_level = 3
         path = self.bundle.graph(name, self.precision)
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return _Session(path, onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # the library's own error classes are not public
-            raise BundleError(f"{path}: the graph cannot be loaded ({str(error).splitlines()[0]})") from error
+            raise BundleError(f"{path}: the graph cannot be loaded ({_first_line(error)})") from error
 
     def graph(self, name: str) -> Any:
         """A runtime graph, loaded when first asked for: `past`, `future`, `open` or `joined` (see `model.export`)."""
@@ -269,6 +271,39 @@ class Engine:
         following[rows["key"][::-1]] = onsets[::-1]
         (said,) = self.graph("future").run(["said"], backwards(rows, composer, cut=cut))
         return Ahead(said[-1, 0], first_tick, following)
+
+
+class _Session:
+    """A loaded graph that tells what goes wrong as `BundleError`: it may be of another version, or a stranger's."""
+
+    def __init__(self, path: Path, session: Any) -> None:
+        self._path, self._session = path, session
+        self.run = self._told(session.run)
+        self.run_with_iobinding = self._told(session.run_with_iobinding)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def io_binding(self) -> Any:
+        """The session's own, its two ways to bind a value told too."""
+        binding = self._session.io_binding()
+        for name in ("bind_ortvalue_input", "bind_ortvalue_output"):
+            setattr(binding, name, self._told(getattr(binding, name)))
+        return binding
+
+    def _told(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def told(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except Exception as error:
+                text = f"{self._path}: the graph does not fit this version ({_first_line(error)})"
+                raise BundleError(f"{text}; get or train the model anew") from error
+
+        return told
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _plain(name: str) -> str:

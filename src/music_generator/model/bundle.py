@@ -1,5 +1,8 @@
 """A model bundle: a folder of weights, runtime graphs and facts. Opening one reads data only and needs no torch.
 
+A bundle may come from a stranger: nothing but JSON, safetensors and ONNX is read, neither of the latter before its
+size and sum are found right, and nothing outside the folder (see `graphs` for what a graph may hold).
+
 `bundle.json` names the format, the configuration, where the weights come from, the distributions of the training music
 (to compare generated music with) and the size and sha256 of each file that is loaded. `weights.safetensors` (float16)
 is for training on, `past`, `future`, `open` and `joined` are the graphs that generation runs (see `export`).
@@ -19,11 +22,13 @@ from typing import Any
 from music_generator.errors import BundleError, InputError
 from music_generator.features import Distributions
 from music_generator.model.config import ModelConfig
+from music_generator.model.graphs import check_graph
 
-FORMAT = 1
+FORMAT = 2
 CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside them may be edited
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+MOST_FACTS_BYTES, MOST_BYTES = 4_000_000, 1 << 31  # of the facts; of a file that is loaded, as ONNX allows
 
 PRECISIONS = ("int8", "float32")  # of the runtime graphs
 
@@ -49,11 +54,42 @@ class Bundle:
         return tuple(name for name in PRECISIONS if graph_file("open", name) in self.files)
 
     def graph(self, name: str, precision: str) -> Path:
-        """The file of a runtime graph. Raises `BundleError` if the bundle has none of that precision."""
+        """The file of a runtime graph, fit to be loaded.
+
+        Raises `BundleError` if the bundle has none of that precision, or one that is not safe or not of its sizes.
+        """
         file = graph_file(name, precision)
         if file not in self.files:
             raise BundleError(f"{self.folder}: it has no {precision} graphs; it has {', '.join(self.precisions)}")
-        return self.folder / file
+        path = self.folder / file
+        shapes = check_graph(path)
+        for tensor, size in _last_sizes(name, self.config).items():
+            shape = {**shapes.outputs, **shapes.inputs}.get(tensor)
+            if not shape or shape[-1] not in (size, None):
+                raise BundleError(
+                    f"{path}: its `{tensor}` must be of size {size} by {FACTS_FILE}, not "
+                    f"{shape[-1] if shape else 'absent'}; get or train the model anew"
+                )
+        return path
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights to train on. Raises `BundleError` if the bundle has none."""
+        if WEIGHTS_FILE not in self.files:
+            raise BundleError(f"{self.folder}: {FACTS_FILE} lists no {WEIGHTS_FILE}; get or train it anew")
+        return self.folder / WEIGHTS_FILE
+
+
+def _last_sizes(graph: str, config: ModelConfig) -> dict[str, int]:
+    """The last size of the inputs and outputs of a graph that depend on the configuration, by name."""
+    both = config.head_size * (2 if config.direction == "both" else 1)
+    if graph == "past":
+        return {"state": config.forward_size, "context": both}
+    if graph == "future":
+        return {"said": both}
+    rows = config.forward_layers * (2 if config.cell == "lstm" else 1)
+    context = both if graph == "joined" else config.head_size
+    return {"context": context, **{f"state_{i}": config.forward_size for i in range(rows)}}
 
 
 def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
@@ -66,30 +102,43 @@ def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
     if not facts_path.is_file():
         raise BundleError(f"{folder}: no model bundle ({FACTS_FILE} is missing)")
     try:
+        if facts_path.stat().st_size > MOST_FACTS_BYTES:
+            raise BundleError(f"{folder}: {FACTS_FILE} is larger than {MOST_FACTS_BYTES // 10**6} MB, which none is")
         facts = json.loads(facts_path.read_text("utf-8"))
         if facts["format"] != FORMAT:
-            raise BundleError(f"{folder}: its format is {facts['format']}, this version reads {FORMAT}")
+            raise BundleError(
+                f"{folder}: its format is {facts['format']}, this version reads {FORMAT}; a run makes its own anew by "
+                "`music-generator train CORPUS --resume RUN`"
+            )
         for name, manifest in facts["files"].items():
             _check_file(folder, name, manifest)
         config = ModelConfig(**facts["config"])
         reference = Distributions.from_json(facts["reference"])
-        return Bundle(folder, config, facts["provenance"], reference, tuple(facts["files"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({error!r})") from error
+        return Bundle(folder, config, dict(facts["provenance"]), reference, tuple(facts["files"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({repr(error)[:200]})") from error
 
 
 def _check_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
-    if Path(name).name != name:
-        raise BundleError(f"{folder}: {FACTS_FILE} names a file outside the bundle: {name!r}")
     path = folder / name
+    if Path(name).name != name or name == ".." or path.resolve().parent != folder.resolve():  # a link may lead outside
+        raise BundleError(f"{folder}: {FACTS_FILE} names a file outside the bundle: {name!r}")
+    if path.suffix not in CHECKED_SUFFIXES:
+        raise BundleError(f"{folder}: {FACTS_FILE} lists {name!r}; only {' and '.join(CHECKED_SUFFIXES)} are loaded")
     if not path.is_file():
         raise BundleError(f"{folder}: {name} is missing from the bundle; get or train it anew")
+    if not 0 <= manifest["bytes"] <= MOST_BYTES:
+        raise BundleError(f"{folder}: {name} is to have {manifest['bytes']} bytes; at most {MOST_BYTES} are loaded")
     if path.stat().st_size != manifest["bytes"] or _sha256(path) != manifest["sha256"]:
         raise BundleError(f"{folder}: {name} is not the file that {FACTS_FILE} describes; get or train it anew")
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_bundle(
@@ -126,11 +175,12 @@ def write_bundle(
             beside.chmod(0o755)
             for path in beside.iterdir():
                 path.chmod(0o644)  # some are written for the owner alone
-            if folder.exists():
-                shutil.rmtree(folder)
+            if folder.exists():  # put aside, for one that is half removed would be taken for something else
+                folder.rename(beside.with_name(f"{beside.name}-old"))
             beside.rename(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(beside.with_name(f"{beside.name}-old"), ignore_errors=True)
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     return open_bundle(folder)

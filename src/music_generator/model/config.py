@@ -20,6 +20,7 @@ from music_generator.tokens import (
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("both", "forward")
+MOST_LAYERS, MOST_UNITS = 64, 16_384
 
 FIELDS = ("shift", "key", "velocity", "duration")
 
@@ -64,8 +65,11 @@ class ModelConfig:
         if self.direction not in DIRECTIONS:
             raise InputError(f"`direction` must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}")
         for name in ("forward_layers", "forward_size", "backward_layers", "backward_size", "input_size", "head_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+            size, most = getattr(self, name), MOST_LAYERS if name.endswith("layers") else MOST_UNITS
+            if not isinstance(size, int) or not 1 <= size <= most:
+                raise InputError(f"`{name}` must be at least 1 and at most {most}, a whole number, not {size!r}")
+        if not all(isinstance(composer, str) for composer in self.composers):
+            raise InputError("`composers` must be names")
         if not 0 <= self.dropout < 1:
             raise InputError(f"`dropout` must be at least 0 and below 1, not {self.dropout}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -243,10 +243,16 @@ def bundle_network(
 
 def load_network(bundle: Bundle) -> Network:
     """The network of a bundle, its float16 weights as float32. Raises `BundleError` if they do not fit."""
-    network = Network(bundle.config)
+    with torch.device("meta"):  # no memory, for the sizes may be absurd
+        sizes = {name: list(value.shape) for name, value in Network(bundle.config).state_dict().items()}
     try:
-        weights = load_file(bundle.folder / WEIGHTS_FILE)
-        network.load_state_dict({name: value.float() for name, value in weights.items()})
+        with safe_open(bundle.weights, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                found, wanted = file.get_slice(name).get_shape(), sizes.get(name)
+                if wanted != found:
+                    raise RuntimeError(f"size mismatch for {name}: {found} in the file, {wanted} in the configuration")
+        network = Network(bundle.config)
+        network.load_state_dict({name: value.float() for name, value in load_file(bundle.weights).items()})
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise BundleError(f"{bundle.folder}: {WEIGHTS_FILE} does not fit its configuration: {reason}") from error

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from music_generator.corpus import Corpus
 from music_generator.errors import BundleError, InputError, TrainingError
-from music_generator.files import replacing
+from music_generator.files import replacing, sweep
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Network
 from music_generator.shards import Shard
@@ -204,6 +204,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()  # all have looked before the first process writes
         if not self.accelerator.is_main_process:
             return
+        sweep(self.folder)
+        self._save(LAST_FILE, with_optimizers=True)  # so that a run can be resumed as soon as it is one
         facts = {"config": self.config.to_json(), "options": asdict(self.options), "corpus": self.corpus.source}
         with replacing(self.folder / OPTIONS_FILE) as beside:
             beside.write_text(json.dumps(facts, indent=1), "utf-8")
@@ -335,6 +337,7 @@ class Trainer:
                             optimizer.state[weight][key] = value.to(self.device)
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
+            sweep(self.folder)
 
 
 def _accelerator() -> Any:
@@ -406,7 +409,7 @@ def read_run(folder: str | Path) -> tuple[ModelConfig, TrainingOptions]:
         return ModelConfig(**facts["config"]), TrainingOptions(**facts["options"])
     except FileNotFoundError:
         raise BundleError(f"{folder}: no training run ({OPTIONS_FILE} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{folder}: {OPTIONS_FILE} is damaged ({error})") from error
 
 
@@ -430,7 +433,7 @@ def _history_row(progress: Progress) -> dict[str, Any]:
 def append_history(path: Path, progress: Progress) -> None:
     """Add a line to the history; the head line first where the file is new."""
     row = _history_row(progress)
-    new = not path.exists()
+    new = not path.exists() or not path.stat().st_size  # a kill may have left it empty
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row))
         if new:
@@ -443,6 +446,8 @@ def trim_history(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text("utf-8").splitlines()
+    if not lines:
+        return
     whole = [line for line in lines if line.count(",") == lines[0].count(",")]  # the kill may have cut the last one
     kept = [line for i, line in enumerate(whole) if i == 0 or int(line.split(",", 1)[0]) <= step]
     with replacing(path) as beside:
