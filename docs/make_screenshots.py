@@ -29,16 +29,22 @@ def until(page: Any, script: str) -> None:
         page.wait_for_timeout(20)
 
 
-def shoot(page: Any, name: str) -> None:
-    page.wait_for_timeout(3200)  # until what is said has faded
+def shoot(page: Any, name: str, after: int = 3200) -> None:
+    page.wait_for_timeout(after)  # until what is said has faded
     page.screenshot(path=DOCS / f"studio-{name}.png")
+
+
+def empty(browser: Any, address: str, **context: Any) -> Any:
+    """The page as it first is."""
+    page = browser.new_context(**context).new_page()
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    return page
 
 
 def opened(browser: Any, address: str, **context: Any) -> Any:
     """The example as if a musician had brought it, eight seconds of it infilled, waiting for the choice."""
-    page = browser.new_context(**context).new_page()
-    page.goto(address)
-    page.wait_for_selector("html[data-ready]")
+    page = empty(browser, address, **context)
     page.set_input_files("#file", EXAMPLE)
     until(page, "studioPage.studio.history.steps.length === 1")
     page.fill("#seed", "12")
@@ -70,10 +76,21 @@ def main() -> None:
             shoot(page, "edit-dark")
             page = opened(browser, address, color_scheme="dark", **PHONE)
             shoot(page, "phone-dark")
-            page = browser.new_context(color_scheme="light", **PHONE).new_page()
-            page.goto(address)
-            page.wait_for_selector("html[data-ready]")
-            shoot(page, "phone-empty")
+            shoot(empty(browser, address, color_scheme="light", **PHONE), "phone-empty")
+            page = empty(browser, address, color_scheme="dark", **DESKTOP)
+            shoot(page, "empty-dark")
+            page.click("#help")
+            shoot(page, "help-dark")
+            page = empty(browser, address, color_scheme="light", **DESKTOP)
+            page.fill("#seconds", "1500")
+            page.evaluate("document.getElementById('compose').click()")
+            until(page, "studioPage.studio.choice?.variations[0]?.strokes.length > 400")
+            shoot(page, "writing", 0)
+            page = opened(browser, address, color_scheme="light", **PHONE)
+            page.keyboard.press("Enter")
+            page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no MIDI"})
+            page.wait_for_selector("#error:not([hidden])")
+            shoot(page, "phone-error")
             browser.close()
         server.terminate()
 

@@ -547,6 +547,13 @@ def test_a_phone(browser, address, scheme):
     page.page.tap("#keep")
     page.until("studio.history.steps.length === 2")
     assert not page.complaints
+    page.page.evaluate("window.scrollTo(0, 10000)")
+    page.drop(b"RIFF and so on", "song.wav")  # what went wrong is in sight, however far down one is
+    page.until("!document.getElementById('error').hidden")
+    assert page.now("scrollY") > 100
+    top = page.page.locator("#error").bounding_box()["y"]
+    assert 0 <= top < 400
+    assert page.page.evaluate(f"document.elementFromPoint(100, {top} + 8).closest('#error') !== null")
     context.close()
 
 
