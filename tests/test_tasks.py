@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import COMPOSERS
-from music_generator.errors import InputError
+from music_generator.errors import BundleError, InputError
 from music_generator.generation import (
     Engine,
     Generated,
@@ -38,7 +38,7 @@ from music_generator.generation import (
     to_lead_in,
     variations,
 )
-from music_generator.generation.engine import Dice
+from music_generator.generation.engine import Dice, Lanes
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import open_bundle
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance, TempoMap
@@ -612,6 +612,24 @@ def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, future,
         assert 12 - made.written.notes["onset"][-1] <= 4
     else:
         assert made.written.notes["onset"][-1] > 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("key", 400), ("key", -1), ("key", 3), ("velocity", 99), ("waited", np.nan), ("waited", -5)]
+)
+def test_a_graph_that_draws_what_is_no_token_is_refused_and_does_not_run_for_ever(engine, name, value, monkeypatch):
+    """As a stranger's might: nothing hangs, and no traceback is shown."""
+    step = Lanes.step
+
+    def hostile(lanes, count=None):
+        step(lanes, count)
+        if name == "key" and value == 3:
+            lanes.waited[:] = 0  # the same key in the same tick, again and again
+        lanes.classes.get(name, lanes.waited)[:] = value
+
+    monkeypatch.setattr(Lanes, "step", hostile)
+    with pytest.raises(BundleError, match="its graph drew what is no token"):
+        compose(engine, 60, SOME)
 
 
 # --- what does not fit

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.errors import InputError
+from music_generator.errors import BundleError, InputError
 from music_generator.generation.engine import Ahead, Dice, Engine, Lanes, Stream
 from music_generator.generation.span import LONGEST_SECONDS, Row, SamplingOptions, Span, onsets, variations
 from music_generator.performance import LOWEST_PITCH, Performance
-from music_generator.tokens import KEYS, RESUME, TICKS_PER_SECOND, VELOCITY_BINS, encode
+from music_generator.tokens import KEYS, RESUME, STROKES, TICKS_PER_SECOND, VELOCITY_BINS, encode
 
 Array = NDArray[Any]
 
@@ -149,6 +149,8 @@ class Writer:
     def take(self, shift: int, key: int, velocity: int, waited: float, held: float) -> Row | None:
         """The token of the classes drawn and the ticks waited and held; None if it is the future's turn."""
         now = self.now + int(waited)
+        if not 0 <= key < STROKES or now < self.now or (now == self.now and key <= self.last_key):
+            raise ValueError(f"key {key} after {waited} ticks")  # with such, writing might never end
         if shift >= RESUME or now >= self.end_tick:
             self.done = True
             return None
@@ -219,11 +221,17 @@ class Writers:
 
 
 def write_tokens(lanes: Lanes, writers: Sequence[Writer]) -> list[Row | None]:
-    """One more token of each writer, which sit in the first lanes; None where it is the future's turn, or the end."""
+    """One more token of each writer, which sit in the first lanes; None where it is the future's turn, or the end.
+
+    Raises `BundleError` if a graph, of a stranger's bundle, draws what is no token.
+    """
     lanes.ticks[: len(writers)] = [writer.prepare() for writer in writers]
     lanes.step(len(writers))
     drawn = zip(*(values.tolist() for values in lanes.drawn), strict=True)
-    return [writer.take(*token) for writer, token in zip(writers, drawn, strict=False)]
+    try:
+        return [writer.take(*token) for writer, token in zip(writers, drawn, strict=False)]
+    except (IndexError, OverflowError, ValueError) as error:
+        raise BundleError(f"{writers[0].engine.bundle.folder}: its graph drew what is no token ({error})") from error
 
 
 def _repeats(keys: Array) -> tuple[int, int]:
