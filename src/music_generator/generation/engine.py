@@ -118,24 +118,22 @@ class Lanes:
         names = ("ticks", "strokes", "barred", "composer", "noise", "coldness", "top_p")
         self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
 
-    def _binding(self, lanes: int) -> Any:
+    def _bind(self, lanes: int) -> Any:
         """The first lanes' rows of all arrays, as the graph takes them and leaves them."""
         from onnxruntime import OrtValue
 
-        if (self._side, lanes) not in self._bindings:
-            inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
-            outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
-            for given, what, suffix in ((self._side, inputs, ""), (1 - self._side, outputs, "_after")):
-                context, states = self._sides[given]
-                what[f"context{suffix}"] = context
-                what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
-            binding = self._graph.io_binding()
-            for name, array in inputs.items():
-                binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-            for name, array in outputs.items():
-                binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-            self._bindings[self._side, lanes] = binding
-        return self._bindings[self._side, lanes]
+        inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
+        outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
+        for given, what, suffix in ((self._side, inputs, ""), (1 - self._side, outputs, "_after")):
+            context, states = self._sides[given]
+            what[f"context{suffix}"] = context
+            what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
+        binding = self._graph.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+        return binding
 
     def put(self, lane: int, stream: Stream, ahead: Ahead | None, temperature: float = 1.0, top_p: float = 1.0) -> None:
         """Place a stream, and its future where the lanes are `joined`, in a lane."""
@@ -168,7 +166,10 @@ class Lanes:
     def peek(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
         lanes = self.size if lanes is None else min(self.size, -(-lanes // TOGETHER) * TOGETHER)
-        self._graph.run_with_iobinding(self._binding(lanes))
+        key = self._side, lanes
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(lanes)
+        self._graph.run_with_iobinding(self._bindings[key])
 
     def step(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and take it into their states."""
