@@ -22,8 +22,8 @@ docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its them
 wheel: ## the wheel and the source archive in dist/, checked and tried in clean environments
 	.ci/wheel
 
-bench: ## benchmarks/results.md: ours and the peers'; MAESTRO_DIR=folder adds training, preparation, the seed's failure
-	python benchmarks/bench.py
+bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds training, preparation, the seed's failure
+	python benchmarks/bench.py --out docs/bench
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
 

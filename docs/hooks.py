@@ -26,18 +26,9 @@ SHOWN = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
-# in the navigation already; shown once they are written
-COMING = {"cluster.md", "trust.md"}
 WIDTH = "80"  # columns of the help, whatever the terminal has
 LINK = re.compile(r"(\]\()([^()\s#]+)")
 FENCE = re.compile(r"^ *```", re.MULTILINE)
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is still to be written."""
-    absent = {name for name in COMING if not (Path(config.docs_dir) / name).exists()}
-    config.nav = [entry for entry in config.nav or [] if not absent & set(entry.values())]
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

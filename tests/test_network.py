@@ -536,7 +536,7 @@ def test_pedals_are_keys_like_any_other(tiny_network: Network) -> None:
     [
         ({"cell": "transformer"}, "`cell` must be one of lstm, gru, rnn, not 'transformer'"),
         ({"direction": "backward"}, "`direction` must be one of both, forward, not 'backward'"),
-        ({"forward_size": 0}, "`forward_size` must be at least 1, not 0"),
+        ({"forward_size": 0}, "`forward_size` must be at least 1 and at most 16384, a whole number, not 0"),
         ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1, not 1.0"),
     ],
 )
