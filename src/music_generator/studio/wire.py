@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from music_generator.errors import InputError
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
 
 Json = dict[str, Any]
+_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may hold one alone, which is no text and cannot be written
 
 
 def piece_to_json(piece: Performance) -> Json:
@@ -115,7 +117,7 @@ def text(given: Json, name: str, longest: int = 200) -> str | None:
     value = given.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > longest:
+    if not isinstance(value, str) or len(value) > longest or _SURROGATES.search(value):
         raise InputError(f"`{name}` must be a text of at most {longest} characters")
     return value.strip() or None
 
