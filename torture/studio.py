@@ -141,9 +141,8 @@ class Client:
         """A plain request; `expected` or busy, and a refusal in one line."""
         begun = time.perf_counter()
         answer = await self.http.request(method, path, **more)
-        self.tally.seconds["plain requests" if answer.status_code < 400 else "refusals"].append(
-            time.perf_counter() - begun
-        )
+        made = "sound and pictures" if path in ("api/sound", "api/picture") else "plain requests"
+        self.tally.seconds[made if answer.status_code < 400 else "refusals"].append(time.perf_counter() - begun)
         check(answer.status_code, expected, answer.text if answer.status_code >= 400 else "")
         return answer
 
@@ -485,7 +484,7 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pause", type=float, default=4.0, help="a client waits for up to so many seconds in between")
+    parser.add_argument("--pause", type=float, default=2.0, help="a client waits for up to so many seconds in between")
     return parser.parse_args(given)
 
 

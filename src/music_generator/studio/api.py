@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -30,6 +29,7 @@ from music_generator.studio.sounding import Heard, picture, sound, span_of
 from music_generator.studio.wire import Json, number, parse, piece_from_json, piece_to_json, text
 from music_generator.studio.writing import plan, read_asked, write
 
+T = TypeVar("T")
 EXAMPLE = Path(__file__).parent / "example.mid"
 SOUND_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
 
@@ -53,6 +53,7 @@ class Studio:
     async def running(self, _app: object) -> AsyncIterator[None]:
         """The threads of writing, of playing and of exports, from the start to the end; the model is made warm."""
         self.writing, self.playing, self.exporting = (Jobs(self.options.jobs) for _ in range(3))
+        self.readers = anyio.CapacityLimiter(self.options.readers)
         self.writing.submit(_warm(self.engine))
         try:
             yield
@@ -101,12 +102,13 @@ class Studio:
 
     async def read(self, request: Request) -> Response:
         """A MIDI file's bytes → the piece."""
-        return JSONResponse(await run_in_threadpool(_read, await self._body(request)))
+        body = await self._body(request)
+        return await self._aside(lambda: JSONResponse(_read(body)))
 
     async def midi(self, request: Request) -> Response:
         """A piece → the bytes of a MIDI file."""
         body = await self._body(request)
-        data = await run_in_threadpool(lambda: write_midi(self._piece(parse(body))))
+        data = await self._aside(lambda: write_midi(self._piece(parse(body))))
         return Response(data, media_type="audio/midi")
 
     async def write(self, request: Request) -> Response:
@@ -118,7 +120,7 @@ class Studio:
             self.engine.composer(asked.options.composer)  # an unknown one is refused here
             return write(self.engine, asked, plan(asked, self.options))
 
-        job = self.writing.submit(await run_in_threadpool(prepare))
+        job = self.writing.submit(await self._aside(prepare))
         return StreamingResponse(_lines(self.writing, job), media_type="application/x-ndjson")
 
     async def cancel(self, request: Request) -> Response:
@@ -145,7 +147,7 @@ class Studio:
             jobs = self.playing if end - start <= self.options.played_at_once else self.exporting
             return form, jobs, sound(played, form, self.options.soundfont, number(given, "gain"))
 
-        form, jobs, steps = await run_in_threadpool(prepare)
+        form, jobs, steps = await self._aside(prepare)
         heard: Heard = await _rendered(request, jobs, steps)
         headers = {"x-sound-engine": heard.engine, "x-sound-gain": repr(heard.gain)}
         return Response(
@@ -162,8 +164,12 @@ class Studio:
             span = None if start is None or end is None else (start, end)
             return picture(self._piece(given), span, text(given, "title") or "")
 
-        steps = await run_in_threadpool(prepare)
+        steps = await self._aside(prepare)
         return Response(await _rendered(request, self.exporting, steps), media_type="image/png")
+
+    async def _aside(self, call: Callable[[], T]) -> T:
+        """What a request holds, taken apart beside the event loop. Few at a time: a large piece takes 100 MB then."""
+        return await anyio.to_thread.run_sync(call, limiter=self.readers)
 
     def _piece(self, given: Json) -> Performance:
         return piece_from_json(given.get("piece"), "piece", self.options.most_strokes)
