@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from music_generator.audio import FORMATS
 from music_generator.errors import InputError, MusicGeneratorError
-from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill
+from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill, variations
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import Bundle
@@ -117,7 +117,8 @@ class Studio:
 
         def prepare() -> Generator[Json, None, None]:
             asked = read_asked(parse(body), self.options)
-            self.engine.composer(asked.options.composer)  # an unknown one is refused here
+            self.engine.composer(asked.options.composer)  # an unknown one is refused here,
+            variations(asked.options, asked.count)  # and seeds that would go beyond the last
             return write(self.engine, asked, plan(asked, self.options))
 
         job = self.writing.submit(await self._aside(prepare))

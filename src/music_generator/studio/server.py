@@ -160,6 +160,7 @@ def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]
         port = int(listener.getsockname()[1])
         app: Any = make_app(bundle, token, port, options)
         http = type("PromptProtocol", (Prompt,), {"seconds": options.body_seconds})
+        # no WebSocket: a library for it, where there is one, would answer what the guard passes over, with a 500
         config = uvicorn.Config(
             app, http=http, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=1
         )
