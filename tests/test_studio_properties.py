@@ -301,7 +301,11 @@ def sent(port: int, data: bytes, drip: bytes = b"") -> bytes:
 HEAD = f"POST /{TOKEN}/api/read HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n"
 
 
-@pytest.mark.parametrize("begun", [b"", b"P", HEAD.encode()])
+def test_a_connection_without_a_request_is_closed(port):
+    assert sent(port, b"") == b""
+
+
+@pytest.mark.parametrize("begun", [b"P", HEAD.encode()])
 @pytest.mark.parametrize("drip", [b"", b"x"])
 def test_a_request_that_does_not_get_to_its_body_is_given_up(port, begun, drip):
     assert sent(port, begun, drip).startswith(b"HTTP/1.1 400 ")

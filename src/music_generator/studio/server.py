@@ -123,7 +123,8 @@ class Prompt(H11Protocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        # to a connection that a browser opened ahead of any request, an answer would be one to the next request
+        if self.cycle is None and self.conn.trailing_data[0] and not self.transport.is_closing():
             self.send_400_response(f"the request took over {self.seconds:g} s to come")
         self.transport.close()
 
