@@ -102,7 +102,7 @@ def answered(response: Any) -> None:
 
 @pytest.mark.parametrize(("endpoint", "field"), FIELDS)
 @given(data=st.data())
-@examples(10)
+@examples(8)
 def test_any_value_in_any_field(client, endpoint, field, data):
     value = data.draw(PIECES if field in ("piece", "second") else VALUES)
     asked = ASKED[endpoint] | {field: value}
@@ -115,7 +115,7 @@ def test_any_value_in_any_field(client, endpoint, field, data):
 
 @pytest.mark.parametrize("endpoint", ["write", "midi", "sound", "picture"])
 @given(body=st.binary(max_size=30) | VALUES.map(lambda value: json.dumps(value).encode()))
-@examples(25)
+@examples(12)
 def test_any_body(client, endpoint, body):
     response = client.post(f"api/{endpoint}", content=body)
     assert response.status_code == 422
@@ -123,7 +123,7 @@ def test_any_body(client, endpoint, body):
 
 
 @given(data=st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: write_midi(PIECE)[:40] + tail))
-@examples(60)
+@examples(40)
 def test_any_upload(client, data):
     answered(client.post("api/read", content=data))
 
