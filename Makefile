@@ -27,10 +27,11 @@ bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
 
-torture: ## damaged files, kill -9, full disks: about half an hour; short forms are among the tests (docs/trust.md)
+torture: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
 	python torture/midi.py
 	python torture/kill.py
 	python torture/disks.py
+	python torture/studio.py
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py

@@ -66,7 +66,7 @@ TABLE: dict[str, set[str]] = {
                           "tokens"},
     "describe": {"corpus", "errors", "maestro", "midi", "model.bundle", "pairs", "performance", "plots"},
     "studio.options": {"errors"},
-    "studio.wire": {"errors", "performance"},
+    "studio.wire": {"errors", "midi", "performance"},
     "studio.jobs": {"errors"},
     "studio.writing": {"errors", "generation", "performance", "studio.options", "studio.wire", "tokens"},
     "studio.sounding": {"audio", "errors", "performance", "plots"},

@@ -517,3 +517,49 @@ def test_limits_are_as_the_documentation_says():
     assert f"{midi.LARGEST_BYTES / 1e6} MB" in text
     assert f"{midi.MOST_TRACKS:,} tracks" in text
     assert f"{midi.MOST_PROGRAMS:,} changes of program" in text
+
+
+# --- many clients of a studio
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="memory and files are read from /proc")
+def test_a_few_clients_of_a_studio(tmp_path, monkeypatch):
+    """As the long one, without those that take twenty seconds to be refused."""
+    pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
+    pytest.importorskip("httpx2", reason="the clients need httpx2")
+    import studio
+
+    monkeypatch.chdir(tmp_path)
+    for slow in (studio.slow, studio.slow_head):
+        monkeypatch.delitem(studio.ACTIONS, slow)
+    tally = studio.soak(studio.parsed(["--clients", "8", "--minutes", "0.05", "--pause", "0.2"]))
+    assert tally.findings == []
+    assert tally.answers["afterwards"] == {"200": 1}
+    assert {"upload", "write"} < set(tally.answers)
+    assert tally.megabytes
+    assert max(tally.megabytes) > 10
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "wrong"),
+    [
+        (500, "Internal Server Error", "500, not 200"),
+        (403, '{"error": "no"}', "403, not 200"),
+        (429, '{"error": "busy\\nand busy"}', "a line that cannot be read"),
+    ],
+)
+def test_an_answer_of_a_studio_that_is_a_finding(status, text, wrong):
+    import studio
+
+    with pytest.raises(studio.FoundError, match=wrong):
+        studio.check(status, 200, text)
+
+
+def test_memory_that_grows_is_a_finding():
+    import studio
+
+    tally = studio.Tally()
+    assert studio.growth([100.0] * 200 + [111.0] * 100, tally) == "100 / 100 / 111"
+    assert len(tally.findings) == 1
+    assert studio.growth([50.0] * 100 + [100.0] * 100 + [109.0] * 100, tally) == "50 / 100 / 109"
+    assert len(tally.findings) == 1

@@ -7,6 +7,7 @@ the caller and change nothing global (no pyplot).
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -348,5 +349,6 @@ def save(figure: Figure, path: str | Path) -> None:
     if suffix not in _SUFFIXES:
         raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(_SUFFIXES)}")
     FigureCanvasAgg(figure)
-    with replacing(path) as beside:
+    with replacing(path) as beside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title's letters: a box is drawn, and that says it
         figure.savefig(beside, dpi=150, format=suffix[1:])

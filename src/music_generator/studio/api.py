@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from music_generator.audio import FORMATS
 from music_generator.errors import InputError, MusicGeneratorError
-from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill
+from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill, variations
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import Bundle
@@ -30,6 +29,7 @@ from music_generator.studio.sounding import Heard, picture, sound, span_of
 from music_generator.studio.wire import Json, number, parse, piece_from_json, piece_to_json, text
 from music_generator.studio.writing import plan, read_asked, write
 
+T = TypeVar("T")
 EXAMPLE = Path(__file__).parent / "example.mid"
 SOUND_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
 
@@ -53,6 +53,7 @@ class Studio:
     async def running(self, _app: object) -> AsyncIterator[None]:
         """The threads of writing, of playing and of exports, from the start to the end; the model is made warm."""
         self.writing, self.playing, self.exporting = (Jobs(self.options.jobs) for _ in range(3))
+        self.readers = anyio.CapacityLimiter(self.options.readers)
         self.writing.submit(_warm(self.engine))
         try:
             yield
@@ -101,12 +102,13 @@ class Studio:
 
     async def read(self, request: Request) -> Response:
         """A MIDI file's bytes → the piece."""
-        return JSONResponse(await run_in_threadpool(_read, await self._body(request)))
+        body = await self._body(request)
+        return await self._aside(lambda: JSONResponse(_read(body)))
 
     async def midi(self, request: Request) -> Response:
         """A piece → the bytes of a MIDI file."""
         body = await self._body(request)
-        data = await run_in_threadpool(lambda: write_midi(self._piece(parse(body))))
+        data = await self._aside(lambda: write_midi(self._piece(parse(body))))
         return Response(data, media_type="audio/midi")
 
     async def write(self, request: Request) -> Response:
@@ -115,10 +117,11 @@ class Studio:
 
         def prepare() -> Generator[Json, None, None]:
             asked = read_asked(parse(body), self.options)
-            self.engine.composer(asked.options.composer)  # an unknown one is refused here
+            self.engine.composer(asked.options.composer)  # an unknown one is refused here,
+            variations(asked.options, asked.count)  # and seeds that would go beyond the last
             return write(self.engine, asked, plan(asked, self.options))
 
-        job = self.writing.submit(await run_in_threadpool(prepare))
+        job = self.writing.submit(await self._aside(prepare))
         return StreamingResponse(_lines(self.writing, job), media_type="application/x-ndjson")
 
     async def cancel(self, request: Request) -> Response:
@@ -145,7 +148,7 @@ class Studio:
             jobs = self.playing if end - start <= self.options.played_at_once else self.exporting
             return form, jobs, sound(played, form, self.options.soundfont, number(given, "gain"))
 
-        form, jobs, steps = await run_in_threadpool(prepare)
+        form, jobs, steps = await self._aside(prepare)
         heard: Heard = await _rendered(request, jobs, steps)
         headers = {"x-sound-engine": heard.engine, "x-sound-gain": repr(heard.gain)}
         return Response(
@@ -162,8 +165,12 @@ class Studio:
             span = None if start is None or end is None else (start, end)
             return picture(self._piece(given), span, text(given, "title") or "")
 
-        steps = await run_in_threadpool(prepare)
+        steps = await self._aside(prepare)
         return Response(await _rendered(request, self.exporting, steps), media_type="image/png")
+
+    async def _aside(self, call: Callable[[], T]) -> T:
+        """What a request holds, taken apart beside the event loop. Few at a time: a large piece takes 100 MB then."""
+        return await anyio.to_thread.run_sync(call, limiter=self.readers)
 
     def _piece(self, given: Json) -> Performance:
         return piece_from_json(given.get("piece"), "piece", self.options.most_strokes)
@@ -172,7 +179,8 @@ class Studio:
         """The body, within the limits of size and time. Raises `TooLargeError`."""
         most, body = self.options.body_bytes, bytearray()
         error = TooLargeError(f"that is too large: at most {most / (1 << 20):g} MB are taken")
-        if int(request.headers.get("content-length", "0") or 0) > most:
+        announced = request.headers.get("content-length", "0")
+        if len(announced) > 18 or (announced.isdecimal() and int(announced) > most):
             raise error
         try:
             with anyio.fail_after(self.options.body_seconds):

@@ -17,6 +17,7 @@ class StudioOptions:
     The same port each time lets the browser find its work again; where it is taken, the next free one is used. Port 0
     takes any. `jobs` is how many pieces of work may be under way or wait, of writing, of what is played and of what is
     exported each; a sound file of up to `played_at_once` seconds counts as played, and does not wait behind exports.
+    `readers` requests at a time are taken apart; others wait for their turn.
     """
 
     port: int = 8765
@@ -30,6 +31,7 @@ class StudioOptions:
     body_seconds: float = 20.0
     most_strokes: int = 200_000
     jobs: int = 16
+    readers: int = 2
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import secrets
 import socket
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from music_generator.errors import InputError
 from music_generator.model.bundle import Bundle
@@ -84,6 +86,49 @@ def _with_headers(send: Any) -> Callable[[Scope], Any]:
     return sending
 
 
+class Prompt(H11Protocol):
+    """HTTP whose connections are closed if for `seconds` they bring no whole request.
+
+    The API gives a body up that comes too slowly; but before a request's head is there, and once it is refused, the
+    server itself would read on for ever, and a few hundred such connections are all the files a process may open.
+    """
+
+    seconds = StudioOptions.body_seconds
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; the time runs on while it is nothing that anyone answers."""
+        super().data_received(data)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _wait(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.seconds, self._too_slow)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        # to a connection that a browser opened ahead of any request, an answer would be one to the next request
+        if self.cycle is None and self.conn.trailing_data[0] and not self.transport.is_closing():
+            self.send_400_response(f"the request took over {self.seconds:g} s to come")
+        self.transport.close()
+
+
 def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> Guard:
     """The whole application, for the address `http://127.0.0.1:port/token/`."""
     studio = Studio(bundle, options)
@@ -115,7 +160,11 @@ def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]
     with listen(options.port) as listener:
         port = int(listener.getsockname()[1])
         app: Any = make_app(bundle, token, port, options)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        http = type("PromptProtocol", (Prompt,), {"seconds": options.body_seconds})
+        # no WebSocket: a library for it, where there is one, would answer what the guard passes over, with a 500
+        config = uvicorn.Config(
+            app, http=http, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        )
         _Server(config, lambda: started(f"http://{HOST}:{port}/{token}/")).run([listener])
 
 

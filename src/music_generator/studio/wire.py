@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
+from music_generator.midi import LONGEST_SECONDS
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
 
 Json = dict[str, Any]
+_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may hold one alone, which is no text and cannot be written
 
 
 def piece_to_json(piece: Performance) -> Json:
@@ -36,7 +39,11 @@ def piece_from_json(given: Any, what: str, most_strokes: int) -> Performance:
         raise InputError(f"`{what}` must be an object with `notes` and `pedals`, not {_kind(given)}")
     notes = _strokes(given.get("notes", []), NOTE_DTYPE, f"{what}.notes", most_strokes)
     pedals = _strokes(given.get("pedals", []), PEDAL_DTYPE, f"{what}.pedals", most_strokes)
-    return Performance(notes, pedals, _tempo_map(given.get("tempo_map"), what))
+    piece = Performance(notes, pedals, _tempo_map(given.get("tempo_map"), what))
+    if piece.end > LONGEST_SECONDS:
+        hours = LONGEST_SECONDS / 3600
+        raise InputError(f"`{what}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
+    return piece
 
 
 def _strokes(given: Any, dtype: np.dtype[Any], what: str, most: int) -> NDArray[Any]:
@@ -115,7 +122,7 @@ def text(given: Json, name: str, longest: int = 200) -> str | None:
     value = given.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > longest:
+    if not isinstance(value, str) or len(value) > longest or _SURROGATES.search(value):
         raise InputError(f"`{name}` must be a text of at most {longest} characters")
     return value.strip() or None
 
