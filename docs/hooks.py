@@ -65,7 +65,8 @@ def with_site_links(text: str, source: str) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         if path not in pages and not path.startswith("docs/"):
             raise PluginError(f"{source} links to {path}, which is not on the site")
-        return match[1] + pages.get(path, path.removeprefix("docs/"))
+        page = pages.get(source, source.removeprefix("docs/"))
+        return match[1] + posixpath.relpath(pages.get(path, path.removeprefix("docs/")), posixpath.dirname(page) or ".")
 
     return LINK.sub(turned, text)
 
