@@ -15,7 +15,7 @@ from music_generator import maestro
 from music_generator.corpus import Corpus
 from music_generator.features import distributions
 from music_generator.midi import write_midi
-from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Performance
 from music_generator.tokens import decode
 
 if TYPE_CHECKING:
@@ -132,3 +132,12 @@ def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: py
     music = shown_music(tiny_corpus)
     bundle_network(tiny_network, folder, provenance, reference, music, precisions=("int8", "float32"))
     return folder
+
+
+def nucleus(chances: Array, top_p: float) -> Array:
+    """The fewest likeliest classes that hold `top_p`, as they are then drawn."""
+    order = np.argsort(-chances)
+    kept = order[: np.searchsorted(np.cumsum(chances[order]), top_p) + 1]
+    some = np.zeros(len(chances))
+    some[kept] = chances[kept] / chances[kept].sum()
+    return some

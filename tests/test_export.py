@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from conftest import woken  # noqa: E402
+from conftest import nucleus, woken  # noqa: E402
 from music_generator.corpus import Corpus  # noqa: E402
 from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.features import Distributions, distributions  # noqa: E402
@@ -376,15 +376,6 @@ def chi_square(classes: Array, chances: Array) -> tuple[float, int]:
 def softmax(logits: Array) -> Array:
     weights = np.exp(logits.astype(np.float64) - logits.max())
     return np.asarray(weights / weights.sum())
-
-
-def nucleus(chances: Array, top_p: float) -> Array:
-    """The fewest likeliest classes that hold `top_p`, as they are then drawn."""
-    order = np.argsort(-chances)
-    kept = order[: np.searchsorted(np.cumsum(chances[order]), top_p) + 1]
-    some = np.zeros(len(chances))
-    some[kept] = chances[kept] / chances[kept].sum()
-    return some
 
 
 def possible(inputs: dict[str, Array], found: dict[str, Array], name: str) -> Array:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from conftest import nucleus  # noqa: E402
 from music_generator.corpus import Corpus  # noqa: E402
 from music_generator.model.config import MASKED, NONE_AHEAD  # noqa: E402
 from music_generator.model.network import CELL_CLASSES, Network, recency_roll, soon  # noqa: E402
@@ -249,15 +250,6 @@ def chi_square(found: Array, chances: Array) -> float:
 def test_draws_follow_the_tempered_distribution(temperature: float) -> None:
     """4 degrees of freedom: 99.99 % lie below 23.5."""
     assert chi_square(counts(LOGITS, temperature), softmax(LOGITS, temperature)) < 23.5
-
-
-def nucleus(chances: Array, top_p: float) -> Array:
-    """The fewest likeliest classes that hold `top_p`, as they are then drawn."""
-    order = np.argsort(-chances)
-    kept = order[: np.searchsorted(np.cumsum(chances[order]), top_p) + 1]
-    some = np.zeros(len(chances))
-    some[kept] = chances[kept] / chances[kept].sum()
-    return some
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])

@@ -162,9 +162,7 @@ def generate(
         name, span = "compose", tasks.to_compose(long, notes=notes)
     results = _Results(name, out, no_audio, no_plots, format, soundfont, json_)
     pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
-    if shard is not None:
-        pieces = _unwritten(span, pieces, model, results, overwrite)
-    _make(span, pieces, model, results, jobs)
+    _make(span, pieces, model, results, jobs, goes_on=shard is not None, overwrite=overwrite)
 
 
 @app.command(epilog="Example: music-generator infill piece.mid --from 12.0 --to 18.5 --variations 4")
@@ -194,9 +192,7 @@ def infill(
     span = tasks.to_infill(_read(piece), from_, to)
     results = _Results("infill", out, no_audio, no_plots, format, soundfont, json_)
     pieces = _seeded(_sampling(temperature, top_p, seed, composer), variations, shard)
-    if shard is not None:
-        pieces = _unwritten(span, pieces, model, results, overwrite)
-    _make(span, pieces, model, results, jobs)
+    _make(span, pieces, model, results, jobs, goes_on=shard is not None, overwrite=overwrite)
 
 
 class _Results:
@@ -320,12 +316,23 @@ def _check_same_request(kept: Path, asked: dict[str, Any]) -> None:
         )
 
 
-def _make(span: Span, pieces: list[SamplingOptions], model: Path | None, results: _Results, jobs: int) -> None:
-    """Write the pieces and say so, in order."""
+def _make(
+    span: Span,
+    pieces: list[SamplingOptions],
+    model: Path | None,
+    results: _Results,
+    jobs: int,
+    *,
+    goes_on: bool,
+    overwrite: bool,
+) -> None:
+    """Write the pieces and say so, in order; one that `goes_on` leaves those that are there, but to `overwrite`."""
     from music_generator.generation import tasks
 
     if jobs < 1:
         raise InputError(f"`--jobs` must be at least 1, not {jobs}")
+    if goes_on:
+        pieces = _unwritten(span, pieces, model, results, overwrite)
     with _progress(results.name) as progress:
         lines: Iterable[str]
         if jobs == 1 or len(pieces) <= 1:
