@@ -1,4 +1,4 @@
-"""The runtime: a bundle's graphs, one token of each stream at a time, without torch.
+"""The runtime: a bundle's graphs and their step in compiled code, one token of each stream at a time, without torch.
 
 The future is read once; after that each token costs one step, whatever the length of what is before, after or already
 written. One stream and many go the same way: `Lanes`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import CLASSES, CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
+from music_generator.model.kernel import LIBRARY, Kernel, instructions
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
@@ -83,7 +84,7 @@ class Dice:
 
 
 class Lanes:
-    """N streams that step together in one call of the graph. What a lane computes depends on nothing but that lane.
+    """N streams that step together in one call. What a lane computes depends on nothing but that lane.
 
     Of each lane, before a `step`: `ticks` (now, earliest and latest shift, last key, two numbers in [0, 1)), `strokes`,
     `barred` and `noise`, as `model.step.Step` takes them; after it: `classes` of the fields, `waited` and `held` ticks
@@ -113,27 +114,20 @@ class Lanes:
         rows = range(config.state_rows(config.forward_layers))
         self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
         self._side = 0
-        self._graph = engine.graph("joined" if joined else "open")
-        self._bindings: dict[tuple[int, int], Any] = {}
+        self._step = engine.step("joined" if joined else "open")
+        self._bound: dict[tuple[int, int], Callable[[], None]] = {}
         names = ("ticks", "strokes", "barred", "composer", "noise", "coldness", "top_p")
         self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
 
-    def _bind(self, lanes: int) -> Any:
-        """The first lanes' rows of all arrays, as the graph takes them and leaves them."""
-        from onnxruntime import OrtValue
-
+    def _bind(self, lanes: int) -> Callable[[], None]:
+        """The step of the first lanes, from one set of what a step leaves to the other."""
         inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
         outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
         for given, what, suffix in ((self._side, inputs, ""), (1 - self._side, outputs, "_after")):
             context, states = self._sides[given]
             what[f"context{suffix}"] = context
             what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
-        binding = self._graph.io_binding()
-        for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-        for name, array in outputs.items():
-            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-        return binding
+        return self._step.bind(inputs, outputs, lanes)
 
     def put(self, lane: int, stream: Stream, ahead: Ahead | None, temperature: float = 1.0, top_p: float = 1.0) -> None:
         """Place a stream, and its future where the lanes are `joined`, in a lane."""
@@ -167,9 +161,9 @@ class Lanes:
         """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
         lanes = self.size if lanes is None else min(self.size, -(-lanes // TOGETHER) * TOGETHER)
         key = self._side, lanes
-        if key not in self._bindings:
-            self._bindings[key] = self._bind(lanes)
-        self._graph.run_with_iobinding(self._bindings[key])
+        if key not in self._bound:
+            self._bound[key] = self._bind(lanes)
+        self._bound[key]()
 
     def step(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and take it into their states."""
@@ -180,10 +174,13 @@ class Lanes:
 class Engine:
     """A bundle ready to generate. `precision` is the bundle's first (int8 where it has it) unless one is named.
 
-    One thread is the fastest for one stream and does not suffer from busy neighbours.
+    One thread is the fastest for one stream and does not suffer from busy neighbours. `kernel`: whether steps are taken
+    by the compiled code, which is for int8 alone, or by the graphs, which compute the same; by default where it is.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, *, precision: str | None = None, threads: int = 1, kernel: bool | None = None
+    ) -> None:
         if threads < 1:
             raise InputError(f"`threads` must be at least 1, not {threads}")
         if not bundle.precisions:
@@ -192,7 +189,13 @@ class Engine:
             raise BundleError(f"{bundle.folder}: no {precision} graphs; it has {', '.join(bundle.precisions)}")
         self.bundle, self.config = bundle, bundle.config
         self.precision, self.threads = precision or bundle.precisions[0], threads
+        possible = self.precision == "int8" and instructions() is not None
+        if kernel and not possible:
+            why = f"it was not built ({LIBRARY.name})" if self.precision == "int8" else "it is for int8 alone"
+            raise InputError(f"there is no compiled step: {why}")
+        self.kernel = possible if kernel is None else kernel
         self._graphs: dict[str, Any] = {}
+        self._steps: dict[str, Kernel | _GraphStep] = {}
 
     def _session(self, name: str) -> Any:
         import onnxruntime
@@ -211,6 +214,16 @@ class Engine:
         if name not in self._graphs:
             self._graphs[name] = self._session(name)
         return self._graphs[name]
+
+    def step(self, name: str) -> Kernel | _GraphStep:
+        """What draws the next token and takes it in, loaded when first asked for: `open` or `joined`."""
+        if name not in self._steps:
+            if self.kernel:
+                path = self.bundle.graph(name, self.precision)
+                self._steps[name] = Kernel(path, self.config, joined=name == "joined", threads=self.threads)
+            else:
+                self._steps[name] = _GraphStep(self.graph(name))
+        return self._steps[name]
 
     def composer(self, name: str | None) -> int:
         """The index of a composer by name or a part of it; 0 for None. Accents and capitals do not matter.
@@ -272,6 +285,24 @@ class Engine:
         following[rows["key"][::-1]] = onsets[::-1]
         (said,) = self.graph("future").run(["said"], backwards(rows, composer, cut=cut))
         return Ahead(said[-1, 0], first_tick, following)
+
+
+class _GraphStep:
+    """A step by its graph."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[], None]:
+        """A function that steps the first lanes: their rows of all arrays are what the graph takes and leaves."""
+        from onnxruntime import OrtValue
+
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
+        return lambda: self._session.run_with_iobinding(binding)
 
 
 class _Session:

@@ -11,6 +11,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from music_generator.errors import BundleError
 
@@ -18,9 +22,10 @@ DOMAINS = ("", "ai.onnx", "com.microsoft")  # of operators: ONNX's, and those of
 
 _MODEL = {"graph": 7, "opset": 8, "function": 25}
 _GRAPH = {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15}
-_NODE = {"op_type": 4, "attribute": 5, "domain": 7}
+_NODE = {"input": 1, "output": 2, "op_type": 4, "attribute": 5, "domain": 7}
 _ATTRIBUTE = {"tensor": 5, "graph": 6, "tensors": 10, "graphs": 11, "sparse_tensor": 22, "sparse_tensors": 23}
-_TENSOR = {"dims": 1, "external_data": 13, "data_location": 14}
+_TENSOR = {"dims": 1, "data_type": 2, "name": 8, "raw_data": 9, "external_data": 13, "data_location": 14}
+_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8}  # by `data_type`
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # wire types
 _ELEMENTS_A_BYTE = 2  # of the densest type, 4-bit integers
 
@@ -65,6 +70,27 @@ def check_graph(path: Path) -> GraphShapes:
         ) from error
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The constant tensors of floats and bytes in an ONNX file that `check_graph` has passed, by name.
+
+    A name that is said to be the same as another's is there too. Raises `BundleError` if one is damaged.
+    """
+    try:
+        (graph,) = _messages(_fields(memoryview(path.read_bytes())), _MODEL["graph"])
+        fields, found = _fields(graph), {}
+        for tensor in map(_fields, _messages(fields, _GRAPH["initializer"])):
+            (kind,) = _numbers(tensor[_TENSOR["data_type"]])
+            if kind in _DTYPES and _TENSOR["raw_data"] in tensor:
+                values = np.frombuffer(_messages(tensor, _TENSOR["raw_data"])[-1], _DTYPES[kind])
+                found[_text(tensor, _TENSOR["name"])] = values.reshape(_numbers(tensor.get(_TENSOR["dims"], [])))
+        for node in map(_fields, _messages(fields, _GRAPH["node"])):
+            if _text(node, _NODE["op_type"]) == "Identity" and (same := found.get(_text(node, _NODE["input"]))) is not None:
+                found[_text(node, _NODE["output"])] = same
+        return found
+    except (IndexError, ValueError, TypeError, KeyError, OSError) as error:
+        raise BundleError(f"{path}: the graph cannot be loaded: it is damaged; get it anew") from error
 
 
 def _check(graph: Fields) -> GraphShapes:

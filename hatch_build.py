@@ -1,0 +1,79 @@
+"""Builds the kernel (`src/music_generator/model/kernel.c`) beside its source, and names the wheel after its platform.
+
+The compiler is ziglang, a Python package: nothing else need be installed, and it compiles for every platform of the
+table. `KERNEL_TARGET=macosx-arm64` builds a wheel for another platform than this one, `KERNEL_TARGET=none` one without
+a kernel. Where there is no kernel, or it cannot be built, the graphs are run, which compute the same more slowly.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = Path("src/music_generator/model")
+# platform: zig's name of it, the ending of a library, the wheel's tag. The library needs no libc, so any will do
+PLATFORMS = {
+    "linux-x86_64": ("x86_64-linux-gnu.2.17", "so", "manylinux2014_x86_64.musllinux_1_1_x86_64"),
+    "linux-aarch64": ("aarch64-linux-gnu.2.17", "so", "manylinux2014_aarch64.musllinux_1_1_aarch64"),
+    "macosx-x86_64": ("x86_64-macos.11.0", "dylib", "macosx_11_0_x86_64"),
+    "macosx-arm64": ("aarch64-macos.11.0", "dylib", "macosx_11_0_arm64"),
+    "win-amd64": ("x86_64-windows-gnu", "dll", "win_amd64"),
+}
+SYSTEMS = {"Linux": "linux", "Darwin": "macosx", "Windows": "win"}
+FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-fvisibility=hidden"]
+LINK = ["-shared", "-nostdlib", "-s"]
+
+
+def this_platform() -> str:
+    """The platform built on, as the table names it."""
+    return f"{SYSTEMS.get(platform.system(), platform.system())}-{platform.machine().lower()}"
+
+
+def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
+    """The library, beside its source. Raises `CalledProcessError` or `OSError`."""
+    zig_target, ending, _ = PLATFORMS[target]
+    library = folder / f"libkernel.{ending}"
+    sets = [("plain", []), *([("avx2", ["-mavx2"])] if target.endswith(("x86_64", "amd64")) else [])]
+    with tempfile.TemporaryDirectory() as scratch:
+        caches = {name: scratch for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
+
+        def run(*arguments: str | Path) -> None:
+            subprocess.run([*compiler, "-target", zig_target, *map(str, arguments)], check=True, env=os.environ | caches)
+
+        objects = []
+        for suffix, flags in sets:
+            objects.append(Path(scratch) / f"{suffix}.o")
+            run("-c", *FLAGS, *([] if target.startswith("win") else ["-fPIC"]), *flags, f"-DSUFFIX={suffix}",
+                "-o", objects[-1], folder / "kernel.c")  # fmt: skip
+        run(*LINK, "-o", Path(scratch) / library.name, *objects)
+        library.write_bytes((Path(scratch) / library.name).read_bytes())
+    return library
+
+
+class KernelHook(BuildHookInterface):  # type: ignore[misc]
+    """Builds the kernel for wheels and for editable installations."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build it, and put it into the wheel."""
+        folder = Path(self.root) / FOLDER
+        for left in ("so", "dylib", "dll"):
+            (folder / f"libkernel.{left}").unlink(missing_ok=True)
+        target = os.environ.get("KERNEL_TARGET") or this_platform()
+        if target not in PLATFORMS:
+            self.app.display_warning(f"no kernel for {target} (of {', '.join(PLATFORMS)}): generation is slower")
+            return
+        try:
+            library = compile_kernel(target, folder, [sys.executable, "-m", "ziglang", "cc"])
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.app.display_warning(f"the kernel could not be built, generation is slower: {error}")
+            return
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{PLATFORMS[target][2]}"
+        build_data["artifacts"].append(str(library.relative_to(self.root)))

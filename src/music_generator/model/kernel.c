@@ -1,0 +1,595 @@
+/* The 8-bit step of generation: what the graphs `open` and `joined` compute (see step.py), in one call.
+ *
+ * A graph pays for each of its 150 operations; here a token costs little more than reading its weights once. Every
+ * number is what the graph's is, but for the last digits of exp, erf and tanh; whole numbers are the same. There is no
+ * contraction, no reordered sum and no library call, so that compilers and processors agree to the bit.
+ *
+ * Compiled twice for x86-64, plain and for AVX2 (SUFFIX names the entry), without libc. kernel.py has the same
+ * structures, packs the weights, and checks every size before anything comes here.
+ */
+#include <stdint.h>
+
+#define WIDE 32 /* outputs of a tile: four vectors of eight sums */
+#define LEAST -80.0f /* as in step.py */
+#define MASKED -1e4f /* as in config.py */
+#define SHIFT 0
+#define KEY 1
+#define VELOCITY 2
+#define DURATION 3
+#define LSTM 0
+#define GRU 1
+#define JOINED(name) JOIN_(name, SUFFIX)
+#define JOIN_(name, suffix) JOIN__(name, suffix)
+#define JOIN__(name, suffix) name##_##suffix
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+typedef struct {
+    int32_t inputs, outputs, middle; /* rounded up to 4 and to WIDE, with weights of 0 */
+    float step;                      /* of the inputs; the scales contain it */
+    const int8_t *weights;           /* outputs / WIDE tiles of inputs / 4 times 32 times 4 */
+    const float *scales, *biases;
+    const int32_t *offsets; /* the sum for inputs that are all `middle` */
+} Product;
+
+typedef struct {
+    int32_t cell, layers, size, head_size, joined, strokes, edge_count;
+    int32_t classes[4];
+    const Product *maps; /* one a layer */
+    Product context_of, key_extra, join, hidden[4], out[4];
+    const float *given[4][3]; /* of each head: tables of the fields drawn before */
+    const float *of[4], *of_composer;
+    const float *times, *key_time_to_go, *struck_again, *edges;
+    const float *first[4], *width[4]; /* of shift and duration */
+    const float *shift_opens, *shift_closes, *paces;
+    float held_pace;
+} Model;
+
+typedef struct {
+    const float *context, *ticks, *strokes, *barred, *noise, *coldness, *top_p, *said, *resume;
+    const int64_t *composer;
+    const float *const *states;
+    int64_t *classes[4];
+    float *waited, *held;
+    float *logits[4]; /* or none */
+    float *context_after;
+    float *const *states_after;
+} Lanes;
+
+/* ---- elementwise */
+
+static inline float limited(float x, float low, float high) /* low where x is no number */
+{
+    x = x > low ? x : low;
+    return x < high ? x : high;
+}
+
+static inline float whole(float x) /* to the nearest, halves to even; |x| < 2^22 */
+{
+    return (x + 12582912.0f) - 12582912.0f;
+}
+
+/* Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier), within 2 units of the last digit */
+static inline float exponential(float x)
+{
+    x = limited(x, -87.0f, 88.0f);
+    float n = whole(x * 1.44269504088896341f);
+    x = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    float y = 1.9875691500e-4f;
+    y = y * x + 1.3981999507e-3f;
+    y = y * x + 8.3334519073e-3f;
+    y = y * x + 4.1665795894e-2f;
+    y = y * x + 1.6666665459e-1f;
+    y = y * x + 5.0000001201e-1f;
+    y = y * (x * x) + x + 1.0f;
+    union {
+        int32_t bits;
+        float value;
+    } power = {((int32_t)n + 127) << 23};
+    return y * power.value;
+}
+
+static inline float sigmoid(float x)
+{
+    return 1.0f / (1.0f + exponential(-x));
+}
+
+static inline float hyperbolic_tangent(float x)
+{
+    return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f;
+}
+
+/* x times the normal distribution's share below it; erf by Abramowitz & Stegun 7.1.26, within 1.5e-7 */
+static inline float gelu(float x)
+{
+    float z = 0.70710678118654752f * (x < 0.0f ? -x : x);
+    float t = 1.0f / (1.0f + 0.3275911f * z);
+    float tail = 1.061405429f;
+    tail = tail * t - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = tail * t + 0.254829592f;
+    tail = 0.5f * (tail * t) * exponential(-z * z);
+    return x * (x < 0.0f ? tail : 1.0f - tail);
+}
+
+static void add(float *restrict sum, const float *restrict term, int count)
+{
+    for (int i = 0; i < count; i++)
+        sum[i] += term[i];
+}
+
+static void gelu_all(float *restrict y, const float *restrict x, int count)
+{
+    for (int i = 0; i < count; i++)
+        y[i] = gelu(x[i]);
+}
+
+static void gelu_and_add(float *restrict y, const float *restrict x, const float *restrict term, int count)
+{
+    for (int i = 0; i < count; i++)
+        y[i] = gelu(x[i]) + term[i];
+}
+
+/* ---- products */
+
+static void quantize(const Product *map, uint8_t *restrict y, const float *restrict x, int count)
+{
+    float step = map->step, low = (float)-map->middle, high = low + 255.0f;
+    for (int i = 0; i < count; i++)
+        y[i] = (uint8_t)(int32_t)(whole(limited(x[i] / step, low, high)) - low);
+}
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+/* sums += four inputs of one lane times four weights of each of eight outputs; pairs stay within 16 bits: step.py */
+#define TAKE(sums, input, weight) \
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(input, weight), ones))
+
+static inline void leave(float *y, __m256i sums, const Product *map, int at)
+{
+    __m256i less = _mm256_sub_epi32(sums, _mm256_loadu_si256((const __m256i *)(map->offsets + at)));
+    __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_loadu_ps(map->scales + at));
+    _mm256_storeu_ps(y + at, _mm256_add_ps(scaled, _mm256_loadu_ps(map->biases + at)));
+}
+
+static inline __m256i four(const uint8_t *x)
+{
+    int32_t value;
+    __builtin_memcpy(&value, x, 4);
+    return _mm256_set1_epi32(value);
+}
+
+static void multiply_one(const Product *map, const uint8_t *x, float *y)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const __m256i *weights = (const __m256i *)map->weights;
+    for (int at = 0; at < map->outputs; at += WIDE) {
+        __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+        for (int i = 0; i < map->inputs; i += 4, weights += 4) {
+            __m256i input = four(x + i);
+            TAKE(a, input, _mm256_loadu_si256(weights));
+            TAKE(b, input, _mm256_loadu_si256(weights + 1));
+            TAKE(c, input, _mm256_loadu_si256(weights + 2));
+            TAKE(d, input, _mm256_loadu_si256(weights + 3));
+        }
+        leave(y, a, map, at), leave(y, b, map, at + 8), leave(y, c, map, at + 16), leave(y, d, map, at + 24);
+    }
+}
+
+static void multiply_two(const Product *map, const uint8_t *x, int x_width, float *y, int y_width, int at)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const __m256i *weights = (const __m256i *)(map->weights + (int64_t)at * map->inputs);
+    const uint8_t *other = x + x_width;
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
+    for (int i = 0; i < map->inputs; i += 4, weights += 4) {
+        __m256i one = four(x + i), two = four(other + i);
+        __m256i p = _mm256_loadu_si256(weights), q = _mm256_loadu_si256(weights + 1);
+        __m256i r = _mm256_loadu_si256(weights + 2), s = _mm256_loadu_si256(weights + 3);
+        TAKE(a, one, p);
+        TAKE(b, one, q);
+        TAKE(c, one, r);
+        TAKE(d, one, s);
+        TAKE(e, two, p);
+        TAKE(f, two, q);
+        TAKE(g, two, r);
+        TAKE(h, two, s);
+    }
+    leave(y, a, map, at), leave(y, b, map, at + 8), leave(y, c, map, at + 16), leave(y, d, map, at + 24);
+    y += y_width;
+    leave(y, e, map, at), leave(y, f, map, at + 8), leave(y, g, map, at + 16), leave(y, h, map, at + 24);
+}
+
+/* inputs (rows, x_width) in bytes -> (rows, y_width), both at least as wide as the product's */
+static void multiply(const Product *map, int rows, const uint8_t *x, int x_width, float *y, int y_width)
+{
+    int even = rows - rows % 2;
+    for (int at = 0; even && at < map->outputs; at += WIDE) /* a tile of weights stays in the nearest cache */
+        for (int row = 0; row < even; row += 2)
+            multiply_two(map, x + (int64_t)row * x_width, x_width, y + (int64_t)row * y_width, y_width, at);
+    if (rows % 2)
+        multiply_one(map, x + (int64_t)even * x_width, y + (int64_t)even * y_width);
+}
+#else
+static void multiply(const Product *map, int rows, const uint8_t *x, int x_width, float *y, int y_width)
+{
+    for (int at = 0; at < map->outputs; at += WIDE)
+        for (int row = 0; row < rows; row++) {
+            const int8_t *weight = map->weights + (int64_t)at * map->inputs;
+            const uint8_t *input = x + (int64_t)row * x_width;
+            int32_t sums[WIDE] = {0};
+            for (int i = 0; i < map->inputs; i += 4, weight += 4 * WIDE)
+                for (int o = 0; o < WIDE; o++)
+                    for (int j = 0; j < 4; j++)
+                        sums[o] += (int16_t)input[i + j] * (int16_t)weight[4 * o + j];
+            float *left = y + (int64_t)row * y_width + at;
+            for (int o = 0; o < WIDE; o++)
+                left[o] = (float)(sums[o] - map->offsets[at + o]) * map->scales[at + o] + map->biases[at + o];
+        }
+}
+#endif
+
+/* ---- drawing */
+
+static int best_of(const float *scores, int count)
+{
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        best = scores[i] > scores[best] ? i : best;
+    return best;
+}
+
+/* The class that wins with its noise, of the fewest that hold `top_p` of the tempered probability. A winner is one of
+ * those if what is likelier holds less than that; if it is not, it is marked down as in the graph, and another wins. */
+static int draw(const float *logits, const float *noise, int count, float coldness, float top_p, float *scratch)
+{
+    float *shares = scratch, *scores = scratch + count, most = logits[0], total = 0.0f;
+    for (int i = 1; i < count; i++)
+        most = logits[i] > most ? logits[i] : most;
+    for (int i = 0; i < count; i++)
+        shares[i] = exponential((logits[i] - most) * coldness);
+    for (int i = 0; i < count; i++)
+        total += shares[i];
+    for (int i = 0; i < count; i++)
+        scores[i] = logits[i] + noise[i];
+    for (int tries = 0;; tries++) {
+        int best = best_of(scores, count);
+        float better = 0.0f;
+        if (tries == count || shares[best] < 0.0f) /* it was marked down before */
+            return best;
+        for (int i = 0; i < count; i++)
+            better += logits[i] > logits[best] ? (shares[i] < 0.0f ? -shares[i] : shares[i]) : 0.0f;
+        if (better < top_p * total)
+            return best;
+        scores[best] = 2 * MASKED + noise[best];
+        shares[best] = -shares[best] - 1e-30f;
+    }
+}
+
+static int bin_of(const Model *model, float ticks) /* how many edges are at or below */
+{
+    int low = 0, high = model->edge_count;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (ticks >= model->edges[middle])
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static inline float downwards(float x) /* floor of a number within 32 bits */
+{
+    float cut = (float)(int32_t)x;
+    return cut > x ? cut - 1.0f : cut;
+}
+
+static float value_in(const Model *model, int field, int64_t chosen, float chance)
+{
+    return model->first[field][chosen] + downwards(limited(chance * model->width[field][chosen], 0.0f, 1e9f));
+}
+
+/* ---- the step */
+
+typedef struct {
+    int wide, gate, roll, inputs; /* floats a row, and bytes of its inputs */
+    float *main, *x, *hidden, *logits, *rolls, *gates, *outputs, *scratch;
+    uint8_t *bytes;
+} Room;
+
+static int at_least(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t lay_out(const Model *model, int rows, Room *room, uint8_t *memory)
+{
+    int64_t used = 0;
+    room->wide = at_least(model->join.outputs, model->hidden[0].outputs);
+    room->wide = at_least(room->wide, at_least(model->key_extra.outputs, model->context_of.outputs));
+    room->gate = model->strokes, room->inputs = at_least(model->hidden[0].inputs, model->key_extra.inputs);
+    for (int i = 0; i < 4; i++)
+        room->wide = at_least(room->wide, model->out[i].outputs);
+    for (int i = 0; i < model->layers; i++) {
+        room->gate = at_least(room->gate, model->maps[i].outputs);
+        room->inputs = at_least(room->inputs, model->maps[i].inputs);
+    }
+    room->inputs = at_least(room->inputs, model->context_of.inputs);
+    room->roll = (model->joined ? 4 : 3) * model->strokes;
+#define PLACE(name, type, count) \
+    room->name = (type *)((uintptr_t)memory + used), used += ((int64_t)(count) * (int64_t)sizeof(type) + 63) / 64 * 64
+    PLACE(main, float, (int64_t)rows * room->wide);
+    PLACE(x, float, (int64_t)rows * room->wide);
+    PLACE(hidden, float, (int64_t)rows * room->wide);
+    PLACE(logits, float, (int64_t)rows * room->wide);
+    PLACE(rolls, float, (int64_t)rows * room->roll);
+    PLACE(gates, float, (int64_t)rows * room->gate);
+    PLACE(outputs, float, (int64_t)rows * model->size);
+    PLACE(scratch, float, 4 * room->wide);
+    PLACE(bytes, uint8_t, (int64_t)rows * room->inputs);
+    return used;
+}
+
+/* the logits of a head into room->logits, of what is in room->x: the sum of its terms */
+static void head(const Model *model, int field, int rows, const Room *room)
+{
+    int size = model->head_size, wide = room->wide;
+    for (int row = 0; row < rows; row++) {
+        float *x = room->x + (int64_t)row * wide;
+        gelu_all(room->scratch, x, size);
+        quantize(&model->hidden[field], room->bytes + (int64_t)row * room->inputs, room->scratch, size);
+        for (int i = 0; i < size; i++)
+            x[i] = room->scratch[i];
+    }
+    multiply(&model->hidden[field], rows, room->bytes, room->inputs, room->hidden, wide);
+    for (int row = 0; row < rows; row++) {
+        gelu_and_add(room->scratch, room->hidden + (int64_t)row * wide, room->x + (int64_t)row * wide, size);
+        quantize(&model->out[field], room->bytes + (int64_t)row * room->inputs, room->scratch, size);
+    }
+    multiply(&model->out[field], rows, room->bytes, room->inputs, room->logits, wide);
+}
+
+/* room->x of a lane: rows of the tables of the fields drawn before, then an extra term or none, then the context */
+static void gather(const Model *model, int field, const Lanes *lanes, int lane, float *x, const float *const extra[2],
+                   const float *context)
+{
+    int size = model->head_size;
+    for (int i = 0; i < size; i++)
+        x[i] = 0.0f;
+    for (int before = 0; before < field; before++)
+        add(x, model->given[field][before] + lanes->classes[before][lane] * size, size);
+    for (int i = 0; i < 2; i++)
+        if (extra[i])
+            add(x, extra[i], size);
+    add(x, context, size);
+}
+
+static void cell_step(const Model *model, const float *restrict gate, const float *restrict state,
+                      const float *restrict memory, float *restrict state_after, float *restrict memory_after)
+{
+    int size = model->size;
+    if (model->cell == LSTM)
+        for (int i = 0; i < size; i++) {
+            float kept = sigmoid(gate[size + i]) * memory[i];
+            kept += sigmoid(gate[i]) * hyperbolic_tangent(gate[3 * size + i]);
+            memory_after[i] = kept;
+            state_after[i] = sigmoid(gate[2 * size + i]) * hyperbolic_tangent(kept);
+        }
+    else if (model->cell == GRU)
+        for (int i = 0; i < size; i++) {
+            float fresh = hyperbolic_tangent(gate[2 * size + i] + sigmoid(gate[i]) * gate[3 * size + i]);
+            state_after[i] = fresh + sigmoid(gate[size + i]) * (state[i] - fresh);
+        }
+    else
+        for (int i = 0; i < size; i++)
+            state_after[i] = hyperbolic_tangent(gate[i]);
+}
+
+static void meet(const Model *model, const Lanes *lanes, int from, int rows, const Room *room)
+{
+    int size = model->head_size, wide = room->wide;
+    if (!model->joined) {
+        for (int row = 0; row < rows; row++)
+            for (int i = 0; i < size; i++)
+                room->main[(int64_t)row * wide + i] = lanes->context[(int64_t)(from + row) * size + i];
+        return;
+    }
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row;
+        int bin = bin_of(model, lanes->resume[lane] - lanes->ticks[6 * lane]);
+        const float *time = model->times + (int64_t)bin * 2 * size;
+        const float *said = lanes->said + lane * 2 * size, *context = lanes->context + lane * 2 * size;
+        float *main = room->main + (int64_t)row * wide, *x = room->x;
+        for (int i = 0; i < size; i++)
+            main[i] = (time[i] + said[i]) + context[i];
+        for (int i = 0; i < size; i++)
+            x[i] = (time[size + i] + said[size + i]) + context[size + i];
+        gelu_all(room->scratch, x, size);
+        quantize(&model->join, room->bytes + (int64_t)row * room->inputs, room->scratch, size);
+    }
+    multiply(&model->join, rows, room->bytes, room->inputs, room->hidden, wide);
+    for (int row = 0; row < rows; row++)
+        add(room->main + (int64_t)row * wide, room->hidden + (int64_t)row * wide, size);
+}
+
+static void choose_shift(const Model *model, const Lanes *lanes, int64_t lane, float *logits, float *free_from)
+{
+    const float *ticks = lanes->ticks + 6 * lane, *barred = lanes->barred + lane * model->strokes;
+    const float *released = lanes->strokes + lane * (model->joined ? 4 : 3) * model->strokes + model->strokes;
+    float now = ticks[0], last_key = ticks[3], soonest = 1e30f;
+    for (int key = 0; key < model->strokes; key++) {
+        float bar = last_key >= (float)key && barred[key] < now + 1.0f ? now + 1.0f : barred[key];
+        free_from[key] = released[key] > bar ? released[key] : bar;
+        soonest = free_from[key] < soonest ? free_from[key] : soonest;
+    }
+    float earliest = soonest - now > ticks[1] ? soonest - now : ticks[1];
+    float latest = ticks[2] > earliest ? ticks[2] : earliest;
+    const float *noise = lanes->noise;
+    int count = model->classes[SHIFT], all = 0;
+    for (int i = 0; i < 4; i++)
+        all += model->classes[i];
+    noise += lane * all;
+    for (int i = 0; i < count; i++)
+        logits[i] = (model->shift_opens[i] <= latest && model->shift_closes[i] >= earliest ? logits[i] : MASKED) + noise[i];
+    int64_t chosen = lanes->classes[SHIFT][lane] = best_of(logits, count);
+    float waited = value_in(model, SHIFT, chosen, ticks[4]);
+    waited = waited < latest ? waited : latest;
+    lanes->waited[lane] = waited > earliest ? waited : earliest;
+}
+
+static void keep_logits(const Model *model, const Lanes *lanes, int field, int from, int rows, const Room *room)
+{
+    int count = model->classes[field];
+    if (lanes->logits[field])
+        for (int row = 0; row < rows; row++)
+            for (int i = 0; i < count; i++)
+                lanes->logits[field][(int64_t)(from + row) * count + i] = room->logits[(int64_t)row * room->wide + i];
+}
+
+#if defined(__x86_64__) && !defined(__AVX2__)
+#include <cpuid.h>
+
+/* whether the processor has AVX2 and the system keeps its registers: Intel's manual, volume 1, 14.3 */
+EXPORT int32_t has_avx2(void)
+{
+    uint32_t a, b, c, d, kept;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27)) || !(c & (1u << 28)))
+        return 0;
+    __asm__("xgetbv" : "=a"(kept), "=d"(d) : "c"(0));
+    return (kept & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 5));
+}
+#endif
+
+EXPORT int64_t JOINED(room)(const Model *model, int32_t rows)
+{
+    Room room;
+    return lay_out(model, rows, &room, 0);
+}
+
+/* Draw the next token of lanes `from` to `from + rows` and take it in; `memory`: as many bytes as `room` says. */
+EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, int32_t rows, uint8_t *memory)
+{
+    Room its, *room = &its;
+    lay_out(model, rows, room, memory);
+    const int size = model->head_size, wide = room->wide, strokes = model->strokes, units = model->size;
+    const int told = (model->joined ? 4 : 3) * strokes, layers = model->layers;
+    const int key_noise = model->classes[SHIFT], velocity_noise = key_noise + model->classes[KEY];
+    const int duration_noise = velocity_noise + model->classes[VELOCITY], all = duration_noise + model->classes[DURATION];
+    const float *none[2] = {0, 0};
+    float *free_from = room->gates; /* the gates come later */
+
+    meet(model, lanes, from, rows, room);
+    for (int row = 0; row < rows; row++)
+        gather(model, SHIFT, lanes, from + row, room->x + (int64_t)row * wide, none, room->main + (int64_t)row * wide);
+    head(model, SHIFT, rows, room);
+    keep_logits(model, lanes, SHIFT, from, rows, room);
+    for (int row = 0; row < rows; row++)
+        choose_shift(model, lanes, from + row, room->logits + (int64_t)row * wide, free_from + (int64_t)row * room->gate);
+
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row;
+        const float *struck = lanes->strokes + lane * told;
+        float *roll = room->rolls + (int64_t)row * room->roll, then = lanes->ticks[6 * lane] + lanes->waited[lane];
+        for (int i = 0; i < told; i++)
+            roll[i] = exponential(limited((struck[i] - then) * model->paces[i], LEAST, 0.0f));
+        quantize(&model->key_extra, room->bytes + (int64_t)row * room->inputs, roll, told);
+    }
+    multiply(&model->key_extra, rows, room->bytes, room->inputs, room->hidden, wide);
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row;
+        const float *extra[2] = {room->hidden + (int64_t)row * wide, 0};
+        if (model->joined) {
+            float then = lanes->ticks[6 * lane] + lanes->waited[lane];
+            extra[1] = model->key_time_to_go + (int64_t)bin_of(model, lanes->resume[lane] - then) * size;
+        }
+        gather(model, KEY, lanes, from + row, room->x + (int64_t)row * wide, extra, room->main + (int64_t)row * wide);
+    }
+    head(model, KEY, rows, room);
+    keep_logits(model, lanes, KEY, from, rows, room);
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row;
+        float *logits = room->logits + (int64_t)row * wide, then = lanes->ticks[6 * lane] + lanes->waited[lane];
+        const float *free_at = free_from + (int64_t)row * room->gate;
+        for (int key = 0; key < strokes; key++)
+            logits[key] = free_at[key] > then ? MASKED : logits[key];
+        lanes->classes[KEY][lane] = draw(logits, lanes->noise + lane * all + key_noise, model->classes[KEY],
+                                         lanes->coldness[lane], lanes->top_p[lane], room->scratch);
+        gather(model, VELOCITY, lanes, from + row, room->x + (int64_t)row * wide, none, room->main + (int64_t)row * wide);
+    }
+    head(model, VELOCITY, rows, room);
+    keep_logits(model, lanes, VELOCITY, from, rows, room);
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row, key = lanes->classes[KEY][lane];
+        lanes->classes[VELOCITY][lane] = draw(room->logits + (int64_t)row * wide, lanes->noise + lane * all + velocity_noise,
+                                              model->classes[VELOCITY], lanes->coldness[lane], lanes->top_p[lane], room->scratch);
+        const float *extra[2] = {0, 0};
+        if (model->joined) {
+            float then = lanes->ticks[6 * lane] + lanes->waited[lane];
+            extra[0] = model->struck_again + (int64_t)bin_of(model, lanes->strokes[lane * told + 3 * strokes + key] - then) * size;
+        }
+        gather(model, DURATION, lanes, from + row, room->x + (int64_t)row * wide, extra, room->main + (int64_t)row * wide);
+    }
+    head(model, DURATION, rows, room);
+    keep_logits(model, lanes, DURATION, from, rows, room);
+    for (int row = 0; row < rows; row++) {
+        int64_t lane = from + row, key = lanes->classes[KEY][lane];
+        float *logits = room->logits + (int64_t)row * wide, *roll = room->rolls + (int64_t)row * room->roll;
+        add(logits, lanes->noise + lane * all + duration_noise, model->classes[DURATION]);
+        int64_t chosen = lanes->classes[DURATION][lane] = best_of(logits, model->classes[DURATION]);
+        float held = lanes->held[lane] = value_in(model, DURATION, chosen, lanes->ticks[6 * lane + 5]);
+        roll[key] = 1.0f, roll[2 * strokes + key] = 1.0f;
+        roll[strokes + key] = exponential(limited(held * model->held_pace, LEAST, 0.0f));
+    }
+
+    const int per_layer = model->cell == LSTM ? 2 : 1;
+    for (int layer = 0; layer < layers; layer++) {
+        const Product *map = &model->maps[layer];
+        const float *const *states = lanes->states + per_layer * layer;
+        float *const *after = lanes->states_after + per_layer * layer;
+        for (int row = 0; row < rows; row++) {
+            int64_t lane = from + row;
+            uint8_t *bytes = room->bytes + (int64_t)row * room->inputs;
+            const int below = layer ? units : 3 * strokes;
+            quantize(map, bytes, layer ? lanes->states_after[per_layer * (layer - 1)] + lane * units
+                                       : room->rolls + (int64_t)row * room->roll, below);
+            quantize(map, bytes + below, states[0] + lane * units, units);
+        }
+        multiply(map, rows, room->bytes, room->inputs, room->gates, room->gate);
+        for (int row = 0; row < rows; row++) {
+            int64_t lane = from + row;
+            float *gate = room->gates + (int64_t)row * room->gate, *mean = room->outputs + (int64_t)row * units;
+            if (layer == 0) {
+                const int gates = (model->cell == LSTM || model->cell == GRU ? 4 : 1) * units;
+                const float *terms[5];
+                for (int field = 0; field < 4; field++)
+                    terms[field] = model->of[field] + lanes->classes[field][lane] * gates;
+                terms[4] = model->of_composer + lanes->composer[lane] * gates;
+                for (int i = 0; i < gates; i++)
+                    gate[i] = ((((terms[0][i] + terms[1][i]) + terms[2][i]) + terms[3][i]) + terms[4][i]) + gate[i];
+            }
+            cell_step(model, gate, states[0] + lane * units, per_layer == 2 ? states[1] + lane * units : 0,
+                      after[0] + lane * units, per_layer == 2 ? after[1] + lane * units : 0);
+            for (int i = 0; i < units; i++)
+                mean[i] = (layer ? mean[i] : 0.0f) + after[0][lane * units + i];
+            if (layer == layers - 1)
+                for (int i = 0; i < units; i++)
+                    mean[i] /= (float)layers;
+        }
+    }
+    for (int row = 0; row < rows; row++) {
+        uint8_t *bytes = room->bytes + (int64_t)row * room->inputs;
+        quantize(&model->context_of, bytes, room->outputs + (int64_t)row * units, units);
+        quantize(&model->context_of, bytes + units, room->rolls + (int64_t)row * room->roll, 3 * strokes);
+    }
+    multiply(&model->context_of, rows, room->bytes, room->inputs, room->hidden, wide);
+    const int heard = (model->joined ? 2 : 1) * size;
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < heard; i++)
+            lanes->context_after[(int64_t)(from + row) * heard + i] = room->hidden[(int64_t)row * wide + i];
+}

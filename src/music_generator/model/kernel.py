@@ -1,0 +1,222 @@
+"""The step of int8 bundles in compiled code: what the graphs `open` and `joined` compute, a call for each token.
+
+`kernel.c` says how. The weights are those of the graph, checked to the last size: the compiled code trusts what it is
+given. Where the library was not built, `available` is False and the graphs are run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import BundleError
+from music_generator.model.config import CELLS, CLASSES, FIELDS, INPUT_CLASSES, NO_FUTURE, ModelConfig
+from music_generator.model.graphs import read_tensors
+from music_generator.tokens import STROKES
+
+Array = NDArray[Any]
+
+WIDE, DEEP, VECTOR = 32, 4, 8  # outputs of a tile, inputs that are multiplied together, outputs of a vector
+ALIGNED = 64  # bytes
+FEWEST = 8  # lanes that are worth a thread
+LIBRARY = Path(__file__).with_name({"win32": "libkernel.dll", "darwin": "libkernel.dylib"}.get(sys.platform, "libkernel.so"))
+
+
+class _Product(Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("inputs", "outputs", "middle")), ("step", c_float),
+        *((name, c_void_p) for name in ("weights", "scales", "biases", "offsets")),
+    )  # fmt: skip
+
+
+class _Model(Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("cell", "layers", "size", "head_size", "joined", "strokes", "edge_count")),
+        ("classes", c_int32 * 4), ("maps", POINTER(_Product)),
+        *((name, _Product) for name in ("context_of", "key_extra", "join")),
+        ("hidden", _Product * 4), ("out", _Product * 4), ("given", c_void_p * 3 * 4), ("of", c_void_p * 4),
+        *((name, c_void_p) for name in ("of_composer", "times", "key_time_to_go", "struck_again", "edges")),
+        ("first", c_void_p * 4), ("width", c_void_p * 4),
+        *((name, c_void_p) for name in ("shift_opens", "shift_closes", "paces")), ("held_pace", c_float),
+    )  # fmt: skip
+
+
+_LANES = ("context", "ticks", "strokes", "barred", "noise", "coldness", "top_p", "said", "resume", "composer")
+
+
+class _Lanes(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in (*_LANES, "states")), ("classes", c_void_p * 4),
+        *((name, c_void_p) for name in ("waited", "held")), ("logits", c_void_p * 4),
+        *((name, c_void_p) for name in ("context_after", "states_after")),
+    )  # fmt: skip
+
+
+@cache
+def _entries() -> tuple[str, Any, Any] | None:
+    """The instructions it is compiled for, and its two functions; None where there is no library."""
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+    suffix = "avx2" if hasattr(library, "has_avx2") and library.has_avx2() else "plain"
+    room, step = getattr(library, f"room_{suffix}"), getattr(library, f"step_{suffix}")
+    room.restype, room.argtypes = c_int64, (c_void_p, c_int32)
+    step.restype, step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_void_p)
+    return suffix, room, step
+
+
+def instructions() -> str | None:
+    """What the kernel of this machine is compiled for, `avx2` or `plain`; None where it has none."""
+    entries = _entries()
+    return entries[0] if entries else None
+
+
+class Kernel:
+    """A bundle's graph `open` or `joined`, at most `threads` of them at work on many lanes."""
+
+    def __init__(self, path: Path, config: ModelConfig, *, joined: bool, threads: int = 1) -> None:
+        """Raises `BundleError` if the graph's weights are not those of the configuration."""
+        entries = _entries()
+        assert entries is not None, "the kernel was not built"
+        _, self._room, self._step = entries
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        weights = _Weights(path, read_tensors(path))
+        self._kept: Any = weights  # what the structure points to
+        self._model = _describe(weights, config, joined=joined)
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Any:
+        """A function of no arguments that steps the first lanes, of arrays as `model.step.Step` has them."""
+        rows = sum(name.startswith("state_") for name in inputs)
+        told = _Lanes()
+        for name in _LANES:
+            setattr(told, name, _at(inputs[name]) if name in inputs else None)
+        told.states = ctypes.cast((c_void_p * rows)(*(_at(inputs[f"state_{i}"]) for i in range(rows))), c_void_p)
+        after = (c_void_p * rows)(*(_at(outputs[f"state_{i}_after"]) for i in range(rows)))
+        told.states_after = ctypes.cast(after, c_void_p)
+        told.waited, told.held, told.context_after = (_at(outputs[name]) for name in ("waited", "held", "context_after"))
+        for i, field in enumerate(FIELDS):
+            told.classes[i] = _at(outputs[field])
+            told.logits[i] = _at(outputs[f"{field}_logits"]) if f"{field}_logits" in outputs else None
+        model, step, at = ctypes.addressof(self._model), self._step, ctypes.addressof(told)
+        shares = max(1, min(self._threads, lanes // FEWEST))
+        edges = [lanes * i // shares for i in range(shares + 1)]
+        parts = []
+        for first, end in zip(edges, edges[1:], strict=False):
+            memory = np.zeros(self._room(model, end - first) + ALIGNED, np.uint8)
+            parts.append((model, at, first, end - first, _up(_at(memory)), memory))
+        kept = (self, dict(inputs), dict(outputs), told, after, parts)
+        (own, others), pool = (parts[0][:5], [part[:5] for part in parts[1:]]), self._pool
+
+        def run(_kept: Any = kept) -> None:
+            waiting = [pool.submit(step, *part) for part in others] if pool else ()
+            step(*own)
+            for each in waiting:
+                each.result()
+
+        return run
+
+
+def _at(array: Array) -> int:
+    assert array.flags.c_contiguous
+    return int(array.ctypes.data)
+
+
+def _up(address: int) -> int:
+    return -(-address // ALIGNED) * ALIGNED
+
+
+class _Weights:
+    """A graph's tensors by name, handed out when they are of the right type and shape."""
+
+    def __init__(self, path: Path, tensors: dict[str, Array]) -> None:
+        self._path, self._tensors = path, tensors
+        self.kept: list[Any] = []
+
+    def take(self, name: str, *shape: int, dtype: Any = np.float32) -> Array:
+        """The tensor of that name. Raises `BundleError` if it is not there or another."""
+        tensor = self._tensors.get(name)
+        if tensor is None or tensor.dtype != dtype or math.prod(tensor.shape) != math.prod(shape):
+            found = "absent" if tensor is None else f"{tensor.dtype} of {'×'.join(map(str, tensor.shape)) or 'one'}"
+            raise BundleError(
+                f"{self._path}: its `{name}` must be {np.dtype(dtype)} of {'×'.join(map(str, shape)) or 'one'}, not "
+                f"{found}; get or train the model anew"
+            )
+        return tensor.reshape(shape)
+
+    def table(self, name: str, *shape: int) -> int:
+        """The address of a tensor of floats."""
+        return self.keep(self.take(name, *shape))
+
+    def keep(self, array: Array) -> int:
+        """The address of a copy that stays as long as this does."""
+        memory = np.zeros(array.nbytes + ALIGNED, np.uint8)
+        start = _up(_at(memory)) - _at(memory)
+        memory[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self.kept.append(memory)
+        return _at(memory) + start
+
+    def product(self, name: str, inputs: int, outputs: int) -> _Product:
+        """A `model.step.Product` in 8 bits, its weights in the order in which they are read."""
+        weight = self.take(f"{name}.weight", inputs, outputs, dtype=np.int8)
+        step, middle = self.take(f"{name}.step"), self.take(f"{name}.middle", dtype=np.uint8)
+        more = -outputs % WIDE
+        weight = np.pad(weight, ((0, -inputs % DEEP), (0, more)))
+        scales = np.pad(self.take(f"{name}.scale", outputs) * step, (0, more))
+        biases = np.pad(self.take(f"{name}.bias", outputs), (0, more))
+        offsets = weight.sum(0, dtype=np.int32) * np.int32(middle)
+        packed = weight.reshape(len(weight) // DEEP, DEEP, -1, WIDE).transpose(2, 0, 3, 1)
+        return _Product(*weight.shape, int(middle), float(step), *map(self.keep, (packed, scales, biases, offsets)))
+
+
+def _describe(weights: _Weights, config: ModelConfig, *, joined: bool) -> _Model:
+    size, units, cell = config.head_size, config.forward_size, config.cell
+    gates = units * (1 if cell == "rnn" else 4)
+    rolled = (4 if joined else 3) * STROKES
+    model = _Model(CELLS.index(cell), config.forward_layers, units, size, joined, STROKES, NO_FUTURE)
+    model.classes[:] = tuple(CLASSES.values())
+    names = [(f"forward_stack.maps.{i}", units if i else 3 * STROKES) for i in range(config.forward_layers)]
+    maps = (_Product * len(names))(*(weights.product(name, below + units, gates) for name, below in names))
+    weights.kept.append(maps)
+    model.maps = maps
+    model.context_of = weights.product("context_of.map", units + 3 * STROKES, size * (2 if joined else 1))
+    model.key_extra = weights.product("key_extra", rolled, size)
+    if joined:
+        model.join = weights.product("join", size, size)
+        model.times = weights.table("times", NO_FUTURE + 1, 2 * size)
+        model.key_time_to_go, model.struck_again = (
+            weights.table(f"{name}.weight", NO_FUTURE + 1, size) for name in ("key_time_to_go", "struck_again")
+        )
+        model.edges = weights.table("to_go_edges", NO_FUTURE)
+    for i, (field, classes) in enumerate(CLASSES.items()):
+        model.hidden[i] = weights.product(f"heads.{field}.hidden", size, size)
+        model.out[i] = weights.product(f"heads.{field}.out", size, classes)
+        for j, before in enumerate(FIELDS[:i]):
+            model.given[i][j] = weights.table(f"heads.{field}.given.{before}.weight", CLASSES[before], size)
+        model.of[i] = weights.table(f"forward_stack.of_{field}", max(classes, INPUT_CLASSES[field]), gates)
+    model.of_composer = weights.table("forward_stack.of_composer", 1 + len(config.composers), gates)
+    for i, field in enumerate(FIELDS):
+        if field in ("shift", "duration"):
+            model.first[i], model.width[i] = (
+                weights.table(f"{field}_{what}", CLASSES[field]) for what in ("first", "width")
+            )
+    model.shift_opens, model.shift_closes = (
+        weights.table(f"shift_{what}", CLASSES["shift"]) for what in ("opens", "closes")
+    )
+    model.paces = weights.table("rolls.paces", rolled)
+    model.held_pace = float(weights.take("rolls.held_pace", 3 * STROKES)[STROKES])
+    return model
+
+
+__all__: Sequence[str] = ("Kernel", "instructions")
