@@ -62,19 +62,12 @@ def force(lanes: Lanes, lane: int, row: Array, now: int) -> None:
     lanes.ticks[lane] = now, shift, shift, -1, 0, within
 
 
-def take(lanes: Lanes, lane: int, row: Array, now: int) -> int:
-    """What a lane's keys did, brought up to a row that it took; the tick it stands at."""
-    now += int(row["shift"])
-    lanes.strike(lane, int(row["key"]), now, now + int(row["duration"]))
-    return now
-
-
 def advance(lanes: Lanes, lane: int, rows: Array, now: int) -> int:
     """Step through rows, and return the tick after them."""
     for row in rows:
         force(lanes, lane, row, now)
         lanes.step()
-        now = take(lanes, lane, row, now)
+        now += int(row["shift"])
     return now
 
 

@@ -113,8 +113,6 @@ class _Scorer:
                 nats = nats + np.log1p(-np.exp(np.minimum(chances[:, RESUME], SURE)))
             self.nats[here, t, i] = nats[here]
         self.now = self.now + self.shift[:, t]
-        rows = np.arange(len(self.now))
-        lanes.strike(rows, self.bins["key"][:, t], self.now, self.now + self.held[:, t])
 
     def _give(self, t: int) -> None:
         """Make the lanes take token t: its classes, and its very ticks."""

@@ -88,7 +88,7 @@ class Lanes:
 
     Of each lane, before a `step`: `ticks` (now, earliest and latest shift, last key, two numbers in [0, 1)), `strokes`,
     `barred` and `noise`, as `model.step.Step` takes them; after it: `classes` of the fields, `waited` and `held` ticks
-    and, if `scored`, `logits`. All are arrays (N, ...) that stay in place. What was drawn is to be told by `strike`.
+    and, if `scored`, `logits`. All are arrays (N, ...) that stay in place.
     """
 
     def __init__(self, engine: Engine, size: int, *, joined: bool, scored: bool = False) -> None:
@@ -115,11 +115,11 @@ class Lanes:
         self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
         self._side = 0
         self._step = engine.step("joined" if joined else "open")
-        self._bound: dict[tuple[int, int], Callable[[], None]] = {}
+        self._bound: dict[tuple[int, int], Callable[[bool], None]] = {}
         names = ("ticks", "strokes", "barred", "composer", "noise", "coldness", "top_p")
         self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
 
-    def _bind(self, lanes: int) -> Callable[[], None]:
+    def _bind(self, lanes: int) -> Callable[[bool], None]:
         """The step of the first lanes, from one set of what a step leaves to the other."""
         inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
         outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
@@ -146,28 +146,26 @@ class Lanes:
         """Give a lane its future, or another one."""
         self.said[lane], self.resume[lane], self.strokes[lane, 3 * STROKES :] = ahead.said, ahead.tick, ahead.next
 
-    def strike(self, lane: Any, key: Any, now: Any, released: Any) -> None:
-        """Tell a lane of a stroke, in ticks; or several lanes of one each, by arrays."""
-        self.strokes[lane, key], self.strokes[lane, STROKES + key] = now, released
-        self.strokes[lane, 2 * STROKES + key] = released - 1
-
     def move(self, lane: int, to: int) -> None:
         """Put what is in a lane into another one."""
         context, states = self._sides[self._side]
         for array in (*self._inputs.values(), context, *states):
             array[to] = array[lane]
 
-    def peek(self, lanes: int | None = None) -> None:
-        """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
+    def peek(self, lanes: int | None = None, *, strike: bool = False) -> None:
+        """Draw the next token of all lanes, or of at least the first ones, and stay where they are.
+
+        `strike`: but for the strokes.
+        """
         lanes = self.size if lanes is None else min(self.size, -(-lanes // TOGETHER) * TOGETHER)
         key = self._side, lanes
         if key not in self._bound:
             self._bound[key] = self._bind(lanes)
-        self._bound[key]()
+        self._bound[key](strike)
 
     def step(self, lanes: int | None = None) -> None:
-        """Draw the next token of all lanes, or of at least the first ones, and take it into their states."""
-        self.peek(lanes)
+        """Draw the next token of all lanes, or of at least the first ones, and take it into states and strokes."""
+        self.peek(lanes, strike=True)
         self._side = 1 - self._side
 
 
@@ -293,8 +291,8 @@ class _GraphStep:
     def __init__(self, session: _Session) -> None:
         self._session = session
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[], None]:
-        """A function that steps the first lanes: their rows of all arrays are what the graph takes and leaves."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[bool], None]:
+        """As `Kernel.bind`."""
         from onnxruntime import OrtValue
 
         binding = self._session.io_binding()
@@ -302,7 +300,18 @@ class _GraphStep:
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-        return lambda: self._session.run_with_iobinding(binding)
+        rows = np.arange(lanes)
+        ticks, waited, held = inputs["ticks"][:lanes], outputs["waited"][:lanes, 0], outputs["held"][:lanes, 0]
+        strokes, key = inputs["strokes"], outputs["key"][:lanes]
+
+        def run(strike: bool) -> None:
+            self._session.run_with_iobinding(binding)
+            if strike:
+                then = ticks[:, 0] + waited
+                for i, tick in enumerate((then, then + held, then + held - 1)):
+                    strokes[rows, i * STROKES + key] = tick
+
+        return run
 
 
 class _Session:

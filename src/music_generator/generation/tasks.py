@@ -15,6 +15,7 @@ from music_generator.tokens import TICKS_PER_SECOND
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
 BATCH = 64  # pieces written at a time
+TOKENS = 64  # of each that are written before it is looked who is done
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,8 @@ def generate_many(
         if not busy:
             return
         for desk in filter(len, desks):
-            for writer, row in desk.step():
-                if row is not None:
-                    busy[writer].rows.append(row)
+            for writer, rows in desk.step(TOKENS):
+                busy[writer].rows += rows
                 if writer.done:
                     writing = busy.pop(writer)
                     done[writing.number] = writing.result(writer, desk.clock)

@@ -115,7 +115,7 @@ class Writer:
 
     def sit(self, lanes: Lanes, lane: int) -> None:
         """Go on in a lane that what is written has been moved to."""
-        self._lanes, self._lane, self._noise, self._barred = lanes, lane, lanes.noise[lane], lanes.barred[lane]
+        self._noise, self._barred = lanes.noise[lane], lanes.barred[lane]
 
     def prepare(self) -> tuple[float, ...]:
         """Tell the lane what the next token may be; its `ticks`."""
@@ -155,7 +155,6 @@ class Writer:
             self.done = True
             return None
         self.now, self.last_key = now, key
-        self._lanes.strike(self._lane, key, now, now + held)
         self._remember(key)
         return int(waited), key, max(1, _SOFTEST[velocity] + int(self._velocity_chance * _VELOCITIES)), int(held)
 
@@ -200,16 +199,22 @@ class Writers:
         writer.enter(self._lanes, len(self))
         self._by_lane.append(writer)
 
-    def step(self) -> list[tuple[Writer, Row | None]]:
-        """One more token of each writer, or None; those that are `done` have left."""
+    def step(self, most: int = 1) -> list[tuple[Writer, list[Row]]]:
+        """Up to so many more tokens of each writer, until the first is `done`; those that are have left."""
         assert self._lanes is not None
         begun, writers = time.perf_counter(), list(self._by_lane)
-        rows = write_tokens(self._lanes, writers)
+        written: list[list[Row]] = [[] for _ in writers]
+        for _ in range(most):
+            for rows, row in zip(written, write_tokens(self._lanes, writers), strict=True):
+                if row is not None:
+                    rows.append(row)
+            if any(writer.done for writer in writers):
+                break
         for lane in reversed(range(len(writers))):
             if writers[lane].done:
                 self._leave(lane)
         self.clock += (time.perf_counter() - begun) / len(writers)
-        return list(zip(writers, rows, strict=True))
+        return list(zip(writers, written, strict=True))
 
     def _leave(self, lane: int) -> None:
         last = self._by_lane.pop()

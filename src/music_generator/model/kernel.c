@@ -49,7 +49,8 @@ typedef struct {
 } Model;
 
 typedef struct {
-    const float *context, *ticks, *strokes, *barred, *noise, *coldness, *top_p, *said, *resume;
+    float *strokes; /* the one input that a step changes */
+    const float *context, *ticks, *barred, *noise, *coldness, *top_p, *said, *resume;
     const int64_t *composer;
     const float *const *states;
     int64_t *classes[4];
@@ -472,8 +473,9 @@ EXPORT int64_t JOINED(room)(const Model *model, int32_t rows)
     return lay_out(model, rows, &room, 0);
 }
 
-/* Draw the next token of lanes `from` to `from + rows` and take it in; `memory`: as many bytes as `room` says. */
-EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, int32_t rows, uint8_t *memory)
+/* Draw the next token of lanes `from` to `from + rows` and take it in; `strike`: into their strokes too; `memory`: as
+ * many bytes as `room` says. */
+EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, int32_t rows, int32_t strike, uint8_t *memory)
 {
     Room its, *room = &its;
     lay_out(model, rows, room, memory);
@@ -543,6 +545,9 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
         add(logits, lanes->noise + lane * all + duration_noise, model->classes[DURATION]);
         int64_t chosen = lanes->classes[DURATION][lane] = best_of(logits, model->classes[DURATION]);
         float held = lanes->held[lane] = value_in(model, DURATION, chosen, lanes->ticks[6 * lane + 5]);
+        float then = lanes->ticks[6 * lane] + lanes->waited[lane], *struck = lanes->strokes + lane * told;
+        if (strike)
+            struck[key] = then, struck[strokes + key] = then + held, struck[2 * strokes + key] = then + held - 1.0f;
         roll[key] = 1.0f, roll[2 * strokes + key] = 1.0f;
         roll[strokes + key] = exponential(limited(held * model->held_pace, LEAST, 0.0f));
     }

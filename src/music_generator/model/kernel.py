@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
@@ -51,7 +51,7 @@ class _Model(Structure):
     )  # fmt: skip
 
 
-_LANES = ("context", "ticks", "strokes", "barred", "noise", "coldness", "top_p", "said", "resume", "composer")
+_LANES = ("strokes", "context", "ticks", "barred", "noise", "coldness", "top_p", "said", "resume", "composer")
 
 
 class _Lanes(Structure):
@@ -72,7 +72,7 @@ def _entries() -> tuple[str, Any, Any] | None:
     suffix = "avx2" if hasattr(library, "has_avx2") and library.has_avx2() else "plain"
     room, step = getattr(library, f"room_{suffix}"), getattr(library, f"step_{suffix}")
     room.restype, room.argtypes = c_int64, (c_void_p, c_int32)
-    step.restype, step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_void_p)
+    step.restype, step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p)
     return suffix, room, step
 
 
@@ -96,45 +96,57 @@ class Kernel:
         self._kept: Any = weights  # what the structure points to
         self._model = _describe(weights, config, joined=joined)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Any:
-        """A function of no arguments that steps the first lanes, of arrays as `model.step.Step` has them."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[bool], None]:
+        """A function that steps the first lanes, of arrays (N, ...) that stay in place, as `model.step.Step` has them.
+
+        It is told whether to write what was struck into `strokes`.
+        """
         rows = sum(name.startswith("state_") for name in inputs)
-        told = _Lanes()
-        for name in _LANES:
-            setattr(told, name, _at(inputs[name]) if name in inputs else None)
-        told.states = ctypes.cast((c_void_p * rows)(*(_at(inputs[f"state_{i}"]) for i in range(rows))), c_void_p)
+        before = (c_void_p * rows)(*(_at(inputs[f"state_{i}"]) for i in range(rows)))
         after = (c_void_p * rows)(*(_at(outputs[f"state_{i}_after"]) for i in range(rows)))
-        told.states_after = ctypes.cast(after, c_void_p)
+        told = _Lanes(*(_at(inputs[name]) if name in inputs else None for name in _LANES))
+        told.states, told.states_after = ctypes.addressof(before), ctypes.addressof(after)
         told.waited, told.held, told.context_after = (_at(outputs[name]) for name in ("waited", "held", "context_after"))
         for i, field in enumerate(FIELDS):
             told.classes[i] = _at(outputs[field])
             told.logits[i] = _at(outputs[f"{field}_logits"]) if f"{field}_logits" in outputs else None
-        model, step, at = ctypes.addressof(self._model), self._step, ctypes.addressof(told)
-        shares = max(1, min(self._threads, lanes // FEWEST))
-        edges = [lanes * i // shares for i in range(shares + 1)]
-        parts = []
-        for first, end in zip(edges, edges[1:], strict=False):
-            memory = np.zeros(self._room(model, end - first) + ALIGNED, np.uint8)
-            parts.append((model, at, first, end - first, _up(_at(memory)), memory))
-        kept = (self, dict(inputs), dict(outputs), told, after, parts)
-        (own, others), pool = (parts[0][:5], [part[:5] for part in parts[1:]]), self._pool
+        kept = (self, dict(inputs), dict(outputs), before, after)  # as long as the function
+        step, pool, model, of = self._step, self._pool, ctypes.addressof(self._model), ctypes.addressof(told)
+        (own, *others) = self._parts(lanes)
 
-        def run(_kept: Any = kept) -> None:
-            waiting = [pool.submit(step, *part) for part in others] if pool else ()
-            step(*own)
+        def run(strike: bool, _kept: Any = (told, kept)) -> None:
+            waiting = [pool.submit(step, model, of, *rows, strike, room.at) for rows, room in others] if pool else ()
+            step(model, of, *own[0], strike, own[1].at)
             for each in waiting:
                 each.result()
 
         return run
 
+    def _parts(self, lanes: int) -> list[tuple[tuple[int, int], _Memory]]:
+        """The first of the lanes of each thread and how many they are, and memory for it."""
+        shares = max(1, min(self._threads, lanes // FEWEST))
+        edges = [lanes * i // shares for i in range(shares + 1)]
+        spans = [(first, end - first) for first, end in zip(edges, edges[1:], strict=False)]
+        return [(span, _Memory(self._room(ctypes.addressof(self._model), span[1]))) for span in spans]
+
+
+class _Memory:
+    """So many bytes, at an address that vectors like."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = np.zeros(size + ALIGNED, np.uint8)
+        self.at = -(-_at(self._bytes) // ALIGNED) * ALIGNED
+
+    def put(self, array: Array) -> _Memory:
+        """Copy an array into it."""
+        start = self.at - _at(self._bytes)
+        self._bytes[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return self
+
 
 def _at(array: Array) -> int:
     assert array.flags.c_contiguous
     return int(array.ctypes.data)
-
-
-def _up(address: int) -> int:
-    return -(-address // ALIGNED) * ALIGNED
 
 
 class _Weights:
@@ -161,11 +173,8 @@ class _Weights:
 
     def keep(self, array: Array) -> int:
         """The address of a copy that stays as long as this does."""
-        memory = np.zeros(array.nbytes + ALIGNED, np.uint8)
-        start = _up(_at(memory)) - _at(memory)
-        memory[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self.kept.append(memory)
-        return _at(memory) + start
+        self.kept.append(_Memory(array.nbytes).put(array))
+        return int(self.kept[-1].at)
 
     def product(self, name: str, inputs: int, outputs: int) -> _Product:
         """A `model.step.Product` in 8 bits, its weights in the order in which they are read."""
@@ -217,6 +226,3 @@ def _describe(weights: _Weights, config: ModelConfig, *, joined: bool) -> _Model
     model.paces = weights.table("rolls.paces", rolled)
     model.held_pace = float(weights.take("rolls.held_pace", 3 * STROKES)[STROKES])
     return model
-
-
-__all__: Sequence[str] = ("Kernel", "instructions")

@@ -179,9 +179,9 @@ def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, Non
     for writer in lines:
         writers.add(writer)
     while len(writers):
-        for writer, row in writers.step():
+        for writer, rows in writers.step():
             line = lines[writer]
-            if row is not None:
+            for row in rows:
                 yield {"event": "strokes", "variation": line.number} | line.take(row)
             if writer.done:
                 written = span.filled(line.rows, first.first_tick).between(span.start, span.end)
