@@ -42,10 +42,12 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
     library = folder / f"libkernel.{ending}"
     sets = [("plain", []), *([("avx2", ["-mavx2"])] if target.endswith(("x86_64", "amd64")) else [])]
     with tempfile.TemporaryDirectory() as scratch:
-        caches = {name: scratch for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
+        caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), scratch)
 
         def run(*arguments: str | Path) -> None:
-            subprocess.run([*compiler, "-target", zig_target, *map(str, arguments)], check=True, env=os.environ | caches)
+            subprocess.run(
+                [*compiler, "-target", zig_target, *map(str, arguments)], check=True, env=os.environ | caches
+            )
 
         objects = []
         for suffix, flags in sets:
@@ -60,7 +62,7 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
 class KernelHook(BuildHookInterface):  # type: ignore[misc]
     """Builds the kernel for wheels and for editable installations."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, _version: str, build_data: dict[str, Any]) -> None:
         """Build it, and put it into the wheel."""
         folder = Path(self.root) / FOLDER
         for left in ("so", "dylib", "dll"):

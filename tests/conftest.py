@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Performa
 from music_generator.tokens import decode
 
 if TYPE_CHECKING:
+    from music_generator.model.bundle import Bundle
     from music_generator.model.network import Network
 
 # before torch is imported, here and in the processes that tests start: with so few units threads only wait
@@ -27,6 +29,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
 # parts of a network that begin as zeros
 SILENT = ("time_to_go", "composer", "join_out", "key_ahead", "struck_again")
+KINDS: dict[str, dict[str, Any]] = {
+    "lstm": {},  # the tiny one: two layers forward, one backward
+    "gru": {"cell": "gru"},
+    "rnn": {"cell": "rnn", "forward_layers": 3},
+    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2},
+    "lstm-forward": {"direction": "forward"},
+    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1},
+}
 SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")
 NOTES = 300
 
@@ -132,6 +142,31 @@ def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: py
     music = shown_music(tiny_corpus)
     bundle_network(tiny_network, folder, provenance, reference, music, precisions=("int8", "float32"))
     return folder
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def exported(
+    request: pytest.FixtureRequest,
+    tiny_network: Network,
+    tiny_bundle: Path,
+    tiny_corpus: Corpus,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Network, Bundle]:
+    """A network and its bundle, of each cell and direction, of one layer and several."""
+    import torch
+
+    from music_generator.model.bundle import open_bundle
+    from music_generator.model.export import bundle_network
+    from music_generator.model.network import Network
+    from music_generator.training.result import shown_music
+
+    if request.param == "lstm":
+        return tiny_network, open_bundle(tiny_bundle)
+    torch.manual_seed(2)
+    network = woken(Network(replace(tiny_network.config, **KINDS[request.param]))).eval()
+    folder = tmp_path_factory.mktemp("bundle") / request.param
+    music = shown_music(tiny_corpus)
+    return network, bundle_network(network, folder, {}, distributions([]), music, precisions=("int8", "float32"))
 
 
 def nucleus(chances: Array, top_p: float) -> Array:

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from conftest import nucleus, woken  # noqa: E402
+from conftest import nucleus  # noqa: E402
 from music_generator.corpus import Corpus  # noqa: E402
 from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.features import Distributions, distributions  # noqa: E402
@@ -38,34 +38,8 @@ from music_generator.training.result import shown_music  # noqa: E402
 from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
 
 T = 24
-KINDS: dict[str, dict[str, Any]] = {
-    "lstm": {},  # the tiny one: two layers forward, one backward
-    "gru": {"cell": "gru"},
-    "rnn": {"cell": "rnn", "forward_layers": 3},
-    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2},
-    "lstm-forward": {"direction": "forward"},
-    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1},
-}
 GRAPHS = ("past", "future", "open", "joined")
 BOTH = ("int8", "float32")
-
-
-@pytest.fixture(scope="session", params=KINDS)
-def exported(
-    request: pytest.FixtureRequest,
-    tiny_network: Network,
-    tiny_bundle: Path,
-    tiny_corpus: Corpus,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Network, Bundle]:
-    """A network and its bundle, of each cell and direction, of one layer and several."""
-    if request.param == "lstm":
-        return tiny_network, open_bundle(tiny_bundle)
-    torch.manual_seed(2)
-    network = woken(Network(replace(tiny_network.config, **KINDS[request.param]))).eval()
-    folder = tmp_path_factory.mktemp("bundle") / request.param
-    music = shown_music(tiny_corpus)
-    return network, bundle_network(network, folder, {}, distributions([]), music, precisions=BOTH)
 
 
 @pytest.fixture(scope="session")

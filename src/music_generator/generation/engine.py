@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import CLASSES, CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
-from music_generator.model.kernel import LIBRARY, Kernel, instructions
+from music_generator.model.kernel import LIBRARY, Kernel, StepCall, instructions
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
@@ -28,7 +28,7 @@ NEVER = -1e6  # ticks: long before anything
 READ_TOKENS = 512  # of past and of future: more changes nothing that can be measured (docs/experiments.md)
 CHUNK = 512  # tokens read in one call, so that memory does not grow with the past
 BLOCK = 32  # tokens that random numbers are drawn for at a time
-TOGETHER = 8  # lanes that are begun and left off together
+TOGETHER = 8  # lanes of a graph that are begun and left off together
 
 _ends = np.cumsum(list(CLASSES.values())).tolist()
 PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}  # in the noise
@@ -114,20 +114,20 @@ class Lanes:
         rows = range(config.state_rows(config.forward_layers))
         self._sides = [(made(self.width), [made(config.forward_size) for _ in rows]) for _ in range(2)]
         self._side = 0
-        self._step = engine.step("joined" if joined else "open")
-        self._bound: dict[tuple[int, int], Callable[[bool], None]] = {}
         names = ("ticks", "strokes", "barred", "composer", "noise", "coldness", "top_p")
         self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
+        step = engine.step("joined" if joined else "open")
+        self._steps = [step.bind(*self._from(side)) for side in range(2)]
 
-    def _bind(self, lanes: int) -> Callable[[bool], None]:
-        """The step of the first lanes, from one set of what a step leaves to the other."""
+    def _from(self, side: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What goes into a step, and what comes out of it, by name: from one set of what a step leaves to the other."""
         inputs, outputs = dict(self._inputs), {**self.classes, "waited": self.waited, "held": self.held}
         outputs |= {f"{name}_logits": values for name, values in self.logits.items()}
-        for given, what, suffix in ((self._side, inputs, ""), (1 - self._side, outputs, "_after")):
+        for given, what, suffix in ((side, inputs, ""), (1 - side, outputs, "_after")):
             context, states = self._sides[given]
             what[f"context{suffix}"] = context
             what |= {f"state_{i}{suffix}": state for i, state in enumerate(states)}
-        return self._step.bind(inputs, outputs, lanes)
+        return inputs, outputs
 
     def put(self, lane: int, stream: Stream, ahead: Ahead | None, temperature: float = 1.0, top_p: float = 1.0) -> None:
         """Place a stream, and its future where the lanes are `joined`, in a lane."""
@@ -152,20 +152,13 @@ class Lanes:
         for array in (*self._inputs.values(), context, *states):
             array[to] = array[lane]
 
-    def peek(self, lanes: int | None = None, *, strike: bool = False) -> None:
-        """Draw the next token of all lanes, or of at least the first ones, and stay where they are.
-
-        `strike`: but for the strokes.
-        """
-        lanes = self.size if lanes is None else min(self.size, -(-lanes // TOGETHER) * TOGETHER)
-        key = self._side, lanes
-        if key not in self._bound:
-            self._bound[key] = self._bind(lanes)
-        self._bound[key](strike)
+    def peek(self, lanes: int | None = None) -> None:
+        """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
+        self._steps[self._side](lanes or self.size, False)
 
     def step(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and take it into states and strokes."""
-        self.peek(lanes, strike=True)
+        self._steps[self._side](lanes or self.size, True)
         self._side = 1 - self._side
 
 
@@ -291,8 +284,26 @@ class _GraphStep:
     def __init__(self, session: _Session) -> None:
         self._session = session
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[bool], None]:
-        """As `Kernel.bind`."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> StepCall:
+        """As `Kernel.bind`; a few lanes more may be stepped."""
+        bindings: dict[int, Any] = {}
+        strokes, ticks = inputs["strokes"], inputs["ticks"]
+        size, (key, waited, held) = len(ticks), (outputs[name] for name in ("key", "waited", "held"))
+
+        def run(lanes: int, strike: bool) -> None:
+            lanes = min(size, -(-lanes // TOGETHER) * TOGETHER)
+            if lanes not in bindings:
+                bindings[lanes] = self._binding(inputs, outputs, lanes)
+            self._session.run_with_iobinding(bindings[lanes])
+            if strike:
+                rows, then = np.arange(lanes), ticks[:lanes, 0] + waited[:lanes, 0]
+                for i, tick in enumerate((then, then + held[:lanes, 0], then + held[:lanes, 0] - 1)):
+                    strokes[rows, i * STROKES + key[:lanes]] = tick
+
+        return run
+
+    def _binding(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Any:
+        """The first lanes' rows of all arrays, as the graph takes them and leaves them."""
         from onnxruntime import OrtValue
 
         binding = self._session.io_binding()
@@ -300,18 +311,7 @@ class _GraphStep:
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array[:lanes]))
-        rows = np.arange(lanes)
-        ticks, waited, held = inputs["ticks"][:lanes], outputs["waited"][:lanes, 0], outputs["held"][:lanes, 0]
-        strokes, key = inputs["strokes"], outputs["key"][:lanes]
-
-        def run(strike: bool) -> None:
-            self._session.run_with_iobinding(binding)
-            if strike:
-                then = ticks[:, 0] + waited
-                for i, tick in enumerate((then, then + held, then + held - 1)):
-                    strokes[rows, i * STROKES + key] = tick
-
-        return run
+        return binding
 
 
 class _Session:

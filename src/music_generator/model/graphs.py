@@ -86,7 +86,10 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
                 values = np.frombuffer(_messages(tensor, _TENSOR["raw_data"])[-1], _DTYPES[kind])
                 found[_text(tensor, _TENSOR["name"])] = values.reshape(_numbers(tensor.get(_TENSOR["dims"], [])))
         for node in map(_fields, _messages(fields, _GRAPH["node"])):
-            if _text(node, _NODE["op_type"]) == "Identity" and (same := found.get(_text(node, _NODE["input"]))) is not None:
+            if (
+                _text(node, _NODE["op_type"]) == "Identity"
+                and (same := found.get(_text(node, _NODE["input"]))) is not None
+            ):
                 found[_text(node, _NODE["output"])] = same
         return found
     except (IndexError, ValueError, TypeError, KeyError, OSError) as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ Array = NDArray[Any]
 WIDE, DEEP, VECTOR = 32, 4, 8  # outputs of a tile, inputs that are multiplied together, outputs of a vector
 ALIGNED = 64  # bytes
 FEWEST = 8  # lanes that are worth a thread
-LIBRARY = Path(__file__).with_name({"win32": "libkernel.dll", "darwin": "libkernel.dylib"}.get(sys.platform, "libkernel.so"))
+StepCall = Callable[[int, bool], None]  # how many of the first lanes, and whether to note in `strokes` what was struck
+LIBRARY = Path(__file__).with_name(
+    {"win32": "libkernel.dll", "darwin": "libkernel.dylib"}.get(sys.platform, "libkernel.so")
+)
 
 
 class _Product(Structure):
@@ -63,71 +67,70 @@ class _Lanes(Structure):
 
 
 @cache
-def _entries() -> tuple[str, Any, Any] | None:
-    """The instructions it is compiled for, and its two functions; None where there is no library."""
+def _library() -> ctypes.CDLL | None:
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        return ctypes.CDLL(str(LIBRARY))
     except OSError:
         return None
-    suffix = "avx2" if hasattr(library, "has_avx2") and library.has_avx2() else "plain"
-    room, step = getattr(library, f"room_{suffix}"), getattr(library, f"step_{suffix}")
-    room.restype, room.argtypes = c_int64, (c_void_p, c_int32)
-    step.restype, step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p)
-    return suffix, room, step
 
 
 def instructions() -> str | None:
-    """What the kernel of this machine is compiled for, `avx2` or `plain`; None where it has none."""
-    entries = _entries()
-    return entries[0] if entries else None
+    """What this machine's kernel is compiled for: `avx2`, or `plain` for any processor; None where it has none."""
+    library = _library()
+    if library is None:
+        return None
+    return "avx2" if hasattr(library, "has_avx2") and library.has_avx2() else "plain"
 
 
 class Kernel:
-    """A bundle's graph `open` or `joined`, at most `threads` of them at work on many lanes."""
+    """What a bundle's graph `open` or `joined` computes; many lanes are shared out among `threads`."""
 
     def __init__(self, path: Path, config: ModelConfig, *, joined: bool, threads: int = 1) -> None:
         """Raises `BundleError` if the graph's weights are not those of the configuration."""
-        entries = _entries()
-        assert entries is not None, "the kernel was not built"
-        _, self._room, self._step = entries
+        library, suffix = _library(), instructions()
+        assert library is not None, "the kernel was not built"
+        self._room, self._step = library[f"room_{suffix}"], library[f"step_{suffix}"]
+        self._room.restype, self._room.argtypes = c_int64, (c_void_p, c_int32)
+        self._step.restype, self._step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         weights = _Weights(path, read_tensors(path))
         self._kept: Any = weights  # what the structure points to
         self._model = _describe(weights, config, joined=joined)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], lanes: int) -> Callable[[bool], None]:
-        """A function that steps the first lanes, of arrays (N, ...) that stay in place, as `model.step.Step` has them.
-
-        It is told whether to write what was struck into `strokes`.
-        """
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> StepCall:
+        """A step of arrays (N, ...) that stay in place, by the names that the graph has for them."""
         rows = sum(name.startswith("state_") for name in inputs)
         before = (c_void_p * rows)(*(_at(inputs[f"state_{i}"]) for i in range(rows)))
         after = (c_void_p * rows)(*(_at(outputs[f"state_{i}_after"]) for i in range(rows)))
         told = _Lanes(*(_at(inputs[name]) if name in inputs else None for name in _LANES))
         told.states, told.states_after = ctypes.addressof(before), ctypes.addressof(after)
-        told.waited, told.held, told.context_after = (_at(outputs[name]) for name in ("waited", "held", "context_after"))
+        told.waited, told.held, told.context_after = (
+            _at(outputs[name]) for name in ("waited", "held", "context_after")
+        )
         for i, field in enumerate(FIELDS):
             told.classes[i] = _at(outputs[field])
             told.logits[i] = _at(outputs[f"{field}_logits"]) if f"{field}_logits" in outputs else None
-        kept = (self, dict(inputs), dict(outputs), before, after)  # as long as the function
-        step, pool, model, of = self._step, self._pool, ctypes.addressof(self._model), ctypes.addressof(told)
-        (own, *others) = self._parts(lanes)
+        step, model, size = self._step, ctypes.addressof(self._model), len(inputs["ticks"])
+        at = ctypes.addressof(told)
+        own, *others = (_Memory(self._room(model, size)) for _ in range(self._threads))
+        kept = self, dict(inputs), dict(outputs), told, before, after  # as long as the step
 
-        def run(strike: bool, _kept: Any = (told, kept)) -> None:
-            waiting = [pool.submit(step, model, of, *rows, strike, room.at) for rows, room in others] if pool else ()
-            step(model, of, *own[0], strike, own[1].at)
+        def run(lanes: int, strike: bool, _kept: Any = kept) -> None:
+            shares = min(self._threads, lanes // FEWEST)
+            if shares < 2 or self._pool is None:
+                step(model, at, 0, lanes, strike, own.at)
+                return
+            edges = [lanes * i // shares for i in range(shares + 1)]
+            waiting = [
+                self._pool.submit(step, model, at, first, end - first, strike, room.at)
+                for (first, end), room in zip(pairwise(edges[1:]), others, strict=False)
+            ]
+            step(model, at, 0, edges[1], strike, own.at)
             for each in waiting:
                 each.result()
 
         return run
-
-    def _parts(self, lanes: int) -> list[tuple[tuple[int, int], _Memory]]:
-        """The first of the lanes of each thread and how many they are, and memory for it."""
-        shares = max(1, min(self._threads, lanes // FEWEST))
-        edges = [lanes * i // shares for i in range(shares + 1)]
-        spans = [(first, end - first) for first, end in zip(edges, edges[1:], strict=False)]
-        return [(span, _Memory(self._room(ctypes.addressof(self._model), span[1]))) for span in spans]
 
 
 class _Memory:
@@ -182,7 +185,8 @@ class _Weights:
         step, middle = self.take(f"{name}.step"), self.take(f"{name}.middle", dtype=np.uint8)
         more = -outputs % WIDE
         weight = np.pad(weight, ((0, -inputs % DEEP), (0, more)))
-        scales = np.pad(self.take(f"{name}.scale", outputs) * step, (0, more))
+        with np.errstate(all="ignore"):  # a stranger's may be any
+            scales = np.pad(self.take(f"{name}.scale", outputs) * step, (0, more))
         biases = np.pad(self.take(f"{name}.bias", outputs), (0, more))
         offsets = weight.sum(0, dtype=np.int32) * np.int32(middle)
         packed = weight.reshape(len(weight) // DEEP, DEEP, -1, WIDE).transpose(2, 0, 3, 1)
