@@ -28,7 +28,7 @@ PLATFORMS = {
 }
 SYSTEMS = {"Linux": "linux", "Darwin": "macosx", "Windows": "win"}
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-fvisibility=hidden"]
-LINK = ["-shared", "-nostdlib", "-s"]
+LINK = ["-shared", "-s"]
 
 
 def this_platform() -> str:
@@ -54,7 +54,8 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
             objects.append(Path(scratch) / f"{suffix}.o")
             run("-c", *FLAGS, *([] if target.startswith("win") else ["-fPIC"]), *flags, f"-DSUFFIX={suffix}",
                 "-o", objects[-1], folder / "kernel.c")  # fmt: skip
-        run(*LINK, "-o", Path(scratch) / library.name, *objects)
+        # Windows wants an entry of its C library
+        run(*LINK, *([] if target.startswith("win") else ["-nostdlib"]), "-o", Path(scratch) / library.name, *objects)
         library.write_bytes((Path(scratch) / library.name).read_bytes())
     return library
 

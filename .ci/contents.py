@@ -1,4 +1,4 @@
-"""What a built wheel and source archive must hold and must not: `python .ci/contents.py dist`."""
+"""What built wheels and the source archive must hold and must not: `python .ci/contents.py dist`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ NEEDED = [
     for name in (
         "__init__.py",
         "py.typed",
+        "model/kernel.c",
         "pretrained/bundle.json",
         "pretrained/weights.safetensors",
         "pretrained/past.int8.onnx",
@@ -31,7 +32,10 @@ NEEDED = [
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt"]
 IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
-              "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+KERNEL = re.compile(
+    r"libkernel\.\w+$"
+)  # built, of a wheel for one platform; none in a wheel for any, nor in the archive
 # the one MIDI file, which the bundled model wrote
 OWN_MUSIC = "studio/example.mid"
 MUSIC = re.compile(r"\.(midi?|wav|flac|ogg|mp3)$", re.IGNORECASE)
@@ -55,6 +59,8 @@ def wheel_faults(path: Path) -> list[str]:
     infos = {name.split("/")[0] for name in names if name.split("/")[0].endswith(".dist-info")}
     needed = NEEDED + [f"{info}/{name}" for info in infos for name in IN_WHEEL]
     strangers = [f"{name} is outside the package" for name in names if name.split("/")[0] not in {PACKAGE, *infos}]
+    kernels, wanted = [name for name in names if KERNEL.search(name)], 0 if path.stem.endswith("-any") else 1
+    strangers += [f"it has {len(kernels)} built kernels, not {wanted}"] if len(kernels) != wanted else []
     return faults(names, needed) + strangers + too_large(path, LARGEST_WHEEL)
 
 
@@ -62,7 +68,8 @@ def archive_faults(path: Path) -> list[str]:
     """What is wrong with a source archive."""
     with tarfile.open(path) as archive:
         names = [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
-    return faults(names, [f"src/{name}" for name in NEEDED] + IN_ARCHIVE) + too_large(path, LARGEST_ARCHIVE)
+    built = [f"{name} is none of it" for name in names if KERNEL.search(name)]
+    return faults(names, [f"src/{name}" for name in NEEDED] + IN_ARCHIVE) + built + too_large(path, LARGEST_ARCHIVE)
 
 
 def too_large(path: Path, most: float) -> list[str]:
@@ -74,9 +81,9 @@ def too_large(path: Path, most: float) -> list[str]:
 def main(folder: Path) -> int:
     """Print what is there and what is wrong with it; 1 if anything is."""
     wheels, archives = sorted(folder.glob("*.whl")), sorted(folder.glob("*.tar.gz"))
-    found = [f"{folder}: one wheel and one .tar.gz must be there, not {len(wheels)} and {len(archives)}"]
-    if len(wheels) == len(archives) == 1:
-        checked = [(wheels[0], wheel_faults(wheels[0])), (archives[0], archive_faults(archives[0]))]
+    found = [f"{folder}: wheels and one .tar.gz must be there, not {len(wheels)} and {len(archives)}"]
+    if wheels and len(archives) == 1:
+        checked = [*((path, wheel_faults(path)) for path in wheels), (archives[0], archive_faults(archives[0]))]
         found = [f"{path.name}: {fault}" for path, lines in checked for fault in lines]
         print(*(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB" for path, _ in checked), sep="\n")
     print(*(f"FAULT {line}" for line in found), sep="\n", end="\n" if found else "")

@@ -17,12 +17,13 @@ sys.path.insert(0, str(SCRIPT.parent))
 
 from contents import IN_ARCHIVE, IN_WHEEL, NEEDED, archive_faults, wheel_faults  # noqa: E402
 
+KERNEL = "music_generator/model/libkernel.so"
 WHEEL = [*NEEDED, *(f"music_generator_rnn-1.dist-info/{name}" for name in IN_WHEEL)]
 ARCHIVE = [*IN_ARCHIVE, *(f"src/{name}" for name in NEEDED)]
 
 
-def wheel(folder: Path, names: list[str], size: int = 1) -> Path:
-    path = folder / "made-1.whl"
+def wheel(folder: Path, names: list[str], size: int = 1, platform: str = "any") -> Path:
+    path = folder / f"made-1-py3-none-{platform}.whl"
     with zipfile.ZipFile(path, "w") as opened:
         for name in names:
             opened.writestr(name, b"x" * size)
@@ -41,6 +42,16 @@ def archive(folder: Path, names: list[str]) -> Path:
 def test_what_is_whole_is_whole(tmp_path):
     assert wheel_faults(wheel(tmp_path, WHEEL)) == []
     assert archive_faults(archive(tmp_path, ARCHIVE)) == []
+
+
+def test_a_wheel_of_a_platform_has_its_kernel_and_no_other_has_one(tmp_path):
+    linux = "manylinux2014_x86_64"
+    assert wheel_faults(wheel(tmp_path, [*WHEEL, KERNEL], platform=linux)) == []
+    assert wheel_faults(wheel(tmp_path, WHEEL, platform=linux)) == ["it has 0 built kernels, not 1"]
+    both = [*WHEEL, KERNEL, KERNEL.replace(".so", ".dll")]
+    assert wheel_faults(wheel(tmp_path, both, platform=linux)) == ["it has 2 built kernels, not 1"]
+    assert wheel_faults(wheel(tmp_path, [*WHEEL, KERNEL])) == ["it has 1 built kernels, not 0"]
+    assert archive_faults(archive(tmp_path, [*ARCHIVE, f"src/{KERNEL}"])) == [f"src/{KERNEL} is none of it"]
 
 
 @pytest.mark.parametrize("name", WHEEL)
@@ -70,7 +81,7 @@ def test_what_does_not_belong_into_an_archive_is_named(tmp_path, name, fault):
 
 
 def test_a_wheel_may_not_grow_too_large(tmp_path):
-    assert wheel_faults(wheel(tmp_path, WHEEL, 3_000_000)) == ["it has 51.0 MB, more than 40"]
+    assert wheel_faults(wheel(tmp_path, WHEEL, 3_000_000)) == ["it has 54.0 MB, more than 40"]
 
 
 def test_the_script_fails_if_anything_is_wrong(tmp_path):
@@ -81,4 +92,7 @@ def test_the_script_fails_if_anything_is_wrong(tmp_path):
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     wheel(tmp_path, WHEEL[1:])
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"FAULT made-1.whl: {WHEEL[0]} is missing")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        1,
+        f"FAULT made-1-py3-none-any.whl: {WHEEL[0]} is missing",
+    )
