@@ -142,9 +142,11 @@ class Bench:
 
 def single(bench: Bench) -> list[Row]:
     found = bench.generated("single")
-    peak = found["peak_mb"]
+    peak, by_graph = found["peak_mb"], found.get("graph_tokens_per_second")
+    rows = [] if by_graph is None else [(by_graph, bench.faster("single", "tokens_per_second", by_graph))]
     return [
         Row("one stream, one thread", "tokens/s", found["tokens_per_second"], peak_mb=peak, at_least=5_000),
+        *(Row("the same by the graph, measured in turn with it", "tokens/s", *row) for row in rows),
         Row("notes of it, without pedals", "notes/s", found["notes_per_second"]),
         Row("music for each second of computing", "× real time", found["times_real_time"]),
     ]

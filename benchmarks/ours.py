@@ -35,12 +35,12 @@ class SkippedError(Exception):
     """Why there is no figure."""
 
 
-def open_engine(options: argparse.Namespace) -> Engine:
+def open_engine(options: argparse.Namespace, *, kernel: bool | None = None) -> Engine:
     """The engine of the model asked for, with one thread."""
     from music_generator.generation import Engine
     from music_generator.model.bundle import PRETRAINED, open_bundle
 
-    return Engine(open_bundle(options.model or PRETRAINED))
+    return Engine(open_bundle(options.model or PRETRAINED), kernel=kernel)
 
 
 def compose_some(engine: Engine, options: argparse.Namespace, repeat: int) -> list[Generated]:
@@ -57,17 +57,22 @@ def speed(made: Sequence[Generated]) -> float:
 
 
 def single(options: argparse.Namespace) -> dict[str, Any]:
-    """One stream, one thread."""
+    """One stream, one thread; and by the graphs, in turn with it, where there is another way."""
     engine = open_engine(options)
-    compose_some(engine, options, options.repeats)
-    tokens, notes, real_time = [], [], []
+    graphs = open_engine(options, kernel=False) if engine.kernel else None
+    for each in filter(None, (engine, graphs)):
+        compose_some(each, options, options.repeats)
+    tokens, notes, real_time, by_graph = [], [], [], []
     for repeat in range(options.repeats):
+        if graphs:
+            by_graph.append(speed(compose_some(graphs, options, repeat)))
         made = compose_some(engine, options, repeat)
         taken = sum(piece.seconds_taken for piece in made)
         tokens.append(speed(made))
         notes.append(sum(len(piece.written) for piece in made) / taken)
         real_time.append(len(made) * options.seconds / taken)
-    return {"tokens_per_second": tokens, "notes_per_second": notes, "times_real_time": real_time}
+    found = {"tokens_per_second": tokens, "notes_per_second": notes, "times_real_time": real_time}
+    return found | ({"graph_tokens_per_second": by_graph} if graphs else {})
 
 
 def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int:
@@ -229,7 +234,8 @@ def step_bytes(engine: Engine) -> int:
 def bandwidth(size: int, seconds: float) -> float:
     """Bytes a second that one thread reads of an array of that many bytes, again and again: in cache if it fits.
 
-    The faster of a scalar product of the array with itself and a product of it, as a matrix, with a vector.
+    The fastest of a scalar product of the array with itself, a product of it, as a matrix, with a vector, and the
+    largest of its bytes.
     """
     columns = 512
     matrix = np.ones((max(1, size // (4 * columns)), columns), np.float32)
@@ -243,7 +249,8 @@ def bandwidth(size: int, seconds: float) -> float:
             times += 1
         return times * matrix.nbytes / (time.perf_counter() - begun)
 
-    return max(rate(lambda: flat @ flat), rate(lambda: matrix @ vector))
+    flags = matrix.view(np.int8)
+    return max(rate(lambda: flat @ flat), rate(lambda: matrix @ vector), rate(lambda: flags.max()))
 
 
 def limit(options: argparse.Namespace) -> dict[str, Any]:
@@ -341,6 +348,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     from music_generator.maestro import find_recordings
+    from music_generator.model.kernel import instructions
 
     versions = {}
     for package in PACKAGES:
@@ -356,6 +364,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
         "forward": f"{config.forward_layers} × {config.forward_size}",
         "backward": f"{config.backward_layers} × {config.backward_size}",
         "precision": engine.precision,
+        "step": f"compiled for {instructions()}" if engine.kernel else "graph",
     }
     files = []
     if options.maestro:
