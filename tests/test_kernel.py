@@ -6,6 +6,7 @@ import ctypes
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 
 from music_generator.errors import BundleError, InputError
-from music_generator.generation import Engine, SamplingOptions, compose
+from music_generator.generation import Engine, SamplingOptions, compose, generate_many
 from music_generator.generation.engine import PLACES, Lanes
 from music_generator.model import kernel
-from music_generator.model.bundle import FACTS_FILE, Bundle, open_bundle
+from music_generator.model.bundle import FACTS_FILE, PRETRAINED, Bundle, open_bundle
 from music_generator.model.config import CLASSES, FIELDS, NONE_AHEAD
 from music_generator.model.graphs import read_tensors
 from music_generator.tokens import RESUME, STROKES, Array
+from test_golden import spans
 
 if kernel.instructions() is None:
     pytest.skip("no kernel was built here: reinstall with pip, see hatch_build.py", allow_module_level=True)
@@ -124,6 +126,26 @@ def test_the_bundled_models_step_is_that_of_the_graph(joined: bool) -> None:
     for name in ("states", "context", *(f"{field}_logits" for field in FIELDS)):
         assert np.abs(one[name] - other[name]).max() < 0.05, name
         assert np.mean(np.abs(one[name] - other[name]) < 1e-6) > 0.99, name
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_the_rules_of_writing_are_those_of_the_writer(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """All tasks and guards, to the bit: they are in the compiled code and, for the graphs, in `Writer`."""
+    asked = [(span, SamplingOptions(seed=seed)) for seed in range(3) for span in spans().values()]
+    short, few = spans()["continue"], {"longest_rest_seconds": 0.3, "longest_repeat": 2, "temperature": 1.5}
+    asked += [(replace(short, notes=notes), SamplingOptions(seed=8)) for notes in (1, 7, 40)]
+    asked += [(span, SamplingOptions(seed=9, top_p=0.6, **few)) for span in spans().values()]
+    for folder in (tiny_bundle, PRETRAINED):
+        engine = Engine(open_bundle(folder))
+        fast = list(generate_many(engine, asked, size=size))
+        with monkeypatch.context() as patch:
+            patch.setattr(Lanes, "write", lambda *_: None)
+            slow = list(generate_many(engine, asked, size=size))
+        for one, other in zip(fast, slow, strict=True):
+            assert one.performance == other.performance
+            assert (one.tokens, one.end, one.seed) == (other.tokens, other.end, other.seed)
 
 
 def test_a_piece_is_that_of_the_graphs() -> None:
@@ -240,13 +262,16 @@ def test_it_is_for_int8_alone(tiny_bundle: Path) -> None:
 def test_the_structures_are_those_of_the_source() -> None:
     """Field by field, as `kernel.c` declares them: neither side can see the other's."""
     source = Path(kernel.__file__).with_name("kernel.c").read_text("utf-8")
-    for name, structure in (("Product", kernel._Product), ("Model", kernel._Model), ("Lanes", kernel._Lanes)):
+    fields = {
+        name: [each[0] for each in getattr(kernel, f"_{name}")._fields_] for name in ("Product", "Model", "Lanes")
+    }
+    for name, wanted in {**fields, "Plan": list(kernel.PLAN_DTYPE.names)}.items():
         body = source[: source.index(f"}} {name};")].rpartition("typedef struct {")[2]
         declared = []
         for line in "".join(part.split("*/")[-1] for part in body.split("/*")).split(";"):
             names = line.split(",")
             declared += [each.split()[-1].lstrip("*").split("[")[0] for each in names if each.split()]
-        assert declared == [field[0] for field in structure._fields_], name
+        assert declared == wanted, name
 
 
 def changed(bundle: Path, to: Path, change: Any) -> Bundle:
@@ -307,6 +332,15 @@ def test_numbers_that_are_none_lead_nowhere(tiny_bundle: Path, tmp_path: Path, v
             assert ((found[name] >= 0) & (found[name] < CLASSES[name])).all()
     with suppress(BundleError):
         assert compose(Engine(bundle), 2, SamplingOptions(seed=1)).tokens < 2000
+
+
+@pytest.mark.parametrize("value", [-5.0, np.nan, np.inf, -3e38])
+def test_what_is_no_token_is_told(tiny_bundle: Path, tmp_path: Path, value: float) -> None:
+    """Durations below 0 or beyond all bounds, as a stranger's bins might have them."""
+    wrong = np.full((CLASSES["duration"], 1), value, np.float32)
+    bundle = changed(tiny_bundle, tmp_path / "bundle", lambda tensors, h: put(tensors["duration_first"], wrong, h))
+    with pytest.raises(BundleError, match="its model drew what is no token"):
+        compose(Engine(bundle), 1, SamplingOptions(seed=1))
 
 
 def test_nothing_beside_its_arrays_is_written(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,12 @@ def engine(tiny_bundle: Path) -> Engine:
     return Engine(open_bundle(tiny_bundle))
 
 
+@pytest.fixture(scope="module")
+def by_graph(tiny_bundle: Path) -> Engine:
+    """The same, its steps taken by the graphs."""
+    return Engine(open_bundle(tiny_bundle), kernel=False)
+
+
 def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
     """A performance of notes (onset, duration, pitch) and pedals (onset, duration, pedal)."""
     return Performance(
@@ -586,25 +592,24 @@ def test_what_is_drawn_may_be(engine, seed):
 
 
 @pytest.mark.parametrize("future", [False, True])
-def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, future, monkeypatch):
+def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, by_graph, future, monkeypatch):
     """With noise that would have them win, resuming comes with a future alone, and the end never."""
     drawn = []
-    roll = Dice.roll
+    refill, take = Dice.refill, Writer.take
 
     def biased(dice):
-        noise, uniforms = roll(dice)
-        noise[[RESUME, END]] = 1e3  # beyond what dice give, at any temperature
-        return noise, uniforms
-
-    take = Writer.take
+        refill(dice)
+        dice.noise[:, [RESUME, END]] = 1e3  # beyond what dice give, at any temperature
 
     def watched(writer, shift, *others):
         drawn.append(shift)
         return take(writer, shift, *others)
 
-    monkeypatch.setattr(Dice, "roll", biased)
+    monkeypatch.setattr(Dice, "refill", biased)
     monkeypatch.setattr(Writer, "take", watched)
-    made = generate(engine, to_lead_in(scale(3), 12) if future else to_compose(12), SOME)
+    span = to_lead_in(scale(3), 12) if future else to_compose(12)
+    made = generate(by_graph, span, SOME)
+    assert generate(engine, span, SOME).performance == made.performance
     assert END not in drawn
     assert drawn.count(RESUME) == future
     if future:  # as soon as the guards let it: the passage is never more than the longest rest away
@@ -617,7 +622,7 @@ def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, future,
 @pytest.mark.parametrize(
     ("name", "value"), [("key", 400), ("key", -1), ("key", 3), ("velocity", 99), ("waited", np.nan), ("waited", -5)]
 )
-def test_a_graph_that_draws_what_is_no_token_is_refused_and_does_not_run_for_ever(engine, name, value, monkeypatch):
+def test_a_graph_that_draws_what_is_no_token_is_refused_and_does_not_run_for_ever(by_graph, name, value, monkeypatch):
     """As a stranger's might: nothing hangs, and no traceback is shown."""
     step = Lanes.step
 
@@ -628,8 +633,8 @@ def test_a_graph_that_draws_what_is_no_token_is_refused_and_does_not_run_for_eve
         lanes.classes.get(name, lanes.waited)[:] = value
 
     monkeypatch.setattr(Lanes, "step", hostile)
-    with pytest.raises(BundleError, match="its graph drew what is no token"):
-        compose(engine, 60, SOME)
+    with pytest.raises(BundleError, match="its model drew what is no token"):
+        compose(by_graph, 60, SOME)
 
 
 # --- what does not fit

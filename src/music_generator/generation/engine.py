@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import CLASSES, CUT, EDGE_OF_PIECE, FIELDS, NONE_AHEAD
-from music_generator.model.kernel import LIBRARY, Kernel, StepCall, instructions
+from music_generator.model.kernel import LIBRARY, PLAN_DTYPE, Kernel, Steps, instructions
 from music_generator.tokens import DURATION_BINS, SHIFT_BINS, STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
@@ -66,21 +66,26 @@ class Dice:
     _quantiles = -np.log(-np.log((np.arange(1 << 16) + 0.5) / (1 << 16))).astype(np.float32)
 
     def __init__(self, seed: int | None, temperature: float) -> None:
-        self._bits, self._temperature, self._place = np.random.PCG64(seed), np.float32(temperature), BLOCK
-        self._noise = np.empty((BLOCK, _ends[-1]), np.float32)
-        self._uniforms: list[list[float]] = []
+        self._bits, self._temperature = np.random.PCG64(seed), np.float32(temperature)
+        self.noise, self.chances = np.empty((BLOCK, _ends[-1]), np.float32), np.empty((BLOCK, 3), np.float32)
+        self.refill()
+
+    def refill(self) -> None:
+        """For the next `BLOCK` tokens: Gumbel noise times the temperature for all classes, three numbers in [0, 1)."""
+        wanted = self.noise.size + self.chances.size
+        bits = self._bits.random_raw(-(-wanted // 4)).view(np.uint16)
+        self._quantiles.take(bits[: self.noise.size], out=self.noise.reshape(-1), mode="wrap")
+        self.noise *= self._temperature
+        self.chances[:] = bits[self.noise.size : wanted].reshape(BLOCK, 3)
+        self.chances /= 1 << 16
+        self._place = 0
 
     def roll(self) -> tuple[Array, list[float]]:
-        """For the next token: Gumbel noise times the temperature for all classes, and three numbers in [0, 1)."""
+        """Those of the next token."""
         if self._place == BLOCK:
-            wanted = self._noise.size + 3 * BLOCK
-            bits = self._bits.random_raw(-(-wanted // 4)).view(np.uint16)
-            self._quantiles.take(bits[: self._noise.size], out=self._noise.reshape(-1), mode="wrap")
-            self._noise *= self._temperature
-            self._uniforms = (bits[self._noise.size : wanted].reshape(BLOCK, 3) / (1 << 16)).tolist()
-            self._place = 0
+            self.refill()
         self._place += 1
-        return self._noise[self._place - 1], self._uniforms[self._place - 1]
+        return self.noise[self._place - 1], self.chances[self._place - 1].tolist()
 
 
 class Lanes:
@@ -118,6 +123,7 @@ class Lanes:
         self._inputs = {name: getattr(self, name) for name in (*names, *(("said", "resume") if joined else ()))}
         step = engine.step("joined" if joined else "open")
         self._steps = [step.bind(*self._from(side)) for side in range(2)]
+        self.plans = np.zeros(size, PLAN_DTYPE)  # for `write`
 
     def _from(self, side: int) -> tuple[dict[str, Array], dict[str, Array]]:
         """What goes into a step, and what comes out of it, by name: from one set of what a step leaves to the other."""
@@ -149,8 +155,17 @@ class Lanes:
     def move(self, lane: int, to: int) -> None:
         """Put what is in a lane into another one."""
         context, states = self._sides[self._side]
-        for array in (*self._inputs.values(), context, *states):
+        for array in (*self._inputs.values(), context, *states, self.plans):
             array[to] = array[lane]
+
+    def write(self, lanes: int, most: int) -> Array | None:
+        """`kernel.Steps.write`: tokens of the first lanes by their `plans`; None where there is no kernel to do it."""
+        steps, back = self._steps[self._side], self._steps[1 - self._side]
+        if not (isinstance(steps, Steps) and isinstance(back, Steps)):
+            return None
+        rows = steps.write(back, self.plans, lanes, most)
+        self._side = (self._side + len(rows)) % 2
+        return rows
 
     def peek(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
@@ -284,8 +299,8 @@ class _GraphStep:
     def __init__(self, session: _Session) -> None:
         self._session = session
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> StepCall:
-        """As `Kernel.bind`; a few lanes more may be stepped."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[int, bool], None]:
+        """As `Kernel.bind`, but it cannot `write`; a few lanes more may be stepped."""
         bindings: dict[int, Any] = {}
         strokes, ticks = inputs["strokes"], inputs["ticks"]
         size, (key, waited, held) = len(ticks), (outputs[name] for name in ("key", "waited", "held"))

@@ -98,20 +98,25 @@ class Writer:
                 self.next_note_tick = tick
 
     def __iter__(self) -> Iterator[Row]:
-        lanes = Lanes(self.engine, 1, joined=self.ahead is not None)
-        self.enter(lanes, 0)
+        desk = Writers(self.engine, 1, joined=self.ahead is not None)
+        desk.add(self)
         while not self.done:
-            (row,) = write_tokens(lanes, [self])
-            if row is not None:
-                yield row
+            for _, rows in desk.step():
+                yield from rows
 
     def enter(self, lanes: Lanes, lane: int) -> None:
         """Begin to write in a lane."""
         options = self.options
         lanes.put(lane, self._stream, self.ahead, options.temperature, options.top_p)
-        self._dice = Dice(options.seed, options.temperature)
+        self.dice = Dice(options.seed, options.temperature)
         self._no_pedals, self._no_key, self._most = False, -1, self._most_repeats()
         self.sit(lanes, lane)
+        lanes.plans[lane] = (
+            self.now, self.last_key, self.start_tick, self.end_tick, self.last_note_tick, self.next_note_tick,
+            self.rest_ticks, self.repeated, self.times, self.first_repeated, self.first_times, options.longest_repeat,
+            -1 if self.notes_left is None else self.notes_left, self._no_pedals, self._no_key, self.done,
+            len(self.dice.noise), 0, self.dice.noise.ctypes.data, self.dice.chances.ctypes.data,
+        )  # fmt: skip
 
     def sit(self, lanes: Lanes, lane: int) -> None:
         """Go on in a lane that what is written has been moved to."""
@@ -131,7 +136,7 @@ class Writer:
         latest = max(1, due - 1)  # a pedal may come up to one tick before
         if self.ahead is not None and latest > room:
             latest = room
-        noise, (one, other, self._velocity_chance) = self._dice.roll()
+        noise, (one, other, self._velocity_chance) = self.dice.roll()
         self._noise[:] = noise
         if unfinished:
             self._noise[RESUME] = _NOT
@@ -200,21 +205,39 @@ class Writers:
         self._by_lane.append(writer)
 
     def step(self, most: int = 1) -> list[tuple[Writer, list[Row]]]:
-        """Up to so many more tokens of each writer, until the first is `done`; those that are have left."""
+        """Up to so many more tokens of each writer, until the first is `done`; those that are have left.
+
+        Raises `BundleError` if a model, of a stranger's bundle, draws what is no token.
+        """
         assert self._lanes is not None
         begun, writers = time.perf_counter(), list(self._by_lane)
-        written: list[list[Row]] = [[] for _ in writers]
-        for _ in range(most):
-            for rows, row in zip(written, write_tokens(self._lanes, writers), strict=True):
-                if row is not None:
-                    rows.append(row)
-            if any(writer.done for writer in writers):
-                break
+        rows = self._lanes.write(len(writers), most)
+        written = _step_by_step(self._lanes, writers, most) if rows is None else self._follow(rows)
         for lane in reversed(range(len(writers))):
             if writers[lane].done:
                 self._leave(lane)
         self.clock += (time.perf_counter() - begun) / len(writers)
         return list(zip(writers, written, strict=True))
+
+    def _follow(self, rows: Array) -> list[list[Row]]:
+        """What each writer has written, of `Lanes.write`, and where it is now."""
+        assert self._lanes is not None
+        plans, written = self._lanes.plans[: len(self)], [*rows.T.tolist()]
+        states = (plans[name].tolist() for name in ("now", "notes_left", "done", "place", "block"))
+        for writer, mine, (now, notes_left, done, place, block) in zip(
+            self._by_lane, written, zip(*states, strict=True), strict=True
+        ):
+            writer.now, writer.done = now, bool(done)
+            if writer.notes_left is not None:
+                writer.notes_left = notes_left
+            if done > 1:
+                raise _no_token(writer, f"after tick {now}")
+            if done and mine[-1][1] < 0:
+                mine.pop()
+            if place == block:
+                writer.dice.refill()
+        plans["place"] %= plans["block"]
+        return written
 
     def _leave(self, lane: int) -> None:
         last = self._by_lane.pop()
@@ -225,18 +248,27 @@ class Writers:
             self._by_lane[lane] = last
 
 
-def write_tokens(lanes: Lanes, writers: Sequence[Writer]) -> list[Row | None]:
-    """One more token of each writer, which sit in the first lanes; None where it is the future's turn, or the end.
+def _step_by_step(lanes: Lanes, writers: Sequence[Writer], most: int) -> list[list[Row]]:
+    """What `Lanes.write` does, where it cannot."""
+    written: list[list[Row]] = [[] for _ in writers]
+    for _ in range(most):
+        lanes.ticks[: len(writers)] = [writer.prepare() for writer in writers]
+        lanes.step(len(writers))
+        drawn = zip(*(values.tolist() for values in lanes.drawn), strict=True)
+        for writer, rows, token in zip(writers, written, drawn, strict=False):
+            try:
+                row = writer.take(*token)
+            except (IndexError, OverflowError, ValueError) as error:
+                raise _no_token(writer, error) from error
+            if row is not None:
+                rows.append(row)
+        if any(writer.done for writer in writers):
+            break
+    return written
 
-    Raises `BundleError` if a graph, of a stranger's bundle, draws what is no token.
-    """
-    lanes.ticks[: len(writers)] = [writer.prepare() for writer in writers]
-    lanes.step(len(writers))
-    drawn = zip(*(values.tolist() for values in lanes.drawn), strict=True)
-    try:
-        return [writer.take(*token) for writer, token in zip(writers, drawn, strict=False)]
-    except (IndexError, OverflowError, ValueError) as error:
-        raise BundleError(f"{writers[0].engine.bundle.folder}: its graph drew what is no token ({error})") from error
+
+def _no_token(writer: Writer, why: object) -> BundleError:
+    return BundleError(f"{writer.engine.bundle.folder}: its model drew what is no token ({why})")
 
 
 def _repeats(keys: Array) -> tuple[int, int]:

@@ -16,6 +16,7 @@
 #define KEY 1
 #define VELOCITY 2
 #define DURATION 3
+#define RESUME (model->classes[SHIFT] - 2) /* as in tokens.py: then comes the end */
 #define LSTM 0
 #define GRU 1
 #define JOINED(name) JOIN_(name, SUFFIX)
@@ -43,14 +44,15 @@ typedef struct {
     const float *given[4][3]; /* of each head: tables of the fields drawn before */
     const float *of[4], *of_composer;
     const float *times, *key_time_to_go, *struck_again, *edges;
-    const float *first[4], *width[4]; /* of shift and duration */
+    const float *first[4], *width[4]; /* of the bins of shift, velocity and duration */
     const float *shift_opens, *shift_closes, *paces;
     float held_pace;
 } Model;
 
 typedef struct {
-    float *strokes; /* the one input that a step changes */
-    const float *context, *ticks, *barred, *noise, *coldness, *top_p, *said, *resume;
+    float *strokes; /* the one input that a step changes; `write` sets the next three */
+    float *ticks, *barred, *noise;
+    const float *context, *coldness, *top_p, *said, *resume;
     const int64_t *composer;
     const float *const *states;
     int64_t *classes[4];
@@ -59,6 +61,15 @@ typedef struct {
     float *context_after;
     float *const *states_after;
 } Lanes;
+
+/* What `generation.writer.Writer` knows of a lane. Ticks, but for keys and numbers; the last are where its dice lie:
+ * `block` tokens of noise and of three chances each, of which `place` are used up. */
+typedef struct {
+    int64_t now, last_key, start, end, last_note, next_note, rest;
+    int64_t repeated, times, first_repeated, first_times, longest_repeat, notes_left; /* below 0: any number */
+    int64_t no_pedals, no_key, done, block, place;
+    const float *noise, *chances;
+} Plan;
 
 /* ---- elementwise */
 
@@ -597,4 +608,94 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < heard; i++)
             lanes->context_after[(int64_t)(from + row) * heard + i] = room->hidden[(int64_t)row * wide + i];
+}
+
+/* ---- writing: as `Writer.prepare` and `Writer.take` */
+
+#define NOTES (model->strokes - 3) /* keys that are not pedals */
+#define DONE 1
+#define WRONG 2
+
+/* how often the last pitch may come in a row, with what the future adds to it */
+static int64_t most_repeats(const Plan *plan)
+{
+    int added = plan->repeated == plan->first_repeated && plan->first_times < plan->longest_repeat;
+    return added ? plan->longest_repeat - plan->first_times : plan->longest_repeat;
+}
+
+static void prepare(const Model *model, const Lanes *lanes, Plan *plan, int64_t lane)
+{
+    float *ticks = lanes->ticks + 6 * lane, *barred = lanes->barred + lane * model->strokes;
+    const float *chances = plan->chances + 3 * plan->place;
+    int64_t room = plan->end - 1 - plan->now, due = plan->last_note + plan->rest - plan->now, latest;
+    int unfinished = model->joined && plan->now + due < plan->next_note;
+    if (unfinished && due > room)
+        due = room;
+    int64_t no_pedals = due <= 1, no_key = plan->times >= most_repeats(plan) ? plan->repeated : -1;
+    if (no_pedals != plan->no_pedals || no_key != plan->no_key) {
+        plan->no_pedals = no_pedals, plan->no_key = no_key;
+        for (int key = 0; key < model->strokes; key++)
+            barred[key] = (no_pedals && key >= NOTES) || key == no_key ? 1e9f : 0.0f;
+    }
+    latest = due - 1 > 1 ? due - 1 : 1;
+    if (model->joined && latest > room)
+        latest = room;
+    int all = model->classes[SHIFT] + model->classes[KEY] + model->classes[VELOCITY] + model->classes[DURATION];
+    float *noise = lanes->noise + lane * all;
+    for (int i = 0; i < all; i++)
+        noise[i] = plan->noise[plan->place * all + i];
+    if (unfinished)
+        noise[RESUME] = -1e9f;
+    ticks[0] = (float)plan->now, ticks[1] = plan->start > plan->now ? (float)(plan->start - plan->now) : 0.0f;
+    ticks[2] = (float)latest, ticks[3] = (float)plan->last_key, ticks[4] = chances[0], ticks[5] = chances[1];
+}
+
+/* the token into `row`: waited, key, velocity and held; whether there is one */
+static int take(const Model *model, const Lanes *lanes, Plan *plan, int64_t lane, int32_t *row)
+{
+    float waited = lanes->waited[lane], held = lanes->held[lane], chance = plan->chances[3 * plan->place + 2];
+    int64_t key = lanes->classes[KEY][lane], now = plan->now + (int64_t)limited(waited, -1.0f, 1e9f);
+    plan->place++;
+    if (now < plan->now || (now == plan->now && key <= plan->last_key) || !(held >= 0.0f && held < 1e9f)) {
+        plan->done = WRONG; /* with such, writing might never end */
+        return 0;
+    }
+    if (lanes->classes[SHIFT][lane] >= RESUME || now >= plan->end) {
+        plan->done = DONE;
+        return 0;
+    }
+    plan->now = now, plan->last_key = key;
+    if (key < NOTES) {
+        plan->last_note = now;
+        plan->times = key == plan->repeated ? plan->times + 1 : 1, plan->repeated = key;
+        plan->notes_left--;
+        if (plan->notes_left == 0)
+            plan->done = DONE;
+    }
+    float velocity = value_in(model, VELOCITY, lanes->classes[VELOCITY][lane], chance);
+    row[0] = (int32_t)waited, row[1] = (int32_t)key, row[2] = velocity > 1.0f ? (int32_t)velocity : 1, row[3] = (int32_t)held;
+    return 1;
+}
+
+/* Up to `most` tokens of each of the lanes `from` to `from + count` into `rows` (most, count, 4), until the first of them
+ * is done or out of dice; `sides`: from one set of what a step leaves to the other and back. -> how many; where a lane is
+ * done without one more token, the row's key is -1. */
+EXPORT int32_t JOINED(write)(const Model *model, const Lanes *one, const Lanes *other, Plan *plans, int32_t from,
+                             int32_t count, int32_t most, int32_t *rows, uint8_t *memory)
+{
+    for (int32_t token = 0; token < most; token++) {
+        const Lanes *lanes = token % 2 ? other : one;
+        int last = 0;
+        for (int32_t lane = from; lane < from + count; lane++)
+            prepare(model, lanes, plans + lane, lane);
+        JOINED(step)(model, lanes, from, count, 1, memory);
+        for (int32_t lane = from; lane < from + count; lane++, rows += 4) {
+            if (!take(model, lanes, plans + lane, lane, rows))
+                rows[1] = -1;
+            last |= plans[lane].done || plans[lane].place == plans[lane].block;
+        }
+        if (last)
+            return token + 1;
+    }
+    return most;
 }

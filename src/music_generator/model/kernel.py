@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError
 from music_generator.model.config import CELLS, CLASSES, FIELDS, INPUT_CLASSES, NO_FUTURE, ModelConfig
 from music_generator.model.graphs import read_tensors
-from music_generator.tokens import STROKES
+from music_generator.tokens import STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
 
 WIDE, DEEP, VECTOR = 32, 4, 8  # outputs of a tile, inputs that are multiplied together, outputs of a vector
 ALIGNED = 64  # bytes
 FEWEST = 8  # lanes that are worth a thread
-StepCall = Callable[[int, bool], None]  # how many of the first lanes, and whether to note in `strokes` what was struck
 LIBRARY = Path(__file__).with_name(
     {"win32": "libkernel.dll", "darwin": "libkernel.dylib"}.get(sys.platform, "libkernel.so")
 )
@@ -55,7 +54,7 @@ class _Model(Structure):
     )  # fmt: skip
 
 
-_LANES = ("strokes", "context", "ticks", "barred", "noise", "coldness", "top_p", "said", "resume", "composer")
+_LANES = ("strokes", "ticks", "barred", "noise", "context", "coldness", "top_p", "said", "resume", "composer")
 
 
 class _Lanes(Structure):
@@ -64,6 +63,14 @@ class _Lanes(Structure):
         *((name, c_void_p) for name in ("waited", "held")), ("logits", c_void_p * 4),
         *((name, c_void_p) for name in ("context_after", "states_after")),
     )  # fmt: skip
+
+
+_PLAN = (
+    "now", "last_key", "start", "end", "last_note", "next_note", "rest", "repeated", "times", "first_repeated",
+    "first_times", "longest_repeat", "notes_left", "no_pedals", "no_key", "done", "block", "place", "noise", "chances",
+)  # fmt: skip
+PLAN_DTYPE = np.dtype([(name, np.int64) for name in _PLAN])  # of a lane that writes: see `kernel.c`
+ROW_DTYPE = np.dtype([(name, np.int32) for name in ("shift", "key", "velocity", "duration")])  # key -1: none
 
 
 @cache
@@ -89,17 +96,38 @@ class Kernel:
         """Raises `BundleError` if the graph's weights are not those of the configuration."""
         library, suffix = _library(), instructions()
         assert library is not None, "the kernel was not built"
-        self._room, self._step = library[f"room_{suffix}"], library[f"step_{suffix}"]
-        self._room.restype, self._room.argtypes = c_int64, (c_void_p, c_int32)
-        self._step.restype, self._step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p)
-        self._threads = threads
+        self.room, self.step = library[f"room_{suffix}"], library[f"step_{suffix}"]
+        self.room.restype, self.room.argtypes = c_int64, (c_void_p, c_int32)
+        self.step.restype, self.step.argtypes = None, (c_void_p, c_void_p, c_int32, c_int32, c_int32, c_void_p)
+        self.write = library[f"write_{suffix}"]
+        self.write.restype = c_int32
+        self.write.argtypes = (*(c_void_p,) * 4, c_int32, c_int32, c_int32, c_void_p, c_void_p)
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         weights = _Weights(path, read_tensors(path))
         self._kept: Any = weights  # what the structure points to
-        self._model = _describe(weights, config, joined=joined)
+        self.model = _describe(weights, config, joined=joined)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> StepCall:
-        """A step of arrays (N, ...) that stay in place, by the names that the graph has for them."""
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Steps:
+        """Steps of arrays (N, ...) that stay in place, by the names that the graph has for them."""
+        return Steps(self, inputs, outputs)
+
+    def run(self, call: Callable[[int, int, int], Any], lanes: int) -> list[Any]:
+        """Call with the number, the first lane and the number of lanes of each thread's part; what they return."""
+        shares = min(self.threads, lanes // FEWEST)
+        if shares < 2 or self._pool is None:
+            return [call(0, 0, lanes)]
+        edges = [lanes * i // shares for i in range(shares + 1)]
+        waiting = [
+            self._pool.submit(call, i, first, end - first) for i, (first, end) in enumerate(pairwise(edges[1:]), 1)
+        ]
+        return [call(0, 0, edges[1]), *(each.result() for each in waiting)]
+
+
+class Steps:
+    """A kernel's steps from one set of arrays to another, called with the number of lanes and whether to strike."""
+
+    def __init__(self, kernel: Kernel, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         rows = sum(name.startswith("state_") for name in inputs)
         before = (c_void_p * rows)(*(_at(inputs[f"state_{i}"]) for i in range(rows)))
         after = (c_void_p * rows)(*(_at(outputs[f"state_{i}_after"]) for i in range(rows)))
@@ -111,26 +139,32 @@ class Kernel:
         for i, field in enumerate(FIELDS):
             told.classes[i] = _at(outputs[field])
             told.logits[i] = _at(outputs[f"{field}_logits"]) if f"{field}_logits" in outputs else None
-        step, model, size = self._step, ctypes.addressof(self._model), len(inputs["ticks"])
-        at = ctypes.addressof(told)
-        own, *others = (_Memory(self._room(model, size)) for _ in range(self._threads))
-        kept = self, dict(inputs), dict(outputs), told, before, after  # as long as the step
+        self._kept = dict(inputs), dict(outputs), told, before, after  # what addresses point to
+        self._kernel, self._model, self._at = kernel, ctypes.addressof(kernel.model), ctypes.addressof(told)
+        size = kernel.room(self._model, len(inputs["ticks"]))
+        self._rooms = [_Memory(size) for _ in range(kernel.threads)]
 
-        def run(lanes: int, strike: bool, _kept: Any = kept) -> None:
-            shares = min(self._threads, lanes // FEWEST)
-            if shares < 2 or self._pool is None:
-                step(model, at, 0, lanes, strike, own.at)
-                return
-            edges = [lanes * i // shares for i in range(shares + 1)]
-            waiting = [
-                self._pool.submit(step, model, at, first, end - first, strike, room.at)
-                for (first, end), room in zip(pairwise(edges[1:]), others, strict=False)
-            ]
-            step(model, at, 0, edges[1], strike, own.at)
-            for each in waiting:
-                each.result()
+    def __call__(self, lanes: int, strike: bool) -> None:
+        kernel, rooms = self._kernel, self._rooms
+        kernel.run(lambda i, first, n: kernel.step(self._model, self._at, first, n, strike, rooms[i].at), lanes)
 
-        return run
+    def write(self, other: Steps, plans: Array, lanes: int, most: int) -> Array:
+        """Up to so many tokens of the first lanes as their plans (`PLAN_DTYPE`) say, until one is done or out of dice.
+
+        `other`: the steps from where these end back to where they begin. → (tokens, lanes) of `ROW_DTYPE`.
+        """
+        kernel, rooms, at = self._kernel, self._rooms, _at(plans)
+        parts: dict[int, Array] = {}
+
+        def write(i: int, first: int, n: int) -> int:
+            parts[i] = rows = np.empty((most, n), ROW_DTYPE)
+            written = kernel.write(self._model, self._at, other._at, at, first, n, most, rows.ctypes.data, rooms[i].at)
+            return int(written)
+
+        if kernel.threads > 1 and lanes >= 2 * FEWEST:
+            most = 1  # the parts must stay together
+        tokens = kernel.run(write, lanes)[0]
+        return np.concatenate([parts[i] for i in range(len(parts))], 1)[:tokens]
 
 
 class _Memory:
@@ -224,6 +258,9 @@ def _describe(weights: _Weights, config: ModelConfig, *, joined: bool) -> _Model
             model.first[i], model.width[i] = (
                 weights.table(f"{field}_{what}", CLASSES[field]) for what in ("first", "width")
             )
+        elif field == "velocity":
+            values = VELOCITY_BINS.edges[:-1], VELOCITY_BINS.widths
+            model.first[i], model.width[i] = (weights.keep(each.astype(np.float32)) for each in values)
     model.shift_opens, model.shift_closes = (
         weights.table(f"shift_{what}", CLASSES["shift"]) for what in ("opens", "closes")
     )
