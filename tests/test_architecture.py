@@ -65,7 +65,7 @@ TABLE: dict[str, set[str]] = {
     "evaluation.markdown": {"model.config"},
     "evaluation.report": {"corpus", "errors", "evaluation", "features", "files", "generation", "model.bundle", "plots",
                           "tokens"},
-    "describe": {"corpus", "errors", "maestro", "midi", "model.bundle", "pairs", "performance", "plots"},
+    "describe": {"corpus", "errors", "maestro", "midi", "model.bundle", "model.kernel", "pairs", "performance", "plots"},
     "studio.options": {"errors"},
     "studio.wire": {"errors", "midi", "performance"},
     "studio.jobs": {"errors"},

@@ -28,18 +28,20 @@ from music_generator.generation import (
 )
 from music_generator.midi import write_midi
 from music_generator.model.bundle import open_bundle
+from music_generator.model.kernel import instructions
 from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
 
 FILE = Path(__file__).with_name("golden.json")
 
 
 def kind() -> str:
-    """What rounding depends on: the processor's widest instructions known to matter, and the runtime's version."""
+    """What rounding depends on: the processor's widest instructions known to matter, the runtime and who steps."""
     import onnxruntime
 
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
     widest = next((name for name in ("AVX512_SPR", "AVX512_ICL", "AVX512_SKX", "AVX2") if features.get(name)), "plain")
-    return f"{platform.system()} {platform.machine()} {widest}, onnxruntime {onnxruntime.__version__}"
+    step = "kernel" if instructions() else "graph"
+    return f"{platform.system()} {platform.machine()} {widest}, onnxruntime {onnxruntime.__version__}, {step}"
 
 
 def spans() -> dict[str, Span]:

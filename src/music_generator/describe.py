@@ -8,7 +8,7 @@ from typing import Any
 
 from music_generator import corpus, maestro, midi, pairs
 from music_generator.errors import BundleError, CorpusError, InputError
-from music_generator.model import bundle
+from music_generator.model import bundle, kernel
 from music_generator.performance import PEDAL_NAMES, Performance
 from music_generator.plots import read_history
 
@@ -81,11 +81,18 @@ def _bundle(path: Path) -> dict[str, Any]:
     return {
         "kind": "model",
         "precisions": ", ".join(opened.precisions),
+        **({"int8 steps": _steps()} if "int8" in opened.precisions else {}),
         "bytes": sum((path / name).stat().st_size for name in opened.files),
         "composers": len(composers),
         **config,
         **{name: value for name, value in opened.provenance.items() if name != "options"},
     }
+
+
+def _steps() -> str:
+    """How steps of int8 are computed on this machine."""
+    built_for = kernel.instructions()
+    return f"compiled ({built_for})" if built_for else "by graph: no kernel was built here"
 
 
 def _corpus(path: Path) -> dict[str, Any]:
