@@ -27,6 +27,10 @@ PLATFORMS = {
     "win-amd64": ("x86_64-windows-gnu", "dll", "win_amd64"),
 }
 SYSTEMS = {"Linux": "linux", "Darwin": "macosx", "Windows": "win"}
+FORMS = {
+    "x86": {"ssse3": ["-mssse3"], "avx2": ["-mavx2"]},
+    "arm": {"neon": [], "dotprod": ["-mcpu=generic+dotprod"]},
+}
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-fvisibility=hidden"]
 LINK = ["-shared", "-s"]
 
@@ -40,7 +44,7 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
     """The library, beside its source. Raises `CalledProcessError` or `OSError`."""
     zig_target, ending, _ = PLATFORMS[target]
     library = folder / f"libkernel.{ending}"
-    sets = [("plain", []), *([("avx2", ["-mavx2"])] if target.endswith(("x86_64", "amd64")) else [])]
+    forms = FORMS["x86" if target.endswith(("x86_64", "amd64")) else "arm"]
     with tempfile.TemporaryDirectory() as scratch:
         caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), scratch)
 
@@ -50,7 +54,7 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
             )
 
         objects = []
-        for suffix, flags in sets:
+        for suffix, flags in forms.items():
             objects.append(Path(scratch) / f"{suffix}.o")
             run("-c", *FLAGS, *([] if target.startswith("win") else ["-fPIC"]), *flags, f"-DSUFFIX={suffix}",
                 "-o", objects[-1], folder / "kernel.c")  # fmt: skip

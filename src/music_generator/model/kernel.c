@@ -4,8 +4,8 @@
  * number is what the graph's is, but for the last digits of exp, erf and tanh; whole numbers are the same. There is no
  * contraction, no reordered sum and no library call, so that compilers and processors agree to the bit.
  *
- * Compiled twice for x86-64, plain and for AVX2 (SUFFIX names the entry), without libc. kernel.py has the same
- * structures, packs the weights, and checks every size before anything comes here.
+ * Compiled for each kind of vectors that a processor may have (SUFFIX names the entries), without libc. kernel.py has the
+ * same structures, packs the weights, and checks every size before anything comes here.
  */
 #include <stdint.h>
 
@@ -33,7 +33,7 @@ typedef struct {
     float step;                      /* of the inputs; the scales contain it */
     const int8_t *weights;           /* outputs / WIDE tiles of inputs / 4 times 32 times 4 */
     const float *scales, *biases;
-    const int32_t *offsets; /* the sum for inputs that are all `middle` */
+    const int32_t *totals; /* of each output's weights */
 } Product;
 
 typedef struct {
@@ -148,103 +148,101 @@ static void gelu_and_add(float *restrict y, const float *restrict x, const float
 
 /* ---- products */
 
-static void quantize(const Product *map, uint8_t *restrict y, const float *restrict x, int count)
-{
-    float step = map->step, low = (float)-map->middle, high = low + 255.0f;
-    for (int i = 0; i < count; i++)
-        y[i] = (uint8_t)(int32_t)(whole(limited(x[i] / step, low, high)) - low);
-}
-
+/* Of each processor: vectors of sums, one an output, and TAKE, which adds to them four inputs of a lane (the same for all)
+ * times four weights of each output. ZERO: what a byte of input stands below its number. TILES of WIDE outputs are summed
+ * up in registers, of as many lanes at a time as there is room for. */
 #if defined(__AVX2__)
 #include <immintrin.h>
-
-/* sums += four inputs of one lane times four weights of each of eight outputs; pairs stay within 16 bits: step.py */
+#define ABREAST 2
+#define ZERO 0
+typedef __m256i Bytes, Sums;
+typedef __m256 Floats;
+#define EVERY(value) _mm256_set1_epi32(value)
+#define READ(from) _mm256_loadu_si256((const __m256i *)(from))
+/* pairs stay within 16 bits: see step.py */
 #define TAKE(sums, input, weight) \
-    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(input, weight), ones))
-
-static inline void leave(float *y, __m256i sums, const Product *map, int at)
+    _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(input, weight), _mm256_set1_epi16(1)))
+#elif defined(__SSSE3__)
+#include <tmmintrin.h>
+#define ABREAST 1
+#define ZERO 0
+typedef __m128i Bytes, Sums;
+#define EVERY(value) _mm_set1_epi32(value)
+#define READ(from) _mm_loadu_si128((const __m128i *)(from))
+#define TAKE(sums, input, weight) _mm_add_epi32(sums, _mm_madd_epi16(_mm_maddubs_epi16(input, weight), _mm_set1_epi16(1)))
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#define ABREAST 2
+#define ZERO 128 /* signed: 16 bits hold two products, for -128 times 128 is the most of one sign, 127 times 127 of both */
+typedef int8x16_t Bytes;
+typedef int32x4_t Sums;
+#define EVERY(value) vreinterpretq_s8_s32(vdupq_n_s32(value))
+#define READ(from) vld1q_s8(from)
+#if defined(__ARM_FEATURE_DOTPROD)
+#define TAKE(sums, input, weight) vdotq_s32(sums, input, weight)
+#else
+static inline int32x4_t add_products(int32x4_t sums, int8x16_t input, int8x16_t weight)
 {
-    __m256i less = _mm256_sub_epi32(sums, _mm256_loadu_si256((const __m256i *)(map->offsets + at)));
-    __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(less), _mm256_loadu_ps(map->scales + at));
-    _mm256_storeu_ps(y + at, _mm256_add_ps(scaled, _mm256_loadu_ps(map->biases + at)));
+    int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(input), vget_low_s8(weight)));
+    return vaddq_s32(sums, vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(input, weight))));
 }
+#define TAKE(sums, input, weight) add_products(sums, input, weight)
+#endif
+#else
+#error "no vectors for this processor: the graphs are run there"
+#endif
+#define PARTS (WIDE * 4 / (int)sizeof(Bytes)) /* vectors of a tile */
+#define OUTPUTS ((int)sizeof(Sums) / 4)       /* of a vector */
 
-static inline __m256i four(const uint8_t *x)
+static inline __attribute__((always_inline)) void tile(const Product *map, const int rows, const uint8_t *x, int x_width,
+                                                       float *y, int y_width, int at)
 {
-    int32_t value;
-    __builtin_memcpy(&value, x, 4);
-    return _mm256_set1_epi32(value);
-}
-
-static void multiply_one(const Product *map, const uint8_t *x, float *y)
-{
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i *weights = (const __m256i *)map->weights;
-    for (int at = 0; at < map->outputs; at += WIDE) {
-        __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
-        for (int i = 0; i < map->inputs; i += 4, weights += 4) {
-            __m256i input = four(x + i);
-            TAKE(a, input, _mm256_loadu_si256(weights));
-            TAKE(b, input, _mm256_loadu_si256(weights + 1));
-            TAKE(c, input, _mm256_loadu_si256(weights + 2));
-            TAKE(d, input, _mm256_loadu_si256(weights + 3));
+    const int8_t *weights = map->weights + (int64_t)at * map->inputs;
+    Sums sums[ABREAST][PARTS];
+    for (int row = 0; row < rows; row++)
+        for (int part = 0; part < PARTS; part++)
+            sums[row][part] = (Sums)EVERY(0);
+    for (int i = 0; i < map->inputs; i += 4, weights += 4 * WIDE) {
+        Bytes inputs[ABREAST];
+        for (int row = 0; row < rows; row++) {
+            int32_t four;
+            __builtin_memcpy(&four, x + (int64_t)row * x_width + i, 4);
+            inputs[row] = EVERY(four);
         }
-        leave(y, a, map, at), leave(y, b, map, at + 8), leave(y, c, map, at + 16), leave(y, d, map, at + 24);
+        for (int part = 0; part < PARTS; part++) {
+            Bytes weight = READ(weights + part * sizeof(Bytes));
+            for (int row = 0; row < rows; row++)
+                sums[row][part] = TAKE(sums[row][part], inputs[row], weight);
+        }
     }
-}
-
-static void multiply_two(const Product *map, const uint8_t *x, int x_width, float *y, int y_width, int at)
-{
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i *weights = (const __m256i *)(map->weights + (int64_t)at * map->inputs);
-    const uint8_t *other = x + x_width;
-    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
-    for (int i = 0; i < map->inputs; i += 4, weights += 4) {
-        __m256i one = four(x + i), two = four(other + i);
-        __m256i p = _mm256_loadu_si256(weights), q = _mm256_loadu_si256(weights + 1);
-        __m256i r = _mm256_loadu_si256(weights + 2), s = _mm256_loadu_si256(weights + 3);
-        TAKE(a, one, p);
-        TAKE(b, one, q);
-        TAKE(c, one, r);
-        TAKE(d, one, s);
-        TAKE(e, two, p);
-        TAKE(f, two, q);
-        TAKE(g, two, r);
-        TAKE(h, two, s);
+    for (int row = 0; row < rows; row++) {
+        int32_t found[WIDE];
+        __builtin_memcpy(found, sums[row], sizeof found);
+        for (int o = 0; o < WIDE; o++) {
+            int32_t less = found[o] - (map->middle - ZERO) * map->totals[at + o];
+            y[(int64_t)row * y_width + at + o] = (float)less * map->scales[at + o] + map->biases[at + o];
+        }
     }
-    leave(y, a, map, at), leave(y, b, map, at + 8), leave(y, c, map, at + 16), leave(y, d, map, at + 24);
-    y += y_width;
-    leave(y, e, map, at), leave(y, f, map, at + 8), leave(y, g, map, at + 16), leave(y, h, map, at + 24);
 }
 
 /* inputs (rows, x_width) in bytes -> (rows, y_width), both at least as wide as the product's */
 static void multiply(const Product *map, int rows, const uint8_t *x, int x_width, float *y, int y_width)
 {
-    int even = rows - rows % 2;
-    for (int at = 0; even && at < map->outputs; at += WIDE) /* a tile of weights stays in the nearest cache */
-        for (int row = 0; row < even; row += 2)
-            multiply_two(map, x + (int64_t)row * x_width, x_width, y + (int64_t)row * y_width, y_width, at);
-    if (rows % 2)
-        multiply_one(map, x + (int64_t)even * x_width, y + (int64_t)even * y_width);
+    int full = rows - rows % ABREAST;
+    for (int at = 0; at < map->outputs; at += WIDE) { /* a tile of weights stays in the nearest cache */
+        for (int row = 0; row < full; row += ABREAST)
+            tile(map, ABREAST, x + (int64_t)row * x_width, x_width, y + (int64_t)row * y_width, y_width, at);
+        for (int row = full; row < rows; row++)
+            tile(map, 1, x + (int64_t)row * x_width, x_width, y + (int64_t)row * y_width, y_width, at);
+    }
 }
-#else
-static void multiply(const Product *map, int rows, const uint8_t *x, int x_width, float *y, int y_width)
+
+static void quantize(const Product *map, uint8_t *restrict y, const float *restrict x, int count)
 {
-    for (int at = 0; at < map->outputs; at += WIDE)
-        for (int row = 0; row < rows; row++) {
-            const int8_t *weight = map->weights + (int64_t)at * map->inputs;
-            const uint8_t *input = x + (int64_t)row * x_width;
-            int32_t sums[WIDE] = {0};
-            for (int i = 0; i < map->inputs; i += 4, weight += 4 * WIDE)
-                for (int o = 0; o < WIDE; o++)
-                    for (int j = 0; j < 4; j++)
-                        sums[o] += (int16_t)input[i + j] * (int16_t)weight[4 * o + j];
-            float *left = y + (int64_t)row * y_width + at;
-            for (int o = 0; o < WIDE; o++)
-                left[o] = (float)(sums[o] - map->offsets[at + o]) * map->scales[at + o] + map->biases[at + o];
-        }
+    float step = map->step, low = (float)-map->middle, high = low + 255.0f;
+    for (int i = 0; i < count; i++)
+        y[i] = (uint8_t)((int32_t)(whole(limited(x[i] / step, low, high)) - low) - ZERO);
 }
-#endif
 
 /* ---- drawing */
 
@@ -467,14 +465,16 @@ static void keep_logits(const Model *model, const Lanes *lanes, int field, int f
 #if defined(__x86_64__) && !defined(__AVX2__)
 #include <cpuid.h>
 
-/* whether the processor has AVX2 and the system keeps its registers: Intel's manual, volume 1, 14.3 */
-EXPORT int32_t has_avx2(void)
+/* 2 for AVX2, whose registers the system keeps (Intel's manual, volume 1, 14.3), 1 for SSSE3, else 0 */
+EXPORT int32_t widest(void)
 {
-    uint32_t a, b, c, d, kept;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27)) || !(c & (1u << 28)))
+    uint32_t a, b, c, d, kept, further;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 9)))
         return 0;
+    if (!(c & (1u << 27)) || !(c & (1u << 28)))
+        return 1;
     __asm__("xgetbv" : "=a"(kept), "=d"(d) : "c"(0));
-    return (kept & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 5));
+    return (kept & 6) == 6 && __get_cpuid_count(7, 0, &a, &further, &c, &d) && (further & (1u << 5)) ? 2 : 1;
 }
 #endif
 

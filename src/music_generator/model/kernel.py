@@ -38,7 +38,7 @@ LIBRARY = Path(__file__).with_name(
 class _Product(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("inputs", "outputs", "middle")), ("step", c_float),
-        *((name, c_void_p) for name in ("weights", "scales", "biases", "offsets")),
+        *((name, c_void_p) for name in ("weights", "scales", "biases", "totals")),
     )  # fmt: skip
 
 
@@ -82,11 +82,21 @@ def _library() -> ctypes.CDLL | None:
 
 
 def instructions() -> str | None:
-    """What this machine's kernel is compiled for: `avx2`, or `plain` for any processor; None where it has none."""
+    """The vectors that this machine's kernel is compiled for, of those that it has; None where the graphs are run."""
     library = _library()
     if library is None:
         return None
-    return "avx2" if hasattr(library, "has_avx2") and library.has_avx2() else "plain"
+    if hasattr(library, "widest"):
+        return (None, "ssse3", "avx2")[library.widest()]
+    return "dotprod" if sys.platform == "darwin" or "asimddp" in _features() else "neon"
+
+
+def _features() -> str:
+    """What Linux says that an ARM processor has."""
+    try:
+        return Path("/proc/cpuinfo").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 class Kernel:
@@ -222,9 +232,9 @@ class _Weights:
         with np.errstate(all="ignore"):  # a stranger's may be any
             scales = np.pad(self.take(f"{name}.scale", outputs) * step, (0, more))
         biases = np.pad(self.take(f"{name}.bias", outputs), (0, more))
-        offsets = weight.sum(0, dtype=np.int32) * np.int32(middle)
+        totals = weight.sum(0, dtype=np.int32)
         packed = weight.reshape(len(weight) // DEEP, DEEP, -1, WIDE).transpose(2, 0, 3, 1)
-        return _Product(*weight.shape, int(middle), float(step), *map(self.keep, (packed, scales, biases, offsets)))
+        return _Product(*weight.shape, int(middle), float(step), *map(self.keep, (packed, scales, biases, totals)))
 
 
 def _describe(weights: _Weights, config: ModelConfig, *, joined: bool) -> _Model:
