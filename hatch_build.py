@@ -60,7 +60,9 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
                 "-o", objects[-1], folder / "kernel.c")  # fmt: skip
         # Windows wants an entry of its C library
         run(*LINK, *([] if target.startswith("win") else ["-nostdlib"]), "-o", Path(scratch) / library.name, *objects)
-        library.write_bytes((Path(scratch) / library.name).read_bytes())
+        beside = library.with_name(f".{library.name}")
+        beside.write_bytes((Path(scratch) / library.name).read_bytes())
+        beside.replace(library)  # the old one may be in use
     return library
 
 

@@ -303,7 +303,10 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     )
     speeds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(corpus, Path(folder) / "run", ModelConfig(composers=corpus.composers), training)
+        try:
+            trainer = Trainer(corpus, Path(folder) / "run", ModelConfig(composers=corpus.composers), training)
+        except InputError as reason:  # a precision that the processor has not
+            raise SkippedError(str(reason)) from reason
         check_recurrence(trainer.device, dtype)
         rates = multiply(trainer.device, dtype, options.repeats)
         trainer.run(lambda progress: speeds.append(progress.tokens_per_second), until=every * (options.repeats + 1))

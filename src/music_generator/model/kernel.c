@@ -281,6 +281,11 @@ static int draw(const float *logits, const float *noise, int count, float coldne
     }
 }
 
+static int all_classes(const Model *model)
+{
+    return model->classes[SHIFT] + model->classes[KEY] + model->classes[VELOCITY] + model->classes[DURATION];
+}
+
 static int bin_of(const Model *model, float ticks) /* how many edges are at or below */
 {
     int low = 0, high = model->edge_count;
@@ -440,11 +445,8 @@ static void choose_shift(const Model *model, const Lanes *lanes, int64_t lane, f
     }
     float earliest = soonest - now > ticks[1] ? soonest - now : ticks[1];
     float latest = ticks[2] > earliest ? ticks[2] : earliest;
-    const float *noise = lanes->noise;
-    int count = model->classes[SHIFT], all = 0;
-    for (int i = 0; i < 4; i++)
-        all += model->classes[i];
-    noise += lane * all;
+    const float *noise = lanes->noise + lane * all_classes(model);
+    int count = model->classes[SHIFT];
     for (int i = 0; i < count; i++)
         logits[i] = (model->shift_opens[i] <= latest && model->shift_closes[i] >= earliest ? logits[i] : MASKED) + noise[i];
     int64_t chosen = lanes->classes[SHIFT][lane] = best_of(logits, count);
@@ -493,7 +495,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
     const int size = model->head_size, wide = room->wide, strokes = model->strokes, units = model->size;
     const int told = (model->joined ? 4 : 3) * strokes, layers = model->layers;
     const int key_noise = model->classes[SHIFT], velocity_noise = key_noise + model->classes[KEY];
-    const int duration_noise = velocity_noise + model->classes[VELOCITY], all = duration_noise + model->classes[DURATION];
+    const int duration_noise = velocity_noise + model->classes[VELOCITY], all = all_classes(model);
     const float *none[2] = {0, 0};
     float *free_from = room->gates; /* the gates come later */
 
@@ -640,7 +642,7 @@ static void prepare(const Model *model, const Lanes *lanes, Plan *plan, int64_t 
     latest = due - 1 > 1 ? due - 1 : 1;
     if (model->joined && latest > room)
         latest = room;
-    int all = model->classes[SHIFT] + model->classes[KEY] + model->classes[VELOCITY] + model->classes[DURATION];
+    int all = all_classes(model);
     float *noise = lanes->noise + lane * all;
     for (int i = 0; i < all; i++)
         noise[i] = plan->noise[plan->place * all + i];
