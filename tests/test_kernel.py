@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from music_generator.errors import BundleError, InputError
-from music_generator.generation import Engine, SamplingOptions, compose, generate_many
+from music_generator.generation import Engine, SamplingOptions, compose, generate_many, to_compose
 from music_generator.generation.engine import PLACES, Lanes
 from music_generator.model import kernel
 from music_generator.model.bundle import FACTS_FILE, PRETRAINED, Bundle, open_bundle
@@ -202,6 +202,17 @@ def test_threads_change_nothing(tiny_bundle: Path, threads: int) -> None:
         assert_equal(
             walked(Engine(bundle), size, joined=True), walked(Engine(bundle, threads=threads), size, joined=True)
         )
+
+
+def test_threads_write_the_same(tiny_bundle: Path) -> None:
+    """With fewer pieces towards the end than are worth a second thread."""
+    bundle, lengths = open_bundle(tiny_bundle), [2.0 + (7 * i) % 5 for i in range(24)]
+    asked = [(to_compose(seconds), SamplingOptions(seed=i)) for i, seconds in enumerate(lengths)]
+    one, three = (
+        [each.performance for each in generate_many(Engine(bundle, threads=threads), asked, size=20)]
+        for threads in (1, 3)
+    )
+    assert one == three
 
 
 def test_only_the_first_lanes_are_stepped(tiny_bundle: Path) -> None:

@@ -1,7 +1,8 @@
-"""The step of int8 bundles in compiled code: what the graphs `open` and `joined` compute, a call for each token.
+"""The steps of int8 bundles in compiled code: what the graphs `open` and `joined` compute, and the writing by them.
 
 `kernel.c` says how. The weights are those of the graph, checked to the last size: the compiled code trusts what it is
-given. Where the library was not built, `available` is False and the graphs are run.
+given. Where the library was not built or the processor has no vectors that it is for, `instructions` is None and the
+graphs are run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from music_generator.tokens import STROKES, VELOCITY_BINS
 
 Array = NDArray[Any]
 
-WIDE, DEEP, VECTOR = 32, 4, 8  # outputs of a tile, inputs that are multiplied together, outputs of a vector
+WIDE, DEEP = 32, 4  # outputs of a tile, inputs that are multiplied together
 ALIGNED = 64  # bytes
 FEWEST = 8  # lanes that are worth a thread
 LIBRARY = Path(__file__).with_name(
