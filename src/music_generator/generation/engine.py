@@ -158,14 +158,12 @@ class Lanes:
         for array in (*self._inputs.values(), context, *states, self.plans):
             array[to] = array[lane]
 
-    def write(self, lanes: int, most: int) -> Array | None:
+    def write(self, lanes: int, most: int) -> list[Array] | None:
         """`kernel.Steps.write`: tokens of the first lanes by their `plans`; None where there is no kernel to do it."""
         steps, back = self._steps[self._side], self._steps[1 - self._side]
-        if not (isinstance(steps, Steps) and isinstance(back, Steps)):
-            return None
-        rows = steps.write(back, self.plans, lanes, most)
-        self._side = (self._side + len(rows)) % 2
-        return rows
+        if isinstance(steps, Steps) and isinstance(back, Steps):
+            return steps.write(back, self.plans, lanes, most)
+        return None
 
     def peek(self, lanes: int | None = None) -> None:
         """Draw the next token of all lanes, or of at least the first ones, and stay where they are."""
@@ -209,6 +207,9 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = self.threads
         options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # its threads would disturb the kernel's
         path = self.bundle.graph(name, self.precision)
         try:
             return _Session(path, onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))

@@ -205,24 +205,24 @@ class Writers:
         self._by_lane.append(writer)
 
     def step(self, most: int = 1) -> list[tuple[Writer, list[Row]]]:
-        """Up to so many more tokens of each writer, until the first is `done`; those that are have left.
+        """Up to so many more tokens of each writer, or until it is `done`; those that are have left.
 
         Raises `BundleError` if a model, of a stranger's bundle, draws what is no token.
         """
         assert self._lanes is not None
         begun, writers = time.perf_counter(), list(self._by_lane)
-        rows = self._lanes.write(len(writers), most)
-        written = _step_by_step(self._lanes, writers, most) if rows is None else self._follow(rows)
+        parts = self._lanes.write(len(writers), most)
+        written = _step_by_step(self._lanes, writers, most) if parts is None else self._follow(parts)
         for lane in reversed(range(len(writers))):
             if writers[lane].done:
                 self._leave(lane)
         self.clock += (time.perf_counter() - begun) / len(writers)
         return list(zip(writers, written, strict=True))
 
-    def _follow(self, rows: Array) -> list[list[Row]]:
+    def _follow(self, parts: list[Array]) -> list[list[Row]]:
         """What each writer has written, of `Lanes.write`, and where it is now."""
         assert self._lanes is not None
-        plans, written = self._lanes.plans[: len(self)], [*rows.T.tolist()]
+        plans, written = self._lanes.plans[: len(self)], [rows for part in parts for rows in part.T.tolist()]
         states = (plans[name].tolist() for name in ("now", "notes_left", "done", "place", "block"))
         for writer, mine, (now, notes_left, done, place, block) in zip(
             self._by_lane, written, zip(*states, strict=True), strict=True
@@ -232,7 +232,7 @@ class Writers:
                 writer.notes_left = notes_left
             if done > 1:
                 raise _no_token(writer, f"after tick {now}")
-            if done and mine[-1][1] < 0:
+            while done and mine and mine[-1][1] < 0:
                 mine.pop()
             if place == block:
                 writer.dice.refill()

@@ -679,25 +679,39 @@ static int take(const Model *model, const Lanes *lanes, Plan *plan, int64_t lane
     return 1;
 }
 
-/* Up to `most` tokens of each of the lanes `from` to `from + count` into `rows` (most, count, 4), until the first of them
- * is done or out of dice; `sides`: from one set of what a step leaves to the other and back. -> how many; where a lane is
- * done without one more token, the row's key is -1. */
+/* What a step left of lanes, put where the next one takes it from. */
+static void put_back(const Model *model, const Lanes *from, const Lanes *to, int64_t lane, int64_t count)
+{
+    int64_t heard = (model->joined ? 2 : 1) * model->head_size, units = model->size;
+    int states = model->layers * (model->cell == LSTM ? 2 : 1);
+    __builtin_memcpy(to->context_after + lane * heard, from->context_after + lane * heard, count * heard * sizeof(float));
+    for (int i = 0; i < states; i++)
+        __builtin_memcpy(to->states_after[i] + lane * units, from->states_after[i] + lane * units, count * units * sizeof(float));
+}
+
+/* Up to `most` tokens of each of the lanes `from` to `from + count` into `rows` (most, count, 4), until all are done or one
+ * is out of dice. `one` and `other`: from one set of what a step leaves to the other, and back; it ends where it began.
+ * -> how many; where a lane is done and there is no token, the row's key is -1. */
 EXPORT int32_t JOINED(write)(const Model *model, const Lanes *one, const Lanes *other, Plan *plans, int32_t from,
                              int32_t count, int32_t most, int32_t *rows, uint8_t *memory)
 {
-    for (int32_t token = 0; token < most; token++) {
-        const Lanes *lanes = token % 2 ? other : one;
-        int last = 0;
+    int32_t tokens = 0;
+    for (int going = 1; tokens < most && going; tokens++) {
+        const Lanes *lanes = tokens % 2 ? other : one;
+        int out_of_dice = 0, left = 0;
         for (int32_t lane = from; lane < from + count; lane++)
-            prepare(model, lanes, plans + lane, lane);
+            if (!plans[lane].done) /* else it is stepped with the others, for nothing */
+                prepare(model, lanes, plans + lane, lane);
         JOINED(step)(model, lanes, from, count, 1, memory);
         for (int32_t lane = from; lane < from + count; lane++, rows += 4) {
-            if (!take(model, lanes, plans + lane, lane, rows))
+            Plan *plan = plans + lane;
+            if (plan->done || !take(model, lanes, plan, lane, rows))
                 rows[1] = -1;
-            last |= plans[lane].done || plans[lane].place == plans[lane].block;
+            left += !plan->done, out_of_dice |= !plan->done && plan->place == plan->block;
         }
-        if (last)
-            return token + 1;
+        going = left && !out_of_dice;
     }
-    return most;
+    if (tokens % 2)
+        put_back(model, one, other, from, count);
+    return tokens;
 }

@@ -159,23 +159,22 @@ class Steps:
         kernel, rooms = self._kernel, self._rooms
         kernel.run(lambda i, first, n: kernel.step(self._model, self._at, first, n, strike, rooms[i].at), lanes)
 
-    def write(self, other: Steps, plans: Array, lanes: int, most: int) -> Array:
-        """Up to so many tokens of the first lanes as their plans (`PLAN_DTYPE`) say, until one is done or out of dice.
+    def write(self, other: Steps, plans: Array, lanes: int, most: int) -> list[Array]:
+        """Up to so many tokens of the first lanes by their plans (`PLAN_DTYPE`), until all are done or one has no dice.
 
-        `other`: the steps from where these end back to where they begin. → (tokens, lanes) of `ROW_DTYPE`.
+        `other`: the steps from where these end back to where they begin, and where all is left. → (tokens, lanes) of
+        `ROW_DTYPE`, of the lanes of each thread in turn.
         """
         kernel, rooms, at = self._kernel, self._rooms, _at(plans)
-        parts: dict[int, Array] = {}
+        if most > 1:  # so that no thread waits for the others
+            most = min(most, int((plans["block"][:lanes] - plans["place"][:lanes]).min()))
 
-        def write(i: int, first: int, n: int) -> int:
-            parts[i] = rows = np.empty((most, n), ROW_DTYPE)
-            written = kernel.write(self._model, self._at, other._at, at, first, n, most, rows.ctypes.data, rooms[i].at)
-            return int(written)
+        def write(i: int, first: int, n: int) -> Array:
+            rows = np.empty((most, n), ROW_DTYPE)
+            tokens = kernel.write(self._model, self._at, other._at, at, first, n, most, rows.ctypes.data, rooms[i].at)
+            return rows[:tokens]
 
-        if kernel.threads > 1 and lanes >= 2 * FEWEST:
-            most = 1  # the parts must stay together
-        tokens = kernel.run(write, lanes)[0]
-        return np.concatenate([parts[i] for i in range(len(parts))], 1)[:tokens]
+        return kernel.run(write, lanes)
 
 
 class _Memory:
