@@ -153,9 +153,13 @@ def single(bench: Bench) -> list[Row]:
 
 
 def batch(bench: Bench) -> list[Row]:
-    found = bench.generated("batch", "--batches", bench.sizes.batches)
-    note, speeds = f"{found['pieces']} pieces of {bench.sizes.seconds} s", found["tokens_per_second"]
-    return [Row(BATCH, "tokens/s", speeds, peak_mb=found["peak_mb"], note=note)]
+    rows = []
+    for what, threads in ((BATCH, 1), (THREADS, os.cpu_count() or 1)):
+        found = bench.generated("batch", "--batches", bench.sizes.batches, "--threads", threads)
+        note, speeds = f"{found['pieces']} pieces of {bench.sizes.seconds} s", found["tokens_per_second"]
+        note = note if threads == 1 else f"{threads} threads"
+        rows.append(Row(what, "tokens/s", speeds, peak_mb=found["peak_mb"], note=note))
+    return rows
 
 
 def batches(bench: Bench) -> list[Row]:
@@ -314,6 +318,7 @@ def keras_training(bench: Bench) -> list[Row]:
 
 
 BATCH = "batch of 64, one thread"
+THREADS = "the same, a thread for each core"
 BATCHES = "a batch of 64 in a process for each core, as `--jobs` does it"
 KERAS = {
     "predict": "the notebook's network in Keras, one `predict` a note",

@@ -35,12 +35,12 @@ class SkippedError(Exception):
     """Why there is no figure."""
 
 
-def open_engine(options: argparse.Namespace, *, kernel: bool | None = None) -> Engine:
-    """The engine of the model asked for, with one thread."""
+def open_engine(options: argparse.Namespace, *, kernel: bool | None = None, threads: int = 1) -> Engine:
+    """The engine of the model asked for."""
     from music_generator.generation import Engine
     from music_generator.model.bundle import PRETRAINED, open_bundle
 
-    return Engine(open_bundle(options.model or PRETRAINED), kernel=kernel)
+    return Engine(open_bundle(options.model or PRETRAINED), kernel=kernel, threads=threads)
 
 
 def compose_some(engine: Engine, options: argparse.Namespace, repeat: int) -> list[Generated]:
@@ -88,14 +88,14 @@ def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int
 
 
 def batch(options: argparse.Namespace) -> dict[str, Any]:
-    """Many streams at once, one thread."""
-    engine, tokens = open_engine(options), []
+    """Many streams at once."""
+    engine, tokens = open_engine(options, threads=options.threads), []
     write_batch(engine, options, options.repeats)
     for repeat in range(options.repeats):
         begun = time.perf_counter()
         written = write_batch(engine, options, repeat)
         tokens.append(written / (time.perf_counter() - begun))
-    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH}
+    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH, "threads": options.threads}
 
 
 _engine: Engine | None = None  # of a process of `batches`
@@ -393,6 +393,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of a piece")
     parser.add_argument("--pieces", type=int, default=5, help="a repeat")
     parser.add_argument("--batches", type=int, default=4, help="of pieces a repeat, where many are written at once")
+    parser.add_argument("--threads", type=int, default=1, help="of a batch")
     parser.add_argument("--long-seconds", type=float, default=3600.0)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--block", type=int, default=1000, help="tokens that are timed together")
