@@ -15,7 +15,7 @@ from music_generator.tokens import TICKS_PER_SECOND
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
 BATCH = 64  # pieces written at a time
-TOKENS = 16  # of each that are written before it is looked who is done
+TOKENS = 32  # of each that are written before it is looked who is done
 
 
 @dataclass(frozen=True)
