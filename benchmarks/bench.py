@@ -156,9 +156,8 @@ def batch(bench: Bench) -> list[Row]:
     rows = []
     for what, threads in ((BATCH, 1), (THREADS, os.cpu_count() or 1)):
         found = bench.generated("batch", "--batches", bench.sizes.batches, "--threads", threads)
-        note, speeds = f"{found['pieces']} pieces of {bench.sizes.seconds} s", found["tokens_per_second"]
-        note = note if threads == 1 else f"{threads} threads"
-        rows.append(Row(what, "tokens/s", speeds, peak_mb=found["peak_mb"], note=note))
+        note = f"{found['pieces']} pieces of {bench.sizes.seconds} s" if threads == 1 else f"{threads} threads"
+        rows.append(Row(what, "tokens/s", found["tokens_per_second"], peak_mb=found["peak_mb"], note=note))
     return rows
 
 

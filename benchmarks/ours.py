@@ -95,7 +95,7 @@ def batch(options: argparse.Namespace) -> dict[str, Any]:
         begun = time.perf_counter()
         written = write_batch(engine, options, repeat)
         tokens.append(written / (time.perf_counter() - begun))
-    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH, "threads": options.threads}
+    return {"tokens_per_second": tokens, "pieces": options.batches * BATCH}
 
 
 _engine: Engine | None = None  # of a process of `batches`

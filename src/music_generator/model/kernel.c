@@ -433,6 +433,11 @@ static void meet(const Model *model, const Lanes *lanes, int from, int rows, con
         add(room->main + (int64_t)row * wide, room->hidden + (int64_t)row * wide, size);
 }
 
+static inline float onset_of(const Lanes *lanes, int64_t lane) /* of the token that is drawn, once its shift is */
+{
+    return lanes->ticks[6 * lane] + lanes->waited[lane];
+}
+
 static void choose_shift(const Model *model, const Lanes *lanes, int64_t lane, float *logits, float *free_from)
 {
     const float *ticks = lanes->ticks + 6 * lane, *barred = lanes->barred + lane * model->strokes;
@@ -510,7 +515,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
     for (int row = 0; row < rows; row++) {
         int64_t lane = from + row;
         const float *struck = lanes->strokes + lane * told;
-        float *roll = room->rolls + (int64_t)row * room->roll, then = lanes->ticks[6 * lane] + lanes->waited[lane];
+        float *roll = room->rolls + (int64_t)row * room->roll, then = onset_of(lanes, lane);
         for (int i = 0; i < told; i++)
             roll[i] = exponential(limited((struck[i] - then) * model->paces[i], LEAST, 0.0f));
         quantize(&model->key_extra, room->bytes + (int64_t)row * room->inputs, roll, told);
@@ -520,7 +525,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
         int64_t lane = from + row;
         const float *extra[2] = {room->hidden + (int64_t)row * wide, 0};
         if (model->joined) {
-            float then = lanes->ticks[6 * lane] + lanes->waited[lane];
+            float then = onset_of(lanes, lane);
             extra[1] = model->key_time_to_go + (int64_t)bin_of(model, lanes->resume[lane] - then) * size;
         }
         gather(model, KEY, lanes, from + row, room->x + (int64_t)row * wide, extra, room->main + (int64_t)row * wide);
@@ -529,7 +534,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
     keep_logits(model, lanes, KEY, from, rows, room);
     for (int row = 0; row < rows; row++) {
         int64_t lane = from + row;
-        float *logits = room->logits + (int64_t)row * wide, then = lanes->ticks[6 * lane] + lanes->waited[lane];
+        float *logits = room->logits + (int64_t)row * wide, then = onset_of(lanes, lane);
         const float *free_at = free_from + (int64_t)row * room->gate;
         for (int key = 0; key < strokes; key++)
             logits[key] = free_at[key] > then ? MASKED : logits[key];
@@ -545,7 +550,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
                                               model->classes[VELOCITY], lanes->coldness[lane], lanes->top_p[lane], room->scratch);
         const float *extra[2] = {0, 0};
         if (model->joined) {
-            float then = lanes->ticks[6 * lane] + lanes->waited[lane];
+            float then = onset_of(lanes, lane);
             extra[0] = model->struck_again + (int64_t)bin_of(model, lanes->strokes[lane * told + 3 * strokes + key] - then) * size;
         }
         gather(model, DURATION, lanes, from + row, room->x + (int64_t)row * wide, extra, room->main + (int64_t)row * wide);
@@ -558,7 +563,7 @@ EXPORT void JOINED(step)(const Model *model, const Lanes *lanes, int32_t from, i
         add(logits, lanes->noise + lane * all + duration_noise, model->classes[DURATION]);
         int64_t chosen = lanes->classes[DURATION][lane] = best_of(logits, model->classes[DURATION]);
         float held = lanes->held[lane] = value_in(model, DURATION, chosen, lanes->ticks[6 * lane + 5]);
-        float then = lanes->ticks[6 * lane] + lanes->waited[lane], *struck = lanes->strokes + lane * told;
+        float then = onset_of(lanes, lane), *struck = lanes->strokes + lane * told;
         if (strike)
             struck[key] = then, struck[strokes + key] = then + held, struck[2 * strokes + key] = then + held - 1.0f;
         roll[key] = 1.0f, roll[2 * strokes + key] = 1.0f;
