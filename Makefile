@@ -1,7 +1,7 @@
 # The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
 export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
-.PHONY: setup check test docs wheel bench figures torture
+.PHONY: setup check test docs wheel bench figures stress
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
@@ -27,11 +27,11 @@ bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
 
-torture: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
-	python torture/midi.py
-	python torture/kill.py
-	python torture/disks.py
-	python torture/studio.py
+stress: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
+	python tests/stress/midi.py
+	python tests/stress/kill.py
+	python tests/stress/disks.py
+	python tests/stress/studio.py
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py

@@ -1,4 +1,4 @@
-"""Builds the kernel (`src/music_generator/model/kernel.c`) beside its source, and names the wheel after its platform.
+"""Builds the kernel (`src/music_generator/engine/kernel.c`) beside its source, and names the wheel after its platform.
 
 The compiler is ziglang, a Python package: nothing else need be installed, and it compiles for every platform of the
 table. `KERNEL_TARGET=macosx-arm64` builds a wheel for another platform than this one, `KERNEL_TARGET=none` one without
@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("src/music_generator/model")
+FOLDER = Path("src/music_generator/engine")
 # platform: zig's name of it, the ending of a library, the wheel's tag. The library needs no libc, so any will do
 PLATFORMS = {
     "linux-x86_64": ("x86_64-linux-gnu.2.17", "so", "manylinux2014_x86_64.musllinux_1_1_x86_64"),

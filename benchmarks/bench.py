@@ -27,7 +27,7 @@ from typing import Any
 from processes import BAD_INPUT, HERE, BadInputError, Finished, NotMeasuredError, install, peer_python, run, script
 from table import Results, Row, draw_cost, machine
 
-COMMAND = [sys.executable, "-m", "music_generator.cli"]
+COMMAND = [sys.executable, "-m", "music_generator"]
 EVENTS_PER_NOTE = 4.0  # about what the 388-class encoding needs on this kind of music
 NO_MAESTRO = "MAESTRO was not named (--maestro or MAESTRO_DIR)"
 

@@ -39,9 +39,9 @@ def train(corpus_folder: Path, out: Path, name: str) -> None:
     """Train one kind and leave its history and its likelihoods."""
     import torch
 
-    from music_generator.corpus import open_corpus
+    from music_generator.data.corpus import open_corpus
     from music_generator.training.likelihood import likelihood
-    from music_generator.training.loop import Trainer, TrainingOptions
+    from music_generator.training.trainer import Trainer, TrainingOptions
 
     corpus = open_corpus(corpus_folder)
     options = TrainingOptions(steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1)

@@ -25,10 +25,10 @@ HEADER = bytes.fromhex("4d546864 00000006 0000 0001 01e0")  # type 0, one track,
 END = bytes.fromhex("00ff2f00")
 IN_A_FOLDER = 1000
 COPIED, CUT_OFF = 100, 1000  # every so many
-COMMAND = (sys.executable, "-m", "music_generator.cli")
+COMMAND = (sys.executable, "-m", "music_generator")
 OPEN = """
 import sys, time
-from music_generator.corpus import open_corpus
+from music_generator.data.corpus import open_corpus
 begun = time.perf_counter()
 corpus = open_corpus(sys.argv[1])
 corpus.offsets

@@ -23,7 +23,8 @@ import numpy as np
 from music_generator.errors import BundleError, CorpusError, InputError
 
 if TYPE_CHECKING:
-    from music_generator.generation import Engine, Generated
+    from music_generator.engine.engine import Engine
+    from music_generator.generation import Generated
 
 BAD_INPUT = 2
 BATCH = 64
@@ -37,7 +38,7 @@ class SkippedError(Exception):
 
 def open_engine(options: argparse.Namespace, *, kernel: bool | None = None, threads: int = 1) -> Engine:
     """The engine of the model asked for."""
-    from music_generator.generation import Engine
+    from music_generator.engine.engine import Engine
     from music_generator.model.bundle import PRETRAINED, open_bundle
 
     return Engine(open_bundle(options.model or PRETRAINED), kernel=kernel, threads=threads)
@@ -133,8 +134,8 @@ def batches(options: argparse.Namespace) -> dict[str, Any]:
 def first_note(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds from the call to the first note of a stream, from nothing and after a piece; the model is loaded."""
     from music_generator.generation import SamplingOptions, Writer, compose
-    from music_generator.performance import Performance
-    from music_generator.tokens import KEYS
+    from music_generator.music.performance import Performance
+    from music_generator.music.tokens import KEYS
 
     engine = open_engine(options)
     primer = compose(engine, options.seconds, SamplingOptions(seed=0)).performance
@@ -156,7 +157,7 @@ def first_note(options: argparse.Namespace) -> dict[str, Any]:
 def length(options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds a token costs along one stream: a value for each block of tokens, a list of them for each repeat."""
     from music_generator.generation import SamplingOptions, Writer
-    from music_generator.performance import Performance
+    from music_generator.music.performance import Performance
 
     engine = open_engine(options)
     compose_some(engine, options, 0)
@@ -175,7 +176,7 @@ def length(options: argparse.Namespace) -> dict[str, Any]:
 def hour(options: argparse.Namespace) -> dict[str, Any]:
     """An hour in one go, as a MIDI file too; and the rate of one minute, measured in turn with it."""
     from music_generator.generation import SamplingOptions, compose
-    from music_generator.midi import write_midi
+    from music_generator.music.midi import write_midi
 
     engine = open_engine(options)
     compose_some(engine, options, options.repeats)
@@ -192,8 +193,8 @@ def hour(options: argparse.Namespace) -> dict[str, Any]:
 
 def sound(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds to play a piece with the built-in synthesiser and to write it as WAV."""
-    from music_generator.audio import render, write_audio
     from music_generator.generation import SamplingOptions, compose
+    from music_generator.sound.audio import render, write_audio
 
     engine, seconds = open_engine(options), []
     with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +277,7 @@ def limit(options: argparse.Namespace) -> dict[str, Any]:
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
     """Files a second read into performances, one process."""
-    from music_generator.midi import read_midi
+    from music_generator.music.midi import read_midi
 
     files = options.files.read_text("utf-8").splitlines()
     read_midi(files[0])
@@ -292,9 +293,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of training the default network, and what a matrix multiplication gives before and after."""
     import torch
 
-    from music_generator.corpus import open_corpus
+    from music_generator.data.corpus import open_corpus
     from music_generator.model.config import ModelConfig
-    from music_generator.training.loop import Trainer, TrainingOptions
+    from music_generator.training.trainer import Trainer, TrainingOptions
 
     corpus, dtype = open_corpus(options.corpus), getattr(torch, options.precision)
     every = max(1, options.steps // (options.repeats + 1))  # the first value is left out: it warmed up
@@ -350,8 +351,8 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     """What is measured: the model, the versions, and of MAESTRO the first files of the train split."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from music_generator.maestro import find_recordings
-    from music_generator.model.kernel import instructions
+    from music_generator.data.maestro import find_recordings
+    from music_generator.engine.kernel import instructions
 
     versions = {}
     for package in PACKAGES:

@@ -1,4 +1,4 @@
-"""A peer: pretty_midi reading MIDI files, notes and pedals into arrays, as `music_generator.midi.read_midi` does.
+"""A peer: pretty_midi reading MIDI files, notes and pedals into arrays, as `music_generator.music.midi.read_midi` does.
 
 `python peer_reading.py FILES --repeats 5`, where FILES is a text file with one path a line. Prints JSON.
 """

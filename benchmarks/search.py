@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def patch_bins(ratio: float) -> None:
     """Wide bins that grow by another ratio; before anything that counts the bins is imported."""
-    from music_generator import tokens
+    from music_generator.music import tokens
 
     tokens.SHIFT_BINS = tokens._geometric(0, ratio, 20 * tokens.TICKS_PER_SECOND)
     tokens.DURATION_BINS = tokens._geometric(1, ratio, 60 * tokens.TICKS_PER_SECOND)
@@ -73,10 +73,10 @@ def measure(corpus_folder: Path, name: str) -> str:
 
     from dataclasses import fields, replace
 
-    from music_generator.corpus import open_corpus
+    from music_generator.data.corpus import open_corpus
     from music_generator.model.config import ModelConfig
     from music_generator.training.likelihood import likelihood
-    from music_generator.training.loop import Trainer, TrainingOptions
+    from music_generator.training.trainer import Trainer, TrainingOptions
     from music_generator.training.windows import WindowOptions
 
     corpus = open_corpus(corpus_folder)

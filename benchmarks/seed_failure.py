@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from music_generator.generation import Engine, Generated, SamplingOptions, compose, continue_from
-from music_generator.maestro import find_recordings
-from music_generator.midi import read_midi
+from music_generator.data.maestro import find_recordings
+from music_generator.engine.engine import Engine
+from music_generator.generation import Generated, SamplingOptions, compose, continue_from
 from music_generator.model.bundle import PRETRAINED, open_bundle
-from music_generator.performance import Performance
+from music_generator.music.midi import read_midi
+from music_generator.music.performance import Performance
 
 LONGEST_RUN, LONGEST_SILENCE, FACTOR = 8, 5.0, 2.0
 PRIMER_SECONDS = 20.0

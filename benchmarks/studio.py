@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from music_generator.midi import write_midi
-from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.midi import write_midi
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -48,7 +48,7 @@ def made(seconds: float, notes: int) -> Performance:
 def serving() -> Iterator[tuple[str, float]]:
     """A studio's address, and when it was asked to start."""
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "music_generator.cli", "studio", "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         try:

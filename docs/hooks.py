@@ -75,7 +75,7 @@ def commands_page() -> str:
     """Every command's help, as the terminal shows it."""
     from typer.main import get_command
 
-    from music_generator.cli import app
+    from music_generator.cli.main import app
 
     names = list(get_command(app).commands)  # type: ignore[attr-defined]
     parts = ["# Commands", "What `--help` says. Results come on stdout, progress and complaints on stderr; what can be "
@@ -89,7 +89,7 @@ def help_of(*command: str) -> str:
     """The help of a command in a code block."""
     from typer.testing import CliRunner
 
-    from music_generator.cli import app
+    from music_generator.cli.main import app
 
     done = CliRunner().invoke(app, [*command, "--help"], prog_name="music-generator", env={"COLUMNS": WIDTH})
     if done.exit_code:

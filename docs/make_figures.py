@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from music_generator import plots
-from music_generator.features import distributions
-from music_generator.generation import Engine, SamplingOptions, compose, infill
+from music_generator.engine.engine import Engine
+from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import open_bundle
+from music_generator.music.features import distributions
 
 HERE = Path(__file__).parent
 GIVEN, WRITTEN, DARK = "#0b2f6b", "#c4621b", "#333333"

@@ -56,7 +56,7 @@ def opened(browser: Any, address: str, **context: Any) -> Any:
 
 def main() -> None:
     """All pictures."""
-    command = [sys.executable, "-m", "music_generator.cli", "studio", "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout
         address = server.stdout.readline().strip()

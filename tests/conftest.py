@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from music_generator import corpus as corpora
-from music_generator import maestro
-from music_generator.corpus import Corpus
-from music_generator.features import distributions
-from music_generator.midi import write_midi
-from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Performance
-from music_generator.tokens import decode
+from music_generator.data import corpus as corpora
+from music_generator.data import maestro
+from music_generator.data.corpus import Corpus
+from music_generator.music.features import distributions
+from music_generator.music.midi import write_midi
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Performance
+from music_generator.music.tokens import decode
 
 if TYPE_CHECKING:
     from music_generator.model.bundle import Bundle
@@ -128,7 +128,7 @@ def woken(network: Network) -> Network:
 def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the bundle of `tiny_network`: int8 and float32 graphs; not to be changed by a test."""
     from music_generator.model.export import bundle_network
-    from music_generator.training.result import shown_music
+    from music_generator.training.release import shown_music
 
     reference = distributions(decode(tiny_corpus.piece_rows(i)) for i in tiny_corpus.split("train"))
     provenance = {
@@ -158,7 +158,7 @@ def exported(
     from music_generator.model.bundle import open_bundle
     from music_generator.model.export import bundle_network
     from music_generator.model.network import Network
-    from music_generator.training.result import shown_music
+    from music_generator.training.release import shown_music
 
     if request.param == "lstm":
         return tiny_network, open_bundle(tiny_bundle)

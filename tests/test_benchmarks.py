@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from music_generator.corpus import build
-from music_generator.midi import read_midi
+from music_generator.data.corpus import build
+from music_generator.music.midi import read_midi
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -21,8 +21,8 @@ import pytest
 import typer
 
 from conftest import made_performance
-from music_generator.cli import app
-from music_generator.midi import write_midi
+from music_generator.cli.main import app
+from music_generator.music.midi import write_midi
 from test_api import LISTED
 from test_architecture import REPOSITORY
 
@@ -73,7 +73,7 @@ def at_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, where `music-generator` and `python` are this code and this Python, offline."""
     commands = tmp_path / "commands"
     commands.mkdir()
-    for name, arguments in (("python", ""), ("music-generator", "-W error -m music_generator.cli")):
+    for name, arguments in (("python", ""), ("music-generator", "-W error -m music_generator")):
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n', "utf-8")
         (commands / name).chmod(0o755)
     folder = tmp_path / "folder"

@@ -9,9 +9,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from music_generator import features, plots
+from music_generator import plots
 from music_generator.errors import InputError
-from music_generator.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Performance
+from music_generator.music import features
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Performance
 
 
 @pytest.fixture
@@ -196,6 +197,6 @@ def test_failed_save_leaves_nothing(monkeypatch, tmp_path):
 
 
 def test_import_is_cheap():
-    code = "import sys, music_generator.plots, music_generator.audio; print('matplotlib' in sys.modules)"
+    code = "import sys, music_generator.plots, music_generator.sound.audio; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from music_generator import corpus, maestro, midi, pairs
+from music_generator.data import corpus, maestro
+from music_generator.data import wav_pairs as pairs
+from music_generator.engine import kernel
 from music_generator.errors import BundleError, CorpusError, InputError
-from music_generator.model import bundle, kernel
-from music_generator.performance import PEDAL_NAMES, Performance
+from music_generator.model import bundle
+from music_generator.music import midi
+from music_generator.music.performance import PEDAL_NAMES, Performance
 from music_generator.plots import read_history
 
 __all__ = ["describe"]

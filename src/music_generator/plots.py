@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.features import EDGES, Distributions
 from music_generator.files import replacing
-from music_generator.performance import PEDAL_NAMES, SUSTAIN, Performance
+from music_generator.music.features import EDGES, Distributions
+from music_generator.music.performance import PEDAL_NAMES, SUSTAIN, Performance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def _tidy(axes: Axes, grid: str = "both") -> None:
 def piano_roll(performance: Performance, *, generated: Window | None = None, title: str = "") -> Figure:
     """Notes over seconds and pitch, louder ones darker, with the pedals beneath.
 
-    `generated` is (start, end) in seconds: strokes whose onset lies in [start, end) are drawn as what the model
+    `generated` is (start, end) in seconds: events whose onset lies in [start, end) are drawn as what the model
     wrote, in another colour than what was given, on a shaded ground.
 
     Raises `InputError` if `generated` ends before it starts.
@@ -74,11 +74,11 @@ def piano_roll(performance: Performance, *, generated: Window | None = None, tit
     return figure
 
 
-def _roles(strokes: Array, generated: Window | None) -> Iterable[tuple[str, Array]]:
-    """The strokes of each role; a role without any is left out."""
+def _roles(events: Array, generated: Window | None) -> Iterable[tuple[str, Array]]:
+    """The events of each role; a role without any is left out."""
     start, end = generated or (np.inf, np.inf)
-    inside = (strokes["onset"] >= start) & (strokes["onset"] < end)
-    parts = (("given", strokes[~inside]), ("generated", strokes[inside]))
+    inside = (events["onset"] >= start) & (events["onset"] < end)
+    parts = (("given", events[~inside]), ("generated", events[inside]))
     return ((role, part) for role, part in parts if len(part))
 
 
@@ -87,9 +87,9 @@ def _shade(axes: Axes, generated: Window | None, end: float) -> None:
         axes.axvspan(generated[0], min(generated[1], end), color=_ORANGE, alpha=0.07, linewidth=0, zorder=0)
 
 
-def _boxes(strokes: Array, heights: Array, thickness: float) -> Array:
-    """The corners of one rectangle a stroke: float, of shape (strokes, 4, 2)."""
-    left, right = strokes["onset"], strokes["onset"] + strokes["duration"]
+def _boxes(events: Array, heights: Array, thickness: float) -> Array:
+    """The corners of one rectangle a event: float, of shape (events, 4, 2)."""
+    left, right = events["onset"], events["onset"] + events["duration"]
     bottom, top = heights - thickness / 2, heights + thickness / 2
     return np.stack([left, bottom, left, top, right, top, right, bottom], axis=1).reshape(-1, 4, 2)
 

@@ -1,6 +1,6 @@
 """How good a model, or any folder of generated MIDI files, is: likelihood, distributions, gaps, copying, one report."""
 
-from music_generator.evaluation.markdown import summary
+from music_generator.evaluation.render_markdown import summary
 from music_generator.evaluation.report import EvaluationOptions, evaluate
 
 __all__ = ["EvaluationOptions", "evaluate", "summary"]

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.engine.engine import Engine
 from music_generator.evaluation.overlap import Overlap, compare, mean_area
 from music_generator.evaluation.samples import excerpt, last_onset
 from music_generator.evaluation.scoring import Passage, score
-from music_generator.features import performance_features
-from music_generator.generation import Engine, SamplingOptions, Span, generate_many, variations
+from music_generator.generation import SamplingOptions, Span, generate_many, variations
 from music_generator.model.config import FIELDS
-from music_generator.performance import Performance, join
-from music_generator.tokens import TICKS_PER_SECOND, encode
+from music_generator.music.features import performance_features
+from music_generator.music.performance import Performance, join
+from music_generator.music.tokens import TICKS_PER_SECOND, encode
 
 Array = NDArray[Any]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from music_generator.corpus import Corpus
+from music_generator.data.corpus import Corpus
+from music_generator.engine.engine import Engine
 from music_generator.evaluation.scoring import Passage, Scores, score
-from music_generator.generation import Engine
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import FIELDS
-from music_generator.tokens import TICKS_PER_SECOND
+from music_generator.music.tokens import TICKS_PER_SECOND
 
 SEGMENT = 512  # tokens, as `training.likelihood` has it: a test holds them together
 GAPS = (4, 16, 64)

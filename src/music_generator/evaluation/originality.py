@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.corpus import Corpus
-from music_generator.tokens import KEYS, TICKS_PER_SECOND
+from music_generator.data.corpus import Corpus
+from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 
 Array = NDArray[Any]
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator import plots
-from music_generator.corpus import SPLITS, Corpus
+from music_generator.data.corpus import SPLITS, Corpus
+from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.evaluation import samples
 from music_generator.evaluation.infilling import evaluate_gaps
 from music_generator.evaluation.likelihoods import likelihoods
-from music_generator.evaluation.markdown import markdown
 from music_generator.evaluation.originality import (
     Lines,
     copies_no_more,
@@ -27,12 +27,13 @@ from music_generator.evaluation.originality import (
     training_lines,
 )
 from music_generator.evaluation.overlap import Overlap, compare, mean_area
+from music_generator.evaluation.render_markdown import markdown
 from music_generator.evaluation.samples import Sample, human_excerpts
-from music_generator.features import performance_features
 from music_generator.files import replacing
-from music_generator.generation import Engine, SamplingOptions
+from music_generator.generation import SamplingOptions
 from music_generator.model.bundle import FACTS_FILE, Bundle, open_bundle
-from music_generator.tokens import encode
+from music_generator.music.features import performance_features
+from music_generator.music.tokens import encode
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]

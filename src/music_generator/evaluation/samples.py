@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from music_generator.corpus import Corpus, find_sources
+from music_generator.data.corpus import Corpus, find_sources
+from music_generator.engine.engine import Engine
 from music_generator.errors import CorpusError, MidiError
 from music_generator.generation import (
-    Engine,
     Generated,
     SamplingOptions,
     generate_many,
@@ -19,9 +19,9 @@ from music_generator.generation import (
     to_continue,
     variations,
 )
-from music_generator.midi import read_midi
-from music_generator.performance import Performance
-from music_generator.tokens import decode
+from music_generator.music.midi import read_midi
+from music_generator.music.performance import Performance
+from music_generator.music.tokens import decode
 
 FEWEST = 8  # excerpts that a half should have: where it has fewer pieces, later stretches of them are taken too
 SHORTEST_SHARE = 0.5  # of the excerpt's length, that a file must last to be taken
@@ -41,7 +41,7 @@ class Sample:
 
 
 def excerpt(performance: Performance, start: float, seconds: float) -> Performance:
-    """The strokes that begin in those seconds, the time counted from `start`."""
+    """The events that begin in those seconds, the time counted from `start`."""
     return performance.between(start, start + seconds).shifted(-start)
 
 

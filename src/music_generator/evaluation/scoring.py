@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.generation.engine import PLACES, Ahead, Engine, Lanes, backwards, binned
+from music_generator.engine.engine import PLACES, Ahead, Engine, Lanes, backwards, binned
 from music_generator.model.config import FIELDS, NONE_AHEAD
-from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, STROKES
+from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS
 
 Array = NDArray[Any]
 
@@ -85,7 +85,7 @@ class _Scorer:
         """What the backward stack says of the future from each token on, and each key's next stroke: (T, ...) each."""
         (said,) = self.engine.graph("future").run(["said"], backwards(passage.rows, cut=not passage.ends))
         onset = np.cumsum(passage.rows["shift"], dtype=np.int64)
-        following = np.full((len(onset), STROKES), NONE_AHEAD, np.float32)
+        following = np.full((len(onset), NUM_KEYS), NONE_AHEAD, np.float32)
         following[np.arange(len(onset)), passage.rows["key"]] = onset
         return said[:0:-1, 0], np.minimum.accumulate(following[::-1], axis=0)[::-1]
 

@@ -1,6 +1,5 @@
-"""Generation without torch: the runtime engine, and the tasks it is asked for."""
+"""The tasks: what an engine is asked to write."""
 
-from music_generator.generation.engine import Engine
 from music_generator.generation.span import SamplingOptions, Span, variations
 from music_generator.generation.tasks import (
     Generated,
@@ -20,7 +19,6 @@ from music_generator.generation.tasks import (
 from music_generator.generation.writer import Writer
 
 __all__ = [
-    "Engine",
     "Generated",
     "SamplingOptions",
     "Span",

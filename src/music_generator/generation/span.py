@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.performance import Performance, join
-from music_generator.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
+from music_generator.music.performance import Performance, join
+from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
 
 Array = NDArray[Any]
 Row = tuple[int, int, int, int]  # a token, as `TOKEN_DTYPE`
@@ -25,7 +25,7 @@ class SamplingOptions:
     """How to draw. Temperature holds for every field of a token, top-p for key and velocity alone.
 
     Shift and duration are not cut: their long ends are rare and weigh much, and without them music grows ever denser.
-    `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` strokes of
+    `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` events of
     one pitch in a row are not exceeded, unless what is given does.
     """
 
@@ -62,7 +62,7 @@ def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
 
 @dataclass(frozen=True)
 class Span:
-    """What is to be written: the strokes whose onsets lie in [`start`, `end`) seconds, between a past and a future.
+    """What is to be written: the events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
 
     All on one time line. After `notes` notes the span ends with the last of them.
     """
@@ -83,15 +83,15 @@ class Span:
 
 
 def onsets(performance: Performance) -> Array:
-    """The onsets of all strokes in seconds, notes and pedals: (n,)."""
+    """The onsets of all events in seconds, notes and pedals: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
 
 
 def _clear_of(written: Performance, future: Performance) -> Performance:
-    """What was written, without strokes that the future's next one on their key would leave no time to sound."""
+    """What was written, without events that the future's next one on their key would leave no time to sound."""
     fitted = []
-    for strokes, after, key in ((written.notes, future.notes, "pitch"), (written.pedals, future.pedals, "pedal")):
+    for events, after, key in ((written.notes, future.notes, "pitch"), (written.pedals, future.pedals, "pedal")):
         first = np.full(128, np.inf)
         np.minimum.at(first, after[key], after["onset"])
-        fitted.append(strokes[first[strokes[key]] - strokes["onset"] > 0.5 / TICKS_PER_SECOND])
+        fitted.append(events[first[events[key]] - events["onset"] > 0.5 / TICKS_PER_SECOND])
     return replace(written, notes=fitted[0], pedals=fitted[1])

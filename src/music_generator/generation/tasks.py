@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
-from music_generator.generation.engine import Engine
 from music_generator.generation.span import LONGEST_SECONDS, Row, SamplingOptions, Span, onsets
 from music_generator.generation.writer import Writer, Writers
-from music_generator.performance import Performance
-from music_generator.tokens import TICKS_PER_SECOND
+from music_generator.music.performance import Performance
+from music_generator.music.tokens import TICKS_PER_SECOND
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
 BATCH = 64  # pieces written at a time
@@ -99,7 +99,7 @@ def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
 def infill(
     engine: Engine, piece: Performance, start: float, end: float, options: SamplingOptions | None = None
 ) -> Generated:
-    """`piece` with the strokes that begin in [`start`, `end`) seconds written anew; all others as they are."""
+    """`piece` with the events that begin in [`start`, `end`) seconds written anew; all others as they are."""
     return generate(engine, to_infill(piece, start, end), options)
 
 
@@ -149,7 +149,7 @@ def generate_many(
 ) -> Iterator[Generated]:
     """Write many spans, `size` at a time in one call of the network; they come in order, each as if it were alone.
 
-    Past and future come back as they went in, except that a stroke of the past held when the future strikes its key
+    Past and future come back as they went in, except that a event of the past held when the future strikes its key
     ends there. Raises `InputError` if something does not fit.
     """
     if size is None:
@@ -230,7 +230,7 @@ def _length(name: str, seconds: float) -> float:
 
 
 def _begun_at(passage: Performance, seconds: float) -> Performance:
-    """The passage with its first stroke at exactly `seconds`, or all of it later."""
+    """The passage with its first event at exactly `seconds`, or all of it later."""
     return passage.shifted(-float(onsets(passage).min())).shifted(seconds)
 
 

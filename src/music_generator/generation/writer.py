@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.engine.engine import Ahead, Dice, Engine, Lanes, Stream
 from music_generator.errors import BundleError, InputError
-from music_generator.generation.engine import Ahead, Dice, Engine, Lanes, Stream
 from music_generator.generation.span import LONGEST_SECONDS, Row, SamplingOptions, Span, onsets, variations
-from music_generator.performance import LOWEST_PITCH, Performance
-from music_generator.tokens import KEYS, RESUME, STROKES, TICKS_PER_SECOND, VELOCITY_BINS, encode
+from music_generator.music.performance import LOWEST_PITCH, Performance
+from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME, TICKS_PER_SECOND, VELOCITY_BINS, encode
 
 Array = NDArray[Any]
 
@@ -76,11 +76,11 @@ class Writer:
 
     def _keep_held(self, past: Performance) -> None:
         """No key is struck while the past holds it: to the fraction of a tick, and however long ago it was struck."""
-        for strokes, key, first in ((past.notes, "pitch", -LOWEST_PITCH), (past.pedals, "pedal", KEYS)):
-            onset, duration = strokes["onset"], strokes["duration"]
+        for events, key, first in ((past.notes, "pitch", -LOWEST_PITCH), (past.pedals, "pedal", KEYS)):
+            onset, duration = events["onset"], events["duration"]
             ticks = np.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6)
             ticks += ticks / TICKS_PER_SECOND - onset < duration
-            np.maximum.at(self._stream.released, strokes[key] + first, ticks.astype(np.float32))
+            np.maximum.at(self._stream.released, events[key] + first, ticks.astype(np.float32))
 
     def _look_ahead(self, rows: Array, composer: int) -> None:
         """Read the future, and take up what it asks of the last note before it: to come in time, and to be another."""
@@ -154,7 +154,7 @@ class Writer:
     def take(self, shift: int, key: int, velocity: int, waited: float, held: float) -> Row | None:
         """The token of the classes drawn and the ticks waited and held; None if it is the future's turn."""
         now = self.now + int(waited)
-        if not 0 <= key < STROKES or now < self.now or (now == self.now and key <= self.last_key):
+        if not 0 <= key < NUM_KEYS or now < self.now or (now == self.now and key <= self.last_key):
             raise ValueError(f"key {key} after {waited} ticks")  # with such, writing might never end
         if shift >= RESUME or now >= self.end_tick:
             self.done = True

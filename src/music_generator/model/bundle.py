@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from music_generator.errors import BundleError, InputError
-from music_generator.features import Distributions
 from music_generator.model.config import ModelConfig
 from music_generator.model.graphs import check_graph
+from music_generator.music.features import Distributions
 
 FORMAT = 2
 CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside them may be edited

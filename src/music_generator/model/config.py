@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from music_generator.errors import InputError
-from music_generator.tokens import (
+from music_generator.music.tokens import (
     DURATION_BINS,
+    NUM_KEYS,
     SHIFT_BINS,
     SHIFT_CLASSES,
-    STROKES,
     TICKS_PER_SECOND,
     VELOCITY_BINS,
     Bins,
@@ -24,10 +24,10 @@ MOST_LAYERS, MOST_UNITS = 64, 16_384
 
 FIELDS = ("shift", "key", "velocity", "duration")
 
-# keys of the stack's inputs after the strokes: no past (or future) to hear, because the piece begins (ends), or because
+# keys of the stack's inputs after the events: no past (or future) to hear, because the piece begins (ends), or because
 # what was before (after) is not known
-EDGE_OF_PIECE, CUT = STROKES, STROKES + 1
-INPUT_KEYS = STROKES + 2
+EDGE_OF_PIECE, CUT = NUM_KEYS, NUM_KEYS + 1
+INPUT_KEYS = NUM_KEYS + 2
 
 # time left until the future's first onset, in ticks: each on its own up to 2 s, then 7 % wider; the class after the
 # bins: there is no future
@@ -37,10 +37,10 @@ MASKED = -1e4  # a logit that never wins
 
 NONE_AHEAD = 1e9  # as ticks to go: there is no future
 
-# recency roll, per stroke key: exp(-age), exp(-time left until its release), is it still held
+# recency roll, per event key: exp(-age), exp(-time left until its release), is it still held
 ROLL_AGE_TICKS = 1.0 * TICKS_PER_SECOND
 ROLL_LEFT_TICKS = 0.2 * TICKS_PER_SECOND
-ROLL_SIZE = 3 * STROKES
+ROLL_SIZE = 3 * NUM_KEYS
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModelConfig:
 
 
 # classes of each field: those drawn, and those of the inputs
-CLASSES = {"shift": SHIFT_CLASSES, "key": STROKES, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
+CLASSES = {"shift": SHIFT_CLASSES, "key": NUM_KEYS, "velocity": len(VELOCITY_BINS), "duration": len(DURATION_BINS)}
 INPUT_CLASSES = {
     "shift": len(SHIFT_BINS),
     "key": INPUT_KEYS,

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from music_generator.errors import BundleError
-from music_generator.features import Distributions
 from music_generator.model.bundle import WEIGHTS_FILE, Bundle, graph_file, write_bundle
 from music_generator.model.config import CLASSES, FIELDS, ROLL_AGE_TICKS
 from music_generator.model.network import CELL_CLASSES, Batch, Network, Stack, TokenInput, recency_roll
 from music_generator.model.step import Range, Step, context_map, input_ranges
-from music_generator.tokens import STROKES
+from music_generator.music.features import Distributions
+from music_generator.music.tokens import NUM_KEYS
 
 OPSET = 17
 
@@ -122,7 +122,7 @@ def _readers(network: Network) -> dict[str, Any]:
     t, n = 3, 2
     fields = {name: torch.zeros(t, n, dtype=torch.int64) for name in FIELDS}
     composer = torch.zeros(n, dtype=torch.int64)
-    strokes = {name: torch.full((t, n, STROKES), -1e6) for name in ("struck", "released")}
+    strokes = {name: torch.full((t, n, NUM_KEYS), -1e6) for name in ("struck", "released")}
     state = torch.zeros(config.state_rows(config.forward_layers), n, config.forward_size)
     varying = {0: "T", 1: "N"}
     past_in = {**fields, "composer": composer, **strokes, "now": torch.zeros(t, n), "state": state}
@@ -130,7 +130,7 @@ def _readers(network: Network) -> dict[str, Any]:
     past_axes |= {"composer": {0: "N"}, "context": {0: "N"}, "state": {1: "N"}, "state_after": {1: "N"}}
     graphs: dict[str, Any] = {"past": (Past(network), past_in, ["context", "state_after"], past_axes)}
     if config.direction == "both":
-        future_in = {**fields, "composer": composer, "age": torch.zeros(t, n, STROKES)}
+        future_in = {**fields, "composer": composer, "age": torch.zeros(t, n, NUM_KEYS)}
         future_axes = dict.fromkeys((*FIELDS, "age", "said"), varying) | {"composer": {0: "N"}}
         graphs["future"] = (Future(network), future_in, ["said"], future_axes)
     return graphs
@@ -148,8 +148,8 @@ def _steps(network: Network, ranges: dict[str, Range] | None) -> dict[str, Any]:
         inputs = {
             "context": context,
             "ticks": torch.zeros(n, 6),
-            "strokes": torch.zeros(n, (4 if future else 3) * STROKES),
-            "barred": torch.zeros(n, STROKES),
+            "strokes": torch.zeros(n, (4 if future else 3) * NUM_KEYS),
+            "barred": torch.zeros(n, NUM_KEYS),
             "composer": torch.zeros(n, dtype=torch.int64),
             "noise": torch.zeros(n, sum(CLASSES.values())),
             "coldness": torch.ones(n, 1),

@@ -4,7 +4,7 @@ The forward stack reads the past, the backward stack reads the future from its e
 language models of ELMo, Peters et al. 2018, arXiv:1802.05365, sec. 3.1). A stacked `nn.LSTM(bidirectional=True)` would
 let its second layer see the tokens it is asked for.
 
-Shapes: B windows, T tokens, K = 91 stroke keys, H hidden units, D head units.
+Shapes: B windows, T tokens, K = 91 event keys, H hidden units, D head units.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from music_generator.model.config import (
     TIME_TO_GO_BINS,
     ModelConfig,
 )
-from music_generator.shards import WHOLE, Shard
-from music_generator.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, SHIFT_CLASSES, STROKES
+from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS, SHIFT_CLASSES
+from music_generator.parallel import WHOLE, Shard
 
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -63,15 +63,15 @@ class Batch:
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
 
-def last_strokes(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Onset and release (ticks) of each key's last stroke before each token and after all: two of (B, T + 1, K).
+def last_events(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Onset and release (ticks) of each key's last event before each token and after all: two of (B, T + 1, K).
 
     Where a key was not struck yet, both are far in the past.
     """
     batch, length = key.shape
-    index = torch.zeros(batch, length + 1, STROKES, dtype=torch.int64, device=key.device)
+    index = torch.zeros(batch, length + 1, NUM_KEYS, dtype=torch.int64, device=key.device)
     order = torch.arange(1, length + 1, device=key.device).expand(batch, -1)
-    index[:, 1:].scatter_(2, key.clamp(max=STROKES - 1)[..., None], (order * present)[..., None])
+    index[:, 1:].scatter_(2, key.clamp(max=NUM_KEYS - 1)[..., None], (order * present)[..., None])
     index = index.cummax(1).values
     never = onset.new_full((batch, 1), -(10**6))
     flat = index.flatten(1)
@@ -80,15 +80,15 @@ def last_strokes(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> t
     return struck, released
 
 
-def next_strokes(key: Tensor, onset: Tensor, present: Tensor) -> Tensor:
-    """Onset (ticks) of each key's next stroke from each token on, that token's own too: (B, T, K) int64.
+def next_events(key: Tensor, onset: Tensor, present: Tensor) -> Tensor:
+    """Onset (ticks) of each key's next event from each token on, that token's own too: (B, T, K) int64.
 
     Where a key is not struck any more, it is `NONE_AHEAD`.
     """
     batch, length = key.shape
-    index = torch.full((batch, length, STROKES), length, dtype=torch.int64, device=key.device)
+    index = torch.full((batch, length, NUM_KEYS), length, dtype=torch.int64, device=key.device)
     place = torch.arange(length, device=key.device).expand(batch, -1)
-    index.scatter_(2, key.clamp(max=STROKES - 1)[..., None], torch.where(present, place, length)[..., None])
+    index.scatter_(2, key.clamp(max=NUM_KEYS - 1)[..., None], torch.where(present, place, length)[..., None])
     index = index.flip(1).cummin(1).values.flip(1)
     never = onset.new_full((batch, 1), int(NONE_AHEAD))
     return torch.cat([onset, never], 1).gather(1, index.flatten(1)).view_as(index)
@@ -212,11 +212,11 @@ class Network(nn.Module):
         self.context = nn.Linear(config.forward_size + ROLL_SIZE, size)
         self.key_roll = nn.Linear(ROLL_SIZE, size, bias=False)
         if config.direction == "both":
-            self.backward_input = TokenInput(config, STROKES)
+            self.backward_input = TokenInput(config, NUM_KEYS)
             self.backward_stack = Stack(
                 config.cell, config.backward_layers, config.input_size, config.backward_size, config.dropout
             )
-            self.future = nn.Linear(config.backward_size + STROKES, size, bias=False)
+            self.future = nn.Linear(config.backward_size + NUM_KEYS, size, bias=False)
             self.time_to_go = nn.Embedding(NO_FUTURE + 1, size)
             self.key_time_to_go = nn.Embedding(NO_FUTURE + 1, size)
             self.join_in = nn.Linear(3 * size, size)
@@ -224,7 +224,7 @@ class Network(nn.Module):
             for weight in (self.join_out.weight, self.join_out.bias):
                 nn.init.zeros_(weight)
             # how soon each key comes after the shift, and how soon the drawn one is struck again
-            self.key_ahead = nn.Linear(STROKES, size, bias=False)
+            self.key_ahead = nn.Linear(NUM_KEYS, size, bias=False)
             self.struck_again = nn.Embedding(NO_FUTURE + 1, size)
             for silent in (self.time_to_go, self.key_time_to_go, self.key_ahead, self.struck_again):
                 nn.init.zeros_(silent.weight)
@@ -246,8 +246,8 @@ class Network(nn.Module):
                 module.shard = shard
 
     def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Context (B, T + 1, D) before each token and after the last, and every key's last stroke as `last_strokes`."""
-        struck, released = last_strokes(batch.key, batch.onset, batch.held, batch.present)
+        """Context (B, T + 1, D) before each token and after the last, and every key's last event as `last_events`."""
+        struck, released = last_events(batch.key, batch.onset, batch.held, batch.present)
         now = F.pad(batch.onset, (1, 0))
         roll = recency_roll(struck, released, now)
         fields = {name: F.pad(getattr(batch, name), (1, 0)) for name in FIELDS}
@@ -267,7 +267,7 @@ class Network(nn.Module):
         to_next = F.pad((batch.shift * batch.present)[:, 1:], (0, 1))
         fields["shift"] = F.pad(to_next.gather(1, back), (1, 0))
         ahead = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
-        struck, _ = last_strokes(batch.key.gather(1, back), ahead, batch.held, batch.present.gather(1, back))
+        struck, _ = last_events(batch.key.gather(1, back), ahead, batch.held, batch.present.gather(1, back))
         now = F.pad(ahead, (1, 0))
         # clamped: in the padding, which comes last, time does not go on
         roll = torch.exp((struck - now[..., None]).clamp(max=0) / ROLL_AGE_TICKS)
@@ -316,7 +316,7 @@ class Network(nn.Module):
             main = torch.where(has_future[..., None], met, main + self.time_to_go.weight[NO_FUTURE])
             ahead = self._ahead(batch, resume, has_future)
             key_extra = key_extra + self.key_time_to_go(self.time_to_go_bin(key_to_go)) + self.key_ahead(soon(ahead))
-            again = ahead.gather(2, batch.key.clamp(max=STROKES - 1)[..., None]).squeeze(2)
+            again = ahead.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
             duration_extra = self.struck_again(self.time_to_go_bin(again))
             last = self._last_shift(batch, rows, gap_ends)
             at_resume = self.meet(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
@@ -337,9 +337,9 @@ class Network(nn.Module):
 
     @staticmethod
     def _ahead(batch: Batch, resume: Tensor, has_future: Tensor) -> Tensor:
-        """Ticks from each token's onset to each key's next stroke in its gap's future (B, T, K), or `NONE_AHEAD`."""
-        strokes = next_strokes(batch.key, batch.onset, batch.present)
-        heard = strokes.gather(1, resume[..., None].expand(-1, -1, STROKES))
+        """Ticks from each token's onset to each key's next event in its gap's future (B, T, K), or `NONE_AHEAD`."""
+        events = next_events(batch.key, batch.onset, batch.present)
+        heard = events.gather(1, resume[..., None].expand(-1, -1, NUM_KEYS))
         return torch.where(has_future[..., None], heard, int(NONE_AHEAD)) - batch.onset[..., None]
 
     @staticmethod

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from music_generator.model.config import CLASSES, FIELDS, MASKED, NO_FUTURE, ROLL_AGE_TICKS, ROLL_LEFT_TICKS
 from music_generator.model.network import Batch, Head, Network
-from music_generator.tokens import DURATION_BINS, RESUME, SHIFT_BINS, STROKES
+from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, RESUME, SHIFT_BINS
 
 Range = tuple[float, float]
 BOUNDED: Range = (-128 / 127, 1.0)  # -1, 0 and 1 are whole steps: flags and silence lose nothing
@@ -245,7 +245,7 @@ def of_rolls(weight: Tensor) -> tuple[Tensor, Tensor]:
     There, what is left until the release counts 1 where a key is not held, here 0, and is held less often: left' =
     left + held - 1.
     """
-    age, left, held = torch.split(weight, STROKES, 1)
+    age, left, held = torch.split(weight, NUM_KEYS, 1)
     return torch.cat([age, left, held + left], 1), -left.sum(1)
 
 
@@ -261,15 +261,15 @@ class Rolls(nn.Module):
         self.future = future
         # held or not: e^0 or e^LEAST
         paces = [1 / ROLL_AGE_TICKS, -1 / ROLL_LEFT_TICKS, -LEAST, *([-1 / ROLL_AGE_TICKS] if future else [])]
-        self.register_buffer("paces", torch.tensor(paces).repeat_interleave(STROKES)[None])
-        self.register_buffer("columns", torch.arange(STROKES).float().repeat(3)[None])
-        self.register_buffer("held_pace", torch.tensor([0, -1 / ROLL_LEFT_TICKS, 0]).repeat_interleave(STROKES)[None])
+        self.register_buffer("paces", torch.tensor(paces).repeat_interleave(NUM_KEYS)[None])
+        self.register_buffer("columns", torch.arange(NUM_KEYS).float().repeat(3)[None])
+        self.register_buffer("held_pace", torch.tensor([0, -1 / ROLL_LEFT_TICKS, 0]).repeat_interleave(NUM_KEYS)[None])
 
     def forward(self, strokes: Tensor, then: Tensor) -> tuple[Tensor, Tensor | None]:
         said = torch.exp(((strokes - then) * self.get_buffer("paces")).clamp(LEAST, 0))
         if not self.future:
             return said, None
-        past, ahead = torch.split(said, [3 * STROKES, STROKES], 1)
+        past, ahead = torch.split(said, [3 * NUM_KEYS, NUM_KEYS], 1)
         return past, ahead
 
     def struck(self, roll: Tensor, key: Tensor, ticks: Tensor) -> Tensor:
@@ -382,8 +382,8 @@ class Step(nn.Module):
         elif both:
             bias = bias + network.key_time_to_go.weight.detach()[NO_FUTURE]
         self.key_extra = Product(weight, bias, SHARES if int8 else None)
-        self.register_buffer("columns", torch.arange(STROKES).float()[None])
-        self.register_buffer("keys", torch.arange(STROKES).float()[:, None])
+        self.register_buffer("columns", torch.arange(NUM_KEYS).float()[None])
+        self.register_buffer("keys", torch.arange(NUM_KEYS).float()[:, None])
         for name, bins in (("shift", SHIFT_BINS), ("duration", DURATION_BINS)):
             for what, values in (("first", bins.edges[:-1]), ("width", bins.widths)):
                 padded = torch.zeros(CLASSES[name], 1)
@@ -419,7 +419,7 @@ class Step(nn.Module):
     ) -> tuple[Tensor, ...]:
         now, earliest, latest, last_key, shift_chance, duration_chance = torch.split(ticks, 1, 1)
         shift_noise, key_noise, velocity_noise, duration_noise = torch.split(noise, list(CLASSES.values()), 1)
-        _, released, *_, following = torch.split(strokes, STROKES, 1)
+        _, released, *_, following = torch.split(strokes, NUM_KEYS, 1)
         if self.future:
             said, resume, *states = rest
             main = self._meet(context, said, resume - now)
@@ -442,7 +442,7 @@ class Step(nn.Module):
         if self.future:
             extra.append(self.key_time_to_go(self._to_go_bin(resume - then)))
         key_logits = self.heads["key"]([*extra, main], given)
-        given["key"] = draw(torch.where(free > then, MASKED, key_logits), STROKES, key_noise, coldness, top_p)
+        given["key"] = draw(torch.where(free > then, MASKED, key_logits), NUM_KEYS, key_noise, coldness, top_p)
 
         velocity_logits = self.heads["velocity"]([main], given)
         given["velocity"] = draw(velocity_logits, CLASSES["velocity"], velocity_noise, coldness, top_p)

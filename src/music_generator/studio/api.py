@@ -16,17 +16,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from music_generator.audio import FORMATS
+from music_generator.engine.engine import Engine
 from music_generator.errors import InputError, MusicGeneratorError
-from music_generator.generation import Engine, SamplingOptions, generate, to_compose, to_infill, variations
+from music_generator.generation import SamplingOptions, generate, to_compose, to_infill, variations
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
-from music_generator.midi import read_midi, write_midi
 from music_generator.model.bundle import Bundle
-from music_generator.performance import NOTE_DTYPE, Performance
+from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.performance import NOTE_DTYPE, Performance
+from music_generator.sound.audio import FORMATS
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.sounding import Heard, picture, sound, span_of
-from music_generator.studio.wire import Json, number, parse, piece_from_json, piece_to_json, text
+from music_generator.studio.render import Heard, picture, sound, span_of
+from music_generator.studio.schema import Json, number, parse, piece_from_json, piece_to_json, text
 from music_generator.studio.writing import plan, read_asked, write
 
 T = TypeVar("T")

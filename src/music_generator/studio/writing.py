@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.generation import (
-    Engine,
     SamplingOptions,
     Span,
     to_bridge,
@@ -27,10 +27,10 @@ from music_generator.generation import (
 from music_generator.generation.span import Row
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.generation.writer import Writer, Writers
-from music_generator.performance import LOWEST_PITCH, Performance
+from music_generator.music.performance import LOWEST_PITCH, Performance
+from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.wire import Json, number, piece_from_json, strokes_to_json, text, whole
-from music_generator.tokens import KEYS, TICKS_PER_SECOND
+from music_generator.studio.schema import Json, number, piece_from_json, strokes_to_json, text, whole
 
 TASKS = ("compose", "continue", "lead-in", "infill", "bridge")
 _INTO_A_FUTURE = ("lead-in", "bridge")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from music_generator.corpus import Corpus
+from music_generator.data.corpus import Corpus
 from music_generator.model.config import FIELDS, MASKED
 from music_generator.model.network import Network
-from music_generator.tokens import RESUME
+from music_generator.music.tokens import RESUME
 from music_generator.training.windows import Window, even_gaps, segments, to_batch
 
 SEGMENT = 512

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from music_generator.corpus import STORED_DTYPE, Corpus
+from music_generator.data.corpus import STORED_DTYPE, Corpus
 from music_generator.errors import CorpusError, InputError
 from music_generator.model.config import CUT, EDGE_OF_PIECE
 from music_generator.model.network import Batch
-from music_generator.shards import WHOLE, Shard
-from music_generator.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS
+from music_generator.music.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS
+from music_generator.parallel import WHOLE, Shard
 
 Array = NDArray[Any]
 
@@ -147,7 +147,7 @@ def _augmented(rows: Array, options: WindowOptions, rng: np.random.Generator) ->
         onset = np.rint(onset * stretch).astype(np.int64)
         rows["shift"] = np.minimum(np.diff(onset, prepend=0), np.iinfo(np.uint16).max)
         rows["duration"] = np.clip(end - onset, 1, np.iinfo(np.uint16).max)
-        order = np.lexsort((rows["key"], onset))  # strokes of two ticks that became one: again by key
+        order = np.lexsort((rows["key"], onset))  # events of two ticks that became one: again by key
         rows[["key", "velocity", "duration"]] = rows[["key", "velocity", "duration"]][order]
     return rows
 

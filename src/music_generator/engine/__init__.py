@@ -1,0 +1,1 @@
+"""The engine: the compiled kernel and what drives it."""

@@ -1,0 +1,1 @@
+"""Performances into sound."""

@@ -1,0 +1,782 @@
+"""The command line: each command, and each bad input as one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from music_generator.cli import main as cli
+from music_generator.data import maestro
+from music_generator.data.corpus import Corpus
+from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
+
+COMMANDS = ("generate", "infill", "prepare", "merge", "train", "render", "plot", "info", "evaluate", "studio")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_bundle: Path) -> Run:
+    """Runs the command in `tmp_path`, as a shell would; generation is by the tiny bundle unless another is named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("music_generator.model.bundle.PRETRAINED", tiny_bundle)
+
+    def run_command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["music-generator", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    return run_command
+
+
+@pytest.fixture
+def piece(tmp_path: Path) -> Path:
+    """Twelve seconds of two notes a second, with a pedal."""
+    notes = np.array([(0.5 * i, 0.45, 60 + i % 7, 50 + i) for i in range(24)], NOTE_DTYPE)
+    path = tmp_path / "piece.mid"
+    write_midi(Performance(notes, np.array([(1.0, 3.0, SUSTAIN, 100)], PEDAL_DTYPE)), path)
+    return path
+
+
+def fast(*arguments: object) -> tuple[object, ...]:
+    return (*arguments, "--no-audio", "--no-plots", "--seed", 1)
+
+
+def files(folder: Path) -> set[str]:
+    """All files below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(done: Done, *texts: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr that says `texts`."""
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("music-generator: ")
+    assert done.err.count("\n") == 1
+    assert "Traceback" not in done.err
+    for text in texts:
+        assert text in done.err
+
+
+# --- help
+
+
+def test_without_arguments_the_commands_are_listed(run):
+    done = run("--help")
+    assert done.code == 0
+    assert all(command in done.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert f"Example: music-generator {command}" in " ".join(done.out.split())
+
+
+def test_usage_errors_exit_with_2(run, piece):
+    for arguments in (("infill", piece), ("generate", "--nonsense"), ("generate", "--seconds", "x"), ("nothing",)):
+        done = run(*arguments)
+        assert (done.code, done.out) == (2, "")
+
+
+# --- generate and infill
+
+
+def test_a_piece_is_left_with_its_sound_and_pictures(run, tmp_path):
+    done = run("generate", "--seconds", 4, "--seed", 7, "--composer", "chopin", "--out", "new/music")
+    assert (done.code, done.err) == (0, "")
+    stem = "new/music/compose-seed7"
+    assert files(tmp_path) == {f"{stem}{end}" for end in (".mid", ".wav", ".png", "-distributions.png")}
+    assert done.out.startswith(f"{stem}.mid: ")
+    assert "seed 7" in done.out
+    assert "times real time" in done.out
+    assert done.out.count("\n") == 1
+    with wave.open(f"{stem}.wav") as sound:
+        assert sound.getnframes() > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments"),
+    [
+        ("compose", ["--seconds", 5]),
+        ("continue", ["--primer", "piece.mid", "--seconds", 5]),
+        ("continue", ["--primer", "piece.mid", "--from", 6, "--seconds", 5]),
+        ("lead-in", ["--future", "piece.mid"]),
+        ("infill", ["--primer", "piece.mid", "--from", 3, "--to", 6]),
+        ("infill", ["--primer", "piece.mid", "--to", 6]),
+        ("bridge", ["--primer", "piece.mid", "--future", "piece.mid", "--seconds", 5]),
+        ("bridge", ["--primer", "piece.mid", "--from", 6, "--future", "piece.mid"]),
+    ],
+)
+@pytest.mark.usefixtures("piece")
+def test_generate_in_all_modes(run, mode, arguments):
+    done = run(*fast("generate", *arguments, "--json"))
+    assert (done.code, done.err) == (0, "")
+    facts = json.loads(done.out)
+    assert facts["files"] == [f"music/{mode}-seed1.mid"]
+    assert facts["seed"] == 1
+    made = read_midi(facts["files"][0]).performance
+    written = made.between(facts["start"] - 1e-3, facts["end"] - 1e-3)
+    assert len(written) == facts["notes"]
+    outside = len(made) - len(written)
+    assert outside == {"compose": 0, "lead-in": 24}.get(mode, outside)
+
+
+def test_infill_keeps_what_is_outside(run, piece):
+    done = run(*fast("infill", piece, "--from", 4, "--to", 8, "--json"))
+    assert done.code == 0
+    before, after = (read_midi(path).performance for path in (piece, json.loads(done.out)["files"][0]))
+    assert after.between(0, 4) == before.between(0, 4)
+    assert after.between(8) == before.between(8)
+
+
+def test_variations_are_several_files_and_lines(run, tmp_path):
+    done = run(*fast("generate", "--seconds", 3, "--variations", 3, "--json"))
+    assert [json.loads(line)["seed"] for line in done.out.splitlines()] == [1, 2, 3]
+    assert files(tmp_path) == {f"music/compose-seed{seed}.mid" for seed in (1, 2, 3)}
+    third = (tmp_path / "music/compose-seed3.mid").read_bytes()
+    run("generate", "--seconds", 3, "--no-audio", "--no-plots", "--seed", 3)
+    assert (tmp_path / "music/compose-seed3.mid").read_bytes() == third
+
+
+def generated(run: Run, folder: str, *arguments: object) -> tuple[list[Any], dict[str, bytes]]:
+    """What is printed line by line, and the files; 7 variations of a short gap's filling, from seed 1 on."""
+    command = fast("infill", "piece.mid", "--from", 4, "--to", 8, "--count", 7, "--out", folder, "--json", *arguments)
+    done = run(*command)
+    assert (done.code, done.err) == (0, "")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    return lines, {path.name: path.read_bytes() for path in Path(folder).glob("*.mid")}
+
+
+@pytest.mark.usefixtures("piece")
+def test_shards_and_single_pieces_are_the_same_music(run):
+    """Which piece a seed gives does not depend on those written beside it, nor on where."""
+    lines, whole = generated(run, "whole")
+    seeds = range(1, 8)
+    assert [line["seed"] for line in lines] == list(seeds)
+    assert set(whole) == {f"infill-seed{seed}.mid" for seed in seeds}
+    assert len(set(whole.values())) > 1
+    shards: dict[str, bytes] = {}
+    for part in (1, 2, 3):
+        some, files_of = generated(run, f"part{part}", "--shard", f"{part}/3")
+        assert [line["seed"] for line in some] == list(seeds)[part - 1 :: 3]
+        assert not shards.keys() & files_of.keys()
+        shards |= files_of
+    assert shards == whole
+    assert generated(run, "all", "--shard", "1/1")[1] == whole
+    for seed in (2, 7):
+        alone = ("infill", "piece.mid", "--from", 4, "--to", 8, "--out", "alone", "--no-audio", "--no-plots")
+        assert run(*alone, "--seed", seed).code == 0
+        name = f"infill-seed{seed}.mid"
+        assert Path("alone", name).read_bytes() == whole[name]
+
+
+@pytest.mark.usefixtures("piece")
+def test_jobs_write_the_same_music_in_order(run, tiny_bundle):
+    """Two processes, which print nothing themselves: the lines come in the order of the seeds."""
+    _, whole = generated(run, "whole")
+    lines, found = generated(run, "jobs", "--jobs", 2, "--model", tiny_bundle)
+    assert found == whole
+    assert [line["seed"] for line in lines] == list(range(1, 8))
+    assert [line["files"] for line in lines] == [[f"jobs/infill-seed{seed}.mid"] for seed in range(1, 8)]
+    lines, found = generated(run, "both", "--jobs", 2, "--shard", "2/3", "--model", tiny_bundle)
+    assert [line["seed"] for line in lines] == [2, 5]
+    assert found == {f"infill-seed{seed}.mid": whole[f"infill-seed{seed}.mid"] for seed in (2, 5)}
+
+
+SHARD = ("infill", "piece.mid", "--from", 4, "--to", 8, "--count", 4, "--shard", "1/2", "--no-plots", "--seed", 1)
+
+
+@pytest.mark.usefixtures("piece")
+def test_a_shard_goes_on_where_it_was_killed(run, tmp_path):
+    """What is there whole stays, also where its music is no longer what it was; the rest comes out as before."""
+    assert run(*SHARD).code == 0
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    first, third, request = (f"music/infill-{name}" for name in ("seed1.mid", "seed3.mid", "request.json"))
+    assert set(before) == {"piece.mid", first, third, request, "music/infill-seed1.wav", "music/infill-seed3.wav"}
+    (tmp_path / first).write_bytes(b"touched")
+    (tmp_path / third).write_bytes(b"without its sound it is not whole")
+    (tmp_path / "music/infill-seed3.wav").unlink()
+    done = run(*SHARD)
+    assert (done.code, done.out.count("\n")) == (0, 1)
+    assert done.out.startswith(f"{third}: ")
+    assert done.err == "1 of 2 pieces are there already and stay; --overwrite writes them anew\n"
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before | {first: b"touched"}
+    done = run(*SHARD)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith("2 of 2 pieces are there already")
+    done = run(*SHARD, "--overwrite")
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 2)
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+@pytest.mark.usefixtures("piece")
+def test_pieces_of_another_request_are_never_taken_for_those_of_a_shard(run, tmp_path):
+    assert run(*SHARD[:8], "--seed", 1, "--no-plots", "--no-audio").code == 0  # no shard: of what it is is not kept
+    shard = (*SHARD, "--no-audio")
+    assert_refused(run(*shard), "music: holds infill-seed1.mid, written by another command", "`--overwrite`")
+    assert run(*shard, "--overwrite").code == 0
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    for option in ("--overwrite", "--no-plots"):
+        assert_refused(run(*shard, "--temperature", 2, option), "music: holds pieces that differ in temperature from")
+    assert_refused(run(*shard[:5], 9, *shard[6:]), "differ in end, future from")
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+    (tmp_path / "music/infill-request.json").write_text("{")
+    assert_refused(run(*shard), "infill-request.json is damaged", "delete it")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_shard_may_be_empty(run, tmp_path, jobs):
+    done = run(*fast("generate", "--seconds", 2, "--count", 1, "--shard", "2/3", "--jobs", jobs))
+    assert done == Done(0, "", "")
+    assert not files(tmp_path)
+
+
+def test_a_number_of_notes_is_given_whatever_time_it_takes(run):
+    done = run(*fast("generate", "--notes", 150, "--json"))
+    facts = json.loads(done.out)
+    assert facts["notes"] == 150
+    assert 60 < facts["end"] < 1000
+
+
+def test_the_sound_may_be_another_format(run, tmp_path):
+    pytest.importorskip("soundfile")
+    assert run("generate", "--seconds", 2, "--no-plots", "--seed", 1, "--format", "flac").code == 0
+    assert "music/compose-seed1.flac" in files(tmp_path)
+
+
+def test_what_is_left_out_of_a_primer_is_said_on_stderr(run, tmp_path):
+    track = bytes.fromhex("00 90 0a 40 00 90 3c 40 60 80 0a 40 00 80 3c 40 00 ff 2f 00")
+    header = bytes.fromhex("4d546864 00000006 0000 0001 0060")
+    (tmp_path / "low.mid").write_bytes(header + b"MTrk" + len(track).to_bytes(4, "big") + track)
+    done = run(*fast("generate", "--primer", "low.mid", "--seconds", 3, "--json"))
+    assert done.code == 0
+    assert "low.mid: left out 1 note outside the piano's keys" in done.err
+    json.loads(done.out)
+
+
+# --- render and plot
+
+
+def test_render_writes_a_sound_beside_the_piece(run, piece, tmp_path):
+    done = run("render", piece)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{tmp_path / 'piece.wav'}: ")
+    assert run("render", piece, "--out", "sub/other.wav").code == 0
+    assert {"piece.wav", "sub/other.wav"} <= files(tmp_path)
+
+
+def test_plot_draws_a_piece(run, piece, tmp_path):
+    done = run("plot", piece)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [str(tmp_path / name) for name in ("piece.png", "piece-distributions.png")]
+    assert run("plot", piece, "--out", "roll.svg").code == 0
+    assert {"roll.svg", "roll-distributions.svg"} <= files(tmp_path)
+
+
+# --- prepare, train, info
+
+
+def test_prepare_a_maestro_folder(run, tiny_maestro, tmp_path):
+    done = run("prepare", "maestro", "--from", tiny_maestro, "--out", "corpus/m", "--jobs", 1)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("train: 5 pieces, 1,4")
+    assert lines[-1].startswith("corpus/m: 8 pieces in ")
+    assert lines[-1].endswith("0 files skipped")
+    assert files(tmp_path) == {"corpus/m/corpus.json", "corpus/m/tokens.npy"}
+
+
+def test_prepare_in_shards_and_merge(run, tiny_maestro, tmp_path):
+    arguments = ("prepare", "maestro", "--from", tiny_maestro, "--jobs", 1)
+    whole = run(*arguments, "--out", "whole")
+    assert_refused(run("merge", "parts"), "parts: no shards to merge; make each with `music-generator prepare")
+    for part in (1, 2):
+        done = run(*arguments, "--out", "parts", "--shard", f"{part}/2")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"parts/shards/{part}-of-2: 4 pieces in ")
+    done = run("merge", "parts")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[:3] == whole.out.splitlines()[:3]
+    assert done.out.splitlines()[-1].startswith("parts: 8 pieces in ")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole") == {"corpus.json", "tokens.npy"}
+    for name in files(tmp_path / "whole"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert_refused(
+        run(*arguments, "--shard", "3/2"), "`--shard` must be I/N with I from 1 to N, such as 2/8, not '3/2'"
+    )
+
+
+def test_prepare_a_folder_with_a_bad_file(run, piece, tmp_path):
+    (tmp_path / "mine").mkdir()
+    piece.rename(tmp_path / "mine/good.mid")
+    (tmp_path / "mine/bad.mid").write_bytes(b"MThd")
+    done = run("prepare", "mine", "--jobs", 1)
+    assert done.code == 0
+    assert done.err.startswith("skipped bad.mid: ")
+    assert "corpus/mine: 1 pieces" in done.out
+    assert done.out.rstrip().endswith("1 files skipped")
+
+
+def test_prepare_says_which_files_are_missing(run, tiny_maestro, tmp_path):
+    shutil.copytree(tiny_maestro, tmp_path / "m")
+    (tmp_path / "m/2004/piece-0.midi").unlink()
+    done = run("prepare", "maestro", "--from", "m", "--out", "c", "--jobs", 1)
+    assert done.code == 0
+    assert "1 files of the metadata are not there, the first: 2004/piece-0.midi" in done.err
+
+
+def test_prepare_and_info_check_the_audio_of_a_maestro_folder(run, tiny_maestro, tmp_path):
+    shutil.copytree(tiny_maestro, tmp_path / "m")
+    folder = tmp_path / "m"
+    for recording in maestro.read_metadata(folder)[:7]:
+        seconds = recording.duration_seconds * (0.5 if recording.title == "Piece 2" else 1)
+        with wave.open(str(folder / recording.audio_filename), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(2000)
+            file.writeframes(bytes(2 * round(2000 * seconds)))
+    done = run("prepare", "maestro", "--from", "m", "--out", "c", "--jobs", 1)
+    assert "6 of 8 recordings have a WAV of their length" in done.err
+    assert "shorter than its MIDI file" in done.err
+    facts = json.loads(run("info", "m", "--json").out)
+    assert len(facts["audio faults"]) == 2
+
+
+TINY = ("--steps", 3, "--batch", 2, "--length", 24, "--threads", 1, "--precision", "float32")
+SIZES = ("--size", 12, "--backward-size", 10, "--layers", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run of three steps, and what it said."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("runs")
+    arguments = ("train", tiny_corpus.folder, "--run", "run", *TINY, *SIZES)
+    done = subprocess.run(
+        [sys.executable, "-m", "music_generator", *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout, done.stderr
+
+
+def test_train_ends_with_a_model(trained):
+    folder, out, err = trained
+    assert "step 3/3" in err
+    assert "validation: " in err
+    assert out.startswith("run/model: {")
+    assert json.loads(out.split(": ", 1)[1])["continue"] > 0
+    assert {"run.json", "history.csv", "loss.png", "last.safetensors", "best.safetensors"} <= files(folder)
+    graphs = {f"model/{name}.int8.onnx" for name in ("past", "future", "open", "joined")}
+    assert {"model/bundle.json", "model/README.md", *graphs} <= files(folder)
+
+
+def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    history = (tmp_path / "run/history.csv").read_text("utf-8")
+    shutil.rmtree(tmp_path / "run/model")
+    done = run("train", tiny_corpus.folder, "--resume", "run")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("run/model: ")
+    assert (tmp_path / "run/history.csv").read_text("utf-8") == history
+
+
+def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, tmp_path):
+    model = trained[0] / "model"
+    assert run(*fast("generate", "--seconds", 2, "--model", model)).code == 0
+    arguments = ("train", tiny_corpus.folder, "--run", "further", "--from-pretrained", "--model", model, *TINY)
+    done = run(*arguments)
+    assert done.code == 0
+    facts = json.loads((tmp_path / "further/run.json").read_text("utf-8"))
+    assert facts["config"]["forward_size"] == 12
+    assert_refused(run(*arguments, *SIZES), "has its own cell, direction and sizes")
+    assert_refused(run(*arguments), "further: holds a run already; go on with --resume")
+
+
+def test_resume_takes_no_other_options(run, trained, tiny_corpus):
+    assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], "--steps", 9), "leave all other options")
+
+
+def test_plot_draws_a_run(run, trained, tmp_path):
+    done = run("plot", trained[0], "--out", "curves.png")
+    assert (done.code, done.out) == (0, "curves.png\n")
+    assert "curves.png" in files(tmp_path)
+
+
+def info_of(run: Run, what: object) -> dict[str, Any]:
+    plain, as_json = run("info", what), run("info", what, "--json")
+    assert (plain.code, as_json.code) == (0, 0)
+    facts = json.loads(as_json.out)
+    assert f"kind: {facts['kind']}" in plain.out
+    assert isinstance(facts, dict)
+    return facts
+
+
+def test_info_on_a_piece(run, piece):
+    facts = info_of(run, piece)
+    assert (facts["kind"], facts["notes"], facts["sustain presses"]) == ("MIDI file", 24, 1)
+
+
+def test_info_on_a_piece_with_its_sound(run, piece):
+    run("render", piece)
+    audio = info_of(run, piece)["audio"]
+    assert audio["file"] == "piece.wav"
+    assert audio["sample rate"] > 0
+
+
+def test_info_on_a_model_and_the_bundled_one(run, tiny_bundle):
+    facts = info_of(run, tiny_bundle)
+    assert (facts["kind"], facts["precisions"], facts["composers"]) == ("model", "int8, float32", 2)
+    assert json.loads(run("info", "--json").out) == facts
+
+
+def test_info_on_a_corpus_a_run_and_maestro(run, tiny_corpus, tiny_maestro, trained):
+    assert info_of(run, tiny_corpus.folder)["train"]["pieces"] == 5
+    assert info_of(run, trained[0])["steps done"] == 3
+    assert info_of(run, tiny_maestro)["recordings"]["validation"] == "2 of 2"
+
+
+def test_info_on_a_damaged_run(run, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    (tmp_path / "run/history.csv").write_text("step,tokens\n")
+    assert_refused(run("info", "run"), "the history is damaged")
+    (tmp_path / "run/run.json").write_text("{")
+    assert_refused(run("info", "run"), "run.json is damaged")
+
+
+def test_info_on_what_it_does_not_know(run, tmp_path):
+    assert_refused(run("info", "nowhere"), "nowhere: no such file or folder")
+    assert_refused(run("info", tmp_path), "neither a MIDI file nor a corpus, model, run or MAESTRO folder")
+
+
+# --- bad input: MIDI files
+
+
+def header(tracks: int = 1) -> bytes:
+    return b"MThd" + bytes.fromhex("00000006 0001") + tracks.to_bytes(2, "big") + bytes.fromhex("01e0")
+
+
+def track(events: str) -> bytes:
+    data = bytes.fromhex(events) + bytes.fromhex("00 ff 2f 00")
+    return b"MTrk" + len(data).to_bytes(4, "big") + data
+
+
+NOTE = "00 90 3c 40 60 80 3c 40"
+BAD_FILES = {
+    "not MIDI": (b"RIFF....WAVEfmt and so on", "not a MIDI file"),
+    "empty": (b"", "the file is empty"),
+    "cut off in its header": (header()[:10], "cut off in its header"),
+    "cut off before a track": (header(2) + track(NOTE), "cut off"),
+    "cut off in a track": (header() + track(NOTE)[:-6], "cut off"),
+    "longer than a day": (header() + track(NOTE + "ff ff ff 7f 90 3c 40" + "60 80 3c 40"), "longer than 24 hours"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FILES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["generate", "--primer", "bad.mid"],
+        ["generate", "--future", "bad.mid"],
+        ["infill", "bad.mid", "--from", 1, "--to", 2],
+        ["render", "bad.mid"],
+        ["plot", "bad.mid"],
+        ["info", "bad.mid"],
+    ],
+)
+def test_a_bad_midi_file_is_refused(run, tmp_path, what, command):
+    data, message = BAD_FILES[what]
+    (tmp_path / "bad.mid").write_bytes(data)
+    assert_refused(run(*command), "bad.mid", message)
+    assert files(tmp_path) == {"bad.mid"}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["generate", "--primer", "bad.mid"], "the primer has no notes"),
+        (["generate", "--future", "bad.mid"], "the passage has no notes"),
+        (["infill", "bad.mid", "--from", 1, "--to", 2], "the piece has no notes"),
+    ],
+)
+def test_a_midi_file_without_notes_is_refused(run, tmp_path, command, message):
+    (tmp_path / "bad.mid").write_bytes(header() + track("00 b0 40 7f 60 b0 40 00"))
+    assert_refused(run(*command), message)
+    assert files(tmp_path) == {"bad.mid"}
+
+
+def test_a_missing_primer_is_refused(run, tmp_path):
+    assert_refused(run("generate", "--primer", "none.mid"), "none.mid: no such file")
+    assert_refused(run("generate", "--primer", tmp_path), "cannot be read")
+
+
+# --- bad input: gaps and options
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (100, 105, "the gap from 100.0 s lies outside the piece, which ends at 11.95 s"),
+        (5, 5, "a gap must begin at 0 or later and end after it begins"),
+        (6, 5, "`from` is 6.0 s, `to` is 5.0 s"),
+        (-3, 5, "a gap must begin at 0 or later"),
+        ("nan", 5, "a gap must begin at 0 or later"),
+        (5, "inf", "must end within 24 hours"),
+    ],
+)
+@pytest.mark.parametrize("command", ["infill", "generate"])
+def test_a_gap_that_does_not_fit_is_refused(run, piece, tmp_path, command, start, end, message):
+    given = [piece] if command == "infill" else ["--primer", piece]
+    assert_refused(run(command, *given, "--from", start, "--to", end), message)
+    assert files(tmp_path) == {"piece.mid"}
+
+
+@pytest.mark.parametrize("temperature", [0, -1, "nan"])
+def test_a_temperature_of_0_or_below_is_refused_with_the_reason(run, tmp_path, temperature):
+    done = run("generate", "--temperature", temperature)
+    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself for ever", "try 0.8")
+    assert not files(tmp_path)
+
+
+def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
+    assert_refused(run("generate", "--composer", "Schopen"), "unknown composer 'Schopen'", "Frédéric Chopin")
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top-p", 0], "`top_p` must be above 0"),
+        (["--seed", -1], "`seed` must be 0 to"),
+        (["--seconds", 0], "`seconds` must be above 0"),
+        (["--seconds", "nan"], "`seconds` must be above 0"),
+        (["--seconds", 1e6], "at most 86400"),
+        (["--notes", 0], "`notes` must be at least 1"),
+        (["--variations", 0], "`variations` must be at least 1"),
+        (["--count", 0], "`variations` must be at least 1"),
+        (["--jobs", 0], "`--jobs` must be at least 1, not 0"),
+        (["--shard", "1/2"], "`--shard` needs a `--seed`"),
+        *(
+            (["--seed", 1, "--shard", shard], f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
+            for shard in ("0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
+        ),
+        (["--format", "midi"], "`--format` must be one of wav, flac, ogg, mp3"),
+        (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),
+        (["--from", 3], "give one with `--primer`"),
+        (["--to", 3], "give one with `--primer`"),
+        (["--primer", "piece.mid", "--from", "nan"], "`from` must be 0 to 86400 seconds"),
+        (["--primer", "piece.mid", "--from", 0], "the primer before 0.0 s has no notes"),
+        (["--primer", "piece.mid", "--to", 3, "--future", "piece.mid"], "give one of them"),
+        (["--primer", "piece.mid", "--to", 3, "--seconds", 9], "leave `--seconds` and `--notes` out"),
+        (["--future", "piece.mid", "--notes", 9], "give the length with `--seconds`"),
+    ],
+)
+@pytest.mark.usefixtures("piece")
+def test_options_that_do_not_fit_are_refused(run, tmp_path, arguments, message):
+    assert_refused(run("generate", *arguments), message)
+    assert files(tmp_path) == {"piece.mid"}
+
+
+# --- bad input: models and corpora
+
+
+@pytest.fixture
+def copied(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle, to damage."""
+    return shutil.copytree(tiny_bundle, tmp_path / "model")
+
+
+def test_no_model_folder(run, tmp_path):
+    assert_refused(run("generate", "--model", "nowhere"), "nowhere: no model bundle (bundle.json is missing)")
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["past.int8.onnx", "open.int8.onnx", "weights.safetensors"])
+def test_a_model_with_a_missing_file(run, copied, name):
+    (copied / name).unlink()
+    for command in (["generate", "--model", copied], ["info", copied]):
+        assert_refused(run(*command), f"{name} is missing from the bundle")
+
+
+@pytest.mark.parametrize("data", [b"", b"wrong"])
+def test_a_model_with_a_wrong_file(run, copied, data):
+    with (copied / "joined.float32.onnx").open("ab" if data else "wb") as file:
+        file.write(data)
+    assert_refused(run("generate", "--model", copied), "joined.float32.onnx is not the file that bundle.json describes")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}'])
+def test_a_model_with_damaged_facts(run, copied, text):
+    (copied / "bundle.json").write_text(text)
+    assert_refused(run("generate", "--model", copied), "bundle.json is damaged")
+
+
+def test_a_model_of_another_version(run, copied):
+    facts = json.loads((copied / "bundle.json").read_text("utf-8"))
+    (copied / "bundle.json").write_text(json.dumps(facts | {"format": 99}), "utf-8")
+    assert_refused(run("generate", "--model", copied), "its format is 99, this version reads 2")
+
+
+def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
+    shutil.copytree(tiny_corpus.folder, tmp_path / "corpus")
+    header = json.loads((tmp_path / "corpus/corpus.json").read_text("utf-8"))
+    (tmp_path / "corpus/corpus.json").write_text(json.dumps(header | {"format": 99}), "utf-8")
+    for command in ("train", "info"):
+        assert_refused(run(command, "corpus"), "its format is 99", "make it anew with `music-generator prepare`")
+    assert files(tmp_path) == {"corpus/corpus.json", "corpus/tokens.npy"}
+
+
+def test_no_corpus(run, tmp_path):
+    assert_refused(run("train", "nowhere"), "no prepared corpus")
+    assert_refused(run("prepare", "nowhere"), "nowhere: no such folder")
+    assert_refused(run("prepare", "maestro", "--from", tmp_path), "no MAESTRO metadata")
+    assert_refused(run("prepare", "mine", "--from", tmp_path), "`--from` goes with `prepare maestro`")
+    assert_refused(run("train", "nowhere", "--resume", "nowhere"), "no prepared corpus")
+    assert not files(tmp_path)
+
+
+def test_a_run_that_is_none(run, tiny_corpus, tmp_path):
+    assert_refused(run("train", tiny_corpus.folder, "--resume", "nowhere"), "no training run")
+    assert_refused(run("plot", tmp_path), "history.csv")
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--steps", 0), ("--epochs", 0), ("--cell", "cnn"), ("--direction", "back"), ("--batch", 0)]
+)
+def test_training_options_out_of_range(run, tiny_corpus, tmp_path, option, value):
+    assert_refused(run("train", tiny_corpus.folder, option, value), option.strip("-"))
+    assert not files(tmp_path)
+
+
+# --- bad input: a full disk, an unwritable folder
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        fast("generate", "--seconds", 2),
+        fast("infill", "piece.mid", "--from", 2, "--to", 3),
+        ["render", "piece.mid"],
+        ["plot", "piece.mid"],
+        ["prepare", "data", "--jobs", 1],
+    ],
+)
+def test_a_full_disk(run, piece, tmp_path, monkeypatch, command):
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(piece, tmp_path / "data/a.mid")
+    before = files(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("wave.open", full)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    monkeypatch.setattr("music_generator.data.corpus._write_header", full)
+    assert_refused(run(*command), "cannot write", "No space left on device")
+    assert files(tmp_path) == before
+
+
+def test_what_goes_wrong_in_one_of_several_processes_is_one_line(run, tiny_bundle, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    many = ("--count", 2, "--jobs", 2, "--model", tiny_bundle)
+    assert_refused(run(*fast("generate", "--seconds", 2, "--out", "taken/deeper", *many)), "cannot write", "taken")
+    assert_refused(run(*fast("generate", "--composer", "Schopen", *many)), "unknown composer 'Schopen'")
+    assert files(tmp_path) == {"taken"}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (fast("generate", "--seconds", 2, "--out", "taken"), "it is a file, not a folder"),
+        (fast("generate", "--seconds", 2, "--out", "taken/deeper"), "cannot write"),
+        (["render", "piece.mid", "--out", "taken/a.wav"], "cannot write"),
+        (["plot", "piece.mid", "--out", "taken/a.png"], "cannot write"),
+        (["prepare", "data", "--out", "taken", "--jobs", 1], "exists and is not a corpus"),
+        (["prepare", "data", "--out", "taken/c", "--jobs", 1], "cannot write"),
+    ],
+)
+def test_an_unwritable_folder(run, piece, tmp_path, command, message):
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(piece, tmp_path / "data/a.mid")
+    before = files(tmp_path)
+    assert_refused(run(*command), message, "taken")
+    assert files(tmp_path) == before
+
+
+def test_an_unwritable_run_folder(run, tiny_corpus, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    assert_refused(
+        run("train", tiny_corpus.folder, "--run", "taken", *TINY, *SIZES), "cannot write taken/last.safetensors"
+    )
+    assert files(tmp_path) == {"taken"}
+
+
+def test_any_other_trouble_with_files_is_one_line(run, monkeypatch):
+    monkeypatch.setattr("music_generator.describe.describe", full)
+    assert_refused(run("info"), "No space left on device")
+
+
+# --- as a program
+
+
+def test_of_several_processes_another_than_the_first_waits_before_it_says_what_went_wrong(run, monkeypatch):
+    """The launcher ends it meanwhile if the first one fails too: so the line is said once, and never lost."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert_refused(run("info", "nowhere"), "nowhere: no such file or folder")
+    assert slept == []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert_refused(run("info", "nowhere"), "nowhere: no such file or folder")
+    assert slept == [cli.ALONE_SECONDS]
+
+
+def test_as_a_program(tmp_path):
+    (tmp_path / "bad.mid").write_bytes(b"x")
+    command = [sys.executable, "-m", "music_generator", "info", "bad.mid"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert_refused(Done(done.returncode, done.stdout, done.stderr), "not a MIDI file")
+
+
+def test_a_missing_extra_says_how_to_install_it(tiny_corpus, tmp_path):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from music_generator.cli import main as cli
+from music_generator.data import maestro
+sys.argv = ["music-generator", "train", {str(tiny_corpus.folder)!r}]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install "music-generator-rnn[train]"')

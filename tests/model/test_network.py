@@ -1,0 +1,579 @@
+"""The network: what may hear what. The leak test goes by brute force over every position and field of a window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the network needs torch, of the extra `train`")
+
+from conftest import woken  # noqa: E402
+from music_generator.errors import InputError  # noqa: E402
+from music_generator.model import config as configs  # noqa: E402
+from music_generator.model.config import (  # noqa: E402
+    CUT,
+    EDGE_OF_PIECE,
+    FIELDS,
+    MASKED,
+    NONE_AHEAD,
+    ROLL_AGE_TICKS,
+    TIME_TO_GO_BINS,
+    ModelConfig,
+)
+from music_generator.model.network import (  # noqa: E402
+    CLASSES,
+    Batch,
+    LockedDropout,
+    Network,
+    last_events,
+    next_events,
+    recency_roll,
+    soon,
+)
+from music_generator.music.tokens import DURATION_BINS, END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS  # noqa: E402
+from music_generator.parallel import Shard  # noqa: E402
+
+T = 10
+# gaps of a window of ten tokens: each token's resume token, T where its gap has no future
+NO_FUTURE = [T] * T
+MIXED = [3, 3, 3, T, T, 8, 8, 8, T, T]
+BACK_TO_BACK = [2, 2, 4, 4, 7, 7, 7, 9, 9, T]
+INPUTS = (*FIELDS, "onset", "held", "start", "stop", "composer")
+
+
+def make_batch(resume: list[list[int]], seed: int = 0, lengths: list[int] | None = None) -> Batch:
+    """Windows of made tokens whose keys come again, some still held; `onset` and `held` follow from the bins."""
+    random = torch.Generator().manual_seed(seed)
+    shape = (len(resume), len(resume[0]))
+
+    def bins(high: int) -> torch.Tensor:
+        return torch.randint(high, shape, generator=random)
+
+    lengths = lengths or [shape[1]] * shape[0]
+    present = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    shift, key, velocity, duration = bins(25), 30 + 3 * bins(4), bins(32), bins(40)
+    shift, key, velocity, duration = (value * present for value in (shift, key, velocity, duration))
+    return Batch(
+        shift=shift,
+        key=key,
+        velocity=velocity,
+        duration=duration,
+        onset=torch.as_tensor(SHIFT_BINS.edges)[shift].cumsum(1),
+        held=torch.as_tensor(DURATION_BINS.edges)[duration],
+        present=present,
+        start=torch.full(shape[:1], CUT),
+        stop=torch.full(shape[:1], EDGE_OF_PIECE),
+        composer=torch.ones(shape[0], dtype=torch.int64),
+        resume=torch.tensor(resume),
+        ends=torch.zeros(shape[0], dtype=torch.bool),
+    )
+
+
+def changed(batch: Batch, name: str, at: int) -> Batch:
+    """The batch with one field of one token (or one value of the window) another one, all else as it was."""
+    value = getattr(batch, name).clone()
+    if name in ("start", "stop"):
+        value[:] = torch.where(value == CUT, EDGE_OF_PIECE, CUT)
+    elif name == "composer":
+        value[:] = 2 - value
+    elif name in FIELDS:
+        value[:, at] = (value[:, at] + 1) % CLASSES[name]
+    else:
+        value[:, at] += 7
+    return replace(batch, **{name: value})
+
+
+@torch.no_grad()
+def everything(network: Network, batch: Batch) -> dict[str, torch.Tensor]:
+    """All logits of the first window, past the masks: (T, classes) of each field; those of resuming and of the end."""
+    logits, resumed, ended = network.logits(batch)
+    return {**{name: value[0] for name, value in logits.items()}, "resumed": resumed, "ended": ended[0]}
+
+
+def heard(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[tuple[str, int]]:
+    """Where logits differ at all, bit for bit: (field, token)."""
+    return {
+        (name, t)
+        for name in before
+        for t in range(len(before[name]))
+        if not torch.equal(before[name][t], after[name][t])
+    }
+
+
+def may_hear(field: str, t: int, resume: list[int], name: str, at: int) -> bool:
+    """The rule: whether the distribution of a token's field may depend on `name` of token `at`."""
+    if at < t:
+        # the shift of an earlier token is heard by the stack, its onset by the roll and the time to go
+        return True
+    if resume[t] < T and at >= resume[t]:
+        # of the future all but the shift before its first token; its onset is the time to go
+        return not (name == "shift" and at == resume[t])
+    if at == t:
+        order = FIELDS.index(field)
+        # its onset, which its shift gave: for the keys' roll, and for how soon a key comes again in the future
+        told = field == "key" or (field == "duration" and resume[t] < T)
+        return (name in FIELDS and FIELDS.index(name) < order) or (name == "onset" and told)
+    return False
+
+
+# --- the leak test
+
+
+@pytest.mark.parametrize("resume", [NO_FUTURE, MIXED, BACK_TO_BACK], ids=["none", "mixed", "back-to-back"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_nothing_is_heard_that_must_not_be(tiny_network: Network, cell: str, resume: list[int]) -> None:
+    network = tiny_network if cell == "lstm" else woken(made(cell))
+    batch = make_batch([resume])
+    before = everything(network, batch)
+    for name in (*FIELDS, "onset", "held"):
+        for at in range(T):
+            after = everything(network, changed(batch, name, at))
+            for field, t in heard(before, after):
+                if field in FIELDS:
+                    assert may_hear(field, t, resume, name, at), f"{field} of {t} hears {name} of {at}"
+
+
+def test_all_that_may_be_heard_is(tiny_network: Network) -> None:
+    """The leak test would pass with a deaf network: each field is heard wherever it should be."""
+    batch = make_batch([BACK_TO_BACK])
+    before = everything(tiny_network, batch)
+    for name in FIELDS:
+        for at in range(T):
+            found = heard(before, everything(tiny_network, changed(batch, name, at)))
+            expected = {(f, t) for f in FIELDS for t in range(T) if may_hear(f, t, BACK_TO_BACK, name, at)}
+            assert {pair for pair in found if pair[0] in FIELDS} == expected, f"{name} of {at}"
+
+
+def test_a_gap_is_deaf_to_itself(tiny_network: Network) -> None:
+    """All tokens of a gap changed at once, in all fields: nothing before what its first token draws changes."""
+    batch = make_batch([[T, T, T, T, T, 8, 8, 8, T, T]])
+    before = everything(tiny_network, batch)
+    after = batch
+    for name in FIELDS:
+        for at in (5, 6, 7):
+            after = changed(after, name, at)
+    after = everything(tiny_network, after)
+    for name in FIELDS:
+        same_until = 6 if name == "shift" else 5  # the shift of the gap's first token is drawn before all its fields
+        assert torch.equal(before[name][:same_until], after[name][:same_until])
+        assert not torch.equal(before[name][7], after[name][7])
+
+
+def test_the_future_is_heard_only_where_it_is_given(tiny_network: Network) -> None:
+    """All of the future of one gap changed at once: its gap hears it, the gaps without a future do not."""
+    resume = [T, T, T, 6, 6, 6, T, T, T, T]
+    batch = make_batch([resume])
+    before, after = everything(tiny_network, batch), batch
+    for name in (*FIELDS, "onset", "held"):
+        for at in range(7, T):
+            after = changed(after, name, at)
+    found = heard(before, everything(tiny_network, after))
+    assert {pair for pair in found if pair[1] < 7 and pair[0] in FIELDS} == {(f, t) for f in FIELDS for t in (3, 4, 5)}
+    assert ("resumed", 0) in found
+
+
+def test_how_soon_keys_come_is_heard_by_the_heads_of_key_and_duration_alone(tiny_network: Network) -> None:
+    """A network that is deaf to the future but for `key_ahead` and `struck_again`: what each tells, and to whom."""
+    resume = [T, 4, 4, 4, T, T, T, T, T, T]
+    batch = make_batch([resume])
+    batch.key[0] = torch.tensor([30, 40, 50, 60, 40, 50, 40, 70, 60, 80])
+
+    def onset_moved(at: int) -> Batch:
+        """One token sounds a tick later, and those after it as before."""
+        onset = batch.onset.clone()
+        onset[:, at] += 1
+        return replace(batch, onset=onset)
+
+    batch = replace(batch, onset=torch.arange(T)[None] * 10)
+    network = deaf_to_the_future(tiny_network)
+    before = everything(network, batch)
+    soon_heard = {("key", t) for t in (1, 2, 3)}
+    expected = {
+        5: soon_heard | {("duration", 2)},  # key 50, which token 2 strikes
+        6: set(),  # key 40 comes sooner in token 4
+        7: soon_heard,  # key 70, which is not struck in the gap
+        8: soon_heard | {("duration", 3)},  # key 60, which token 3 strikes
+    }
+    for at, pairs in expected.items():
+        found = heard(before, everything(network, onset_moved(at)))
+        assert {pair for pair in found if pair[1] < 4 and pair[0] in FIELDS} == pairs, f"onset of {at}"
+    for name in ("key_ahead", "struck_again"):
+        silent = deaf_to_the_future(tiny_network)
+        with torch.no_grad():
+            getattr(silent, name).weight.zero_()
+        found = heard(everything(silent, batch), everything(silent, onset_moved(5)))
+        kept = "duration" if name == "key_ahead" else "key"
+        assert {field for field, t in found if t < 4 and field in FIELDS} == {kept}
+
+
+def test_without_a_future_nothing_ahead_matters(tiny_network: Network) -> None:
+    batch, other = make_batch([NO_FUTURE], seed=1), make_batch([NO_FUTURE], seed=2)
+    for cut in range(1, T):
+        joined = replace(
+            other,
+            **{name: torch.cat([getattr(batch, name)[:, :cut], getattr(other, name)[:, cut:]], 1) for name in FIELDS},
+            **{n: torch.cat([getattr(batch, n)[:, :cut], getattr(other, n)[:, cut:]], 1) for n in ("onset", "held")},
+        )
+        before, after = everything(tiny_network, batch), everything(tiny_network, joined)
+        assert all(torch.equal(before[name][:cut], after[name][:cut]) for name in FIELDS)
+        assert torch.equal(before["shift"][cut], after["shift"][cut])
+
+
+def test_the_end_of_the_window_is_heard_only_with_a_future(tiny_network: Network) -> None:
+    batch = make_batch([MIXED])
+    before = everything(tiny_network, batch)
+    found = heard(before, everything(tiny_network, changed(batch, "stop", 0)))
+    assert found == {(name, t) for name in FIELDS for t in range(T) if MIXED[t] < T} | {("resumed", 0), ("resumed", 1)}
+    found = heard(before, everything(tiny_network, changed(batch, "start", 0)))
+    assert found >= {(name, t) for name in FIELDS for t in range(T)} | {("ended", 0)}
+
+
+def test_the_time_before_the_resume_token_is_not_heard(tiny_network: Network) -> None:
+    """The gap's onsets moved, all from the resume token on where it was: the backward stack says the same."""
+    resume = [T, T, 7, 7, 7, 7, 7, T, T, T]
+    batch = make_batch([resume])
+    moved = {"shift": batch.shift.clone(), "onset": batch.onset.clone()}
+    moved["onset"][:, 2:7] += 3
+    edges = torch.as_tensor(SHIFT_BINS.edges)
+    shifts = torch.diff(moved["onset"], prepend=torch.zeros(1, 1, dtype=torch.int64))
+    moved["shift"] = torch.searchsorted(edges, shifts, right=True) - 1
+    assert not torch.equal(moved["shift"][:, 7], batch.shift[:, 7])
+    after = replace(batch, **moved)
+    with torch.no_grad():
+        said, said_after = tiny_network.read_future(batch), tiny_network.read_future(after)
+    assert torch.equal(said[:, 7:], said_after[:, 7:])
+    assert not torch.equal(said[:, 6], said_after[:, 6])
+    before, found = everything(tiny_network, batch), everything(tiny_network, after)
+    assert torch.equal(before["shift"][2], found["shift"][2])
+
+
+def test_resuming_hears_the_gap_and_its_future(tiny_network: Network) -> None:
+    """The decision to resume at token r: given all before r and all from r on, but not the shift of r itself."""
+    resume = [T, T, 5, 5, 5, T, T, T, T, T]
+    batch = make_batch([resume])
+    before = everything(tiny_network, batch)
+    assert before["resumed"].shape == (1, CLASSES["shift"])
+    for at in range(T):
+        for name in FIELDS:
+            found = ("resumed", 0) in heard(before, everything(tiny_network, changed(batch, name, at)))
+            assert found == ((name, at) != ("shift", 5)), f"{name} of {at}"
+
+
+def test_forward_only_ignores_any_future() -> None:
+    network = made(direction="forward")
+    with_future, without = make_batch([MIXED]), make_batch([NO_FUTURE])
+    one, other = everything(network, with_future), everything(network, without)
+    assert all(torch.equal(one[name], other[name]) for name in (*FIELDS, "ended"))
+    assert not any("backward" in name or "time_to_go" in name for name, _ in network.named_parameters())
+    with torch.no_grad():
+        assert network(with_future) == network(without)
+
+
+# --- padding
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["future", "none"])
+def test_padding_never_matters(tiny_network: Network, given: bool) -> None:
+    resume = [3, 3, 3, 5, 5, 6, 7] if given else [T] * 7
+    windows = {padded: make_batch([resume + [padded] * (padded - 7)], lengths=[7]) for padded in (7, T, 25)}
+    short = windows[7]
+    for padded, batch in windows.items():
+        for name in (*FIELDS, "onset", "held"):
+            value = getattr(batch, name)
+            value[:, :7] = getattr(short, name)
+            value[:, 7:] = value[:, 6:7] if name == "onset" else 0
+        batch.resume[batch.resume >= 7] = padded
+    plain = everything(tiny_network, short)
+    for padded in (T, 25):
+        found = everything(tiny_network, windows[padded])
+        for name in FIELDS:
+            torch.testing.assert_close(found[name][:7], plain[name], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(found["resumed"], plain["resumed"], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(found["ended"], plain["ended"], atol=1e-6, rtol=1e-6)
+        with torch.no_grad():
+            sums, padded_sums = tiny_network(short), tiny_network(windows[padded])
+        for name in sums:
+            torch.testing.assert_close(sums[name], padded_sums[name], atol=1e-3, rtol=1e-5)
+
+
+def test_what_lies_in_the_padding_never_matters(tiny_network: Network) -> None:
+    batch = make_batch([[3, 3, 3, 5, 5, 6, T, T, T, T]], lengths=[7])
+    before = everything(tiny_network, batch)
+    for name in (*FIELDS, "onset", "held"):
+        found = heard(before, everything(tiny_network, changed(batch, name, 8)))
+        assert not {pair for pair in found if pair[0] in ("resumed", "ended") or pair[1] < 7}
+
+
+def test_windows_of_a_batch_do_not_hear_each_other(tiny_network: Network) -> None:
+    both = make_batch([MIXED, BACK_TO_BACK], lengths=[T, 8])
+    both.resume[both.resume == 9] = T
+    alone = Batch(**{name: value[:1] for name, value in vars(both).items()})
+    with torch.no_grad():
+        together, by_itself = tiny_network.logits(both), tiny_network.logits(alone)
+    for name in FIELDS:
+        torch.testing.assert_close(together[0][name][:1], by_itself[0][name], atol=1e-6, rtol=1e-6)
+
+
+# --- masks
+
+
+def test_no_shift_past_the_future_and_no_end_before_it(tiny_network: Network) -> None:
+    batch = make_batch([MIXED])
+    logits = everything(tiny_network, batch)["shift"]
+    before = torch.nn.functional.pad(batch.onset, (1, 0))[0]
+    for t in range(T):
+        masked = logits[t] == MASKED
+        assert masked[RESUME] == (MIXED[t] == T)
+        assert masked[END] == (MIXED[t] < T)
+        left = int(batch.onset[0, MIXED[t]] - before[t]) if MIXED[t] < T else math.inf
+        assert masked[: len(SHIFT_BINS)].tolist() == [first > left for first in SHIFT_BINS.edges[:-1].tolist()]
+
+
+def test_resuming_and_ending_have_their_masks(tiny_network: Network) -> None:
+    logits = everything(tiny_network, make_batch([MIXED]))
+    assert (logits["resumed"][:, RESUME] > MASKED).all()
+    assert (logits["resumed"][:, END] == MASKED).all()
+    assert logits["ended"][RESUME] == MASKED
+    assert logits["ended"][END] > MASKED
+
+
+def test_forward_counts_tokens_and_decisions(tiny_network: Network) -> None:
+    batch = make_batch([MIXED, NO_FUTURE], lengths=[T, 6])
+    batch.ends[1] = True
+    with torch.no_grad():
+        sums = tiny_network(batch)
+        logits, resumed, ended = tiny_network.logits(batch)
+    assert sums["tokens"] == T + 6
+    expected = -resumed.log_softmax(-1)[:, RESUME].sum() - ended.log_softmax(-1)[1, END]
+    torch.testing.assert_close(sums["decisions"], expected)
+    assert len(resumed) == 2
+    for name, nats in tiny_network.nats(logits, batch).items():
+        torch.testing.assert_close(sums[name], nats[0].sum() + nats[1, :6].sum())
+
+
+def test_nats_add_the_width_of_the_bin(tiny_network: Network) -> None:
+    batch = make_batch([MIXED])
+    batch.shift[0, 0], batch.duration[0, 0] = len(SHIFT_BINS) - 1, len(DURATION_BINS) - 1
+    logits = {name: torch.zeros(1, T, CLASSES[name]) for name in FIELDS}
+    nats = tiny_network.nats(logits, batch)
+    for name in FIELDS:
+        bins = {"shift": SHIFT_BINS, "duration": DURATION_BINS}.get(name)
+        for t in range(T):
+            width = int(bins.widths[getattr(batch, name)[0, t]]) if bins else 1
+            assert nats[name][0, t].item() == pytest.approx(math.log(CLASSES[name]) + math.log(width), abs=1e-5)
+
+
+# --- events and roll
+
+
+def test_last_events_against_a_loop() -> None:
+    batch = make_batch([MIXED, NO_FUTURE], seed=5, lengths=[T, 6])
+    struck, released = last_events(batch.key, batch.onset, batch.held, batch.present)
+    assert struck.shape == released.shape == (2, T + 1, NUM_KEYS)
+    for row in range(2):
+        onset_of: dict[int, int] = {}
+        end_of: dict[int, int] = {}
+        for t in range(T + 1):
+            for key in range(NUM_KEYS):
+                assert struck[row, t, key] == onset_of.get(key, -(10**6))
+                assert released[row, t, key] == end_of.get(key, -(10**6))
+            if t < T and batch.present[row, t]:
+                key, onset = int(batch.key[row, t]), int(batch.onset[row, t])
+                onset_of[key], end_of[key] = onset, onset + int(batch.held[row, t])
+
+
+def test_next_events_against_a_loop() -> None:
+    batch = make_batch([MIXED, NO_FUTURE], seed=5, lengths=[T, 6])
+    found = next_events(batch.key, batch.onset, batch.present)
+    assert found.shape == (2, T, NUM_KEYS)
+    for row in range(2):
+        next_of: dict[int, int] = {}
+        for t in reversed(range(T)):
+            if batch.present[row, t]:
+                next_of[int(batch.key[row, t])] = int(batch.onset[row, t])
+            for key in range(NUM_KEYS):
+                assert found[row, t, key] == next_of.get(key, int(NONE_AHEAD))
+
+
+def test_soon_by_hand() -> None:
+    ticks = torch.tensor([0, 50, 100, int(NONE_AHEAD)])
+    torch.testing.assert_close(soon(ticks), torch.tensor([1, math.exp(-0.5), math.exp(-1), 0]))
+    assert ROLL_AGE_TICKS == 100
+
+
+def test_classes_of_the_time_to_go(tiny_network: Network) -> None:
+    """To the tick up to 2 s, then wider; the last bin takes all that is later, but for what never comes."""
+    ticks = torch.tensor([-3, 0, 1, 199, 200, 10**6, int(NONE_AHEAD / 2) - 64, int(NONE_AHEAD / 2), int(NONE_AHEAD)])
+    last = len(TIME_TO_GO_BINS) - 1
+    found = tiny_network.time_to_go_bin(ticks).tolist()
+    assert found == [0, 0, 1, 199, 200, last, last, configs.NO_FUTURE, configs.NO_FUTURE]
+    assert found[:6] == TIME_TO_GO_BINS.index(ticks[:6].numpy()).tolist()
+    assert tiny_network.time_to_go_bin(torch.tensor(NONE_AHEAD - 8e6)) == configs.NO_FUTURE  # a day before never
+
+
+def test_recency_roll_by_hand() -> None:
+    never = -(10**6)
+    struck, released = torch.tensor([90, 40, never]), torch.tensor([110, 100, never])
+    roll = recency_roll(struck, released, torch.tensor(100))
+    expected = [math.exp(-0.1), math.exp(-0.6), 0, math.exp(-0.5), 0, 0, 1, 0, 0]
+    torch.testing.assert_close(roll, torch.tensor(expected))
+
+
+def test_the_roll_takes_floats_too() -> None:
+    """The graphs get ticks as float32, training as int64: the same roll."""
+    batch = make_batch([MIXED])
+    struck, released = last_events(batch.key, batch.onset, batch.held, batch.present)
+    now = torch.nn.functional.pad(batch.onset, (1, 0))
+    floats = recency_roll(struck.float(), released.float(), now.float())
+    assert torch.equal(recency_roll(struck, released, now), floats)
+
+
+# --- dropout
+
+
+def test_dropout_leaves_out_the_same_units_of_all_tokens_of_a_window() -> None:
+    torch.manual_seed(0)
+    dropout = LockedDropout(0.25)
+    x = torch.ones(200, 7, 50)
+    kept = dropout.train()(x)
+    assert torch.equal(kept, kept[:, :1].expand_as(kept))
+    assert not torch.equal(kept[0], kept[1])
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert kept.mean().item() == pytest.approx(1, abs=0.03)
+    assert dropout(x[:, 0]).shape == (200, 50)
+    assert torch.equal(dropout.eval()(x), x)
+    assert LockedDropout(0.0).train()(x) is x
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_dropout_of_a_window_does_not_depend_on_how_a_batch_is_shared(count: int) -> None:
+    """Of windows of tokens, of one context a window, and of some contexts of a window."""
+    dropout = LockedDropout(0.25).train()
+    rows = torch.tensor([0, 0, 1, 3, 3, 7])
+
+    def drawn(shard: Shard, size: int, rows: torch.Tensor) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        dropout.shard = shard
+        made = [dropout(torch.ones(size, 7, 50)), dropout(torch.ones(size, 50))]
+        return [*made, dropout(torch.ones(len(rows), 50), rows, size)]
+
+    tokens, contexts, some = drawn(Shard(), 8, rows)
+    assert torch.equal(some[0], some[1])
+    assert not torch.equal(some[0], some[2])
+    for index in range(count):
+        mine = rows % count == index
+        part = drawn(Shard(index + 1, count), 8 // count, rows[mine] // count)
+        assert torch.equal(part[0], tokens[index::count])
+        assert torch.equal(part[1], contexts[index::count])
+        assert torch.equal(part[2], some[mine])
+
+
+def test_a_network_takes_a_shard_with_all_its_dropout(tiny_network: Network) -> None:
+    """The losses of the shards of a batch add up to those of the batch."""
+    network = woken(Network(replace(tiny_network.config, dropout=0.3))).train()
+    batch = make_batch([MIXED, BACK_TO_BACK, NO_FUTURE, MIXED], lengths=[T, T, T, T - 1])
+    torch.manual_seed(0)
+    whole = network(batch)
+    parts = []
+    for index in (1, 2):
+        torch.manual_seed(0)
+        network.take_shard(Shard(index, 2))
+        parts.append(network(Batch(**{name: value[index - 1 :: 2] for name, value in vars(batch).items()})))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value)
+
+
+# --- conditioning, cells, directions
+
+
+def test_an_unknown_composer_adds_nothing_at_the_start() -> None:
+    """All composers begin as none; what training learns of one is used for it alone."""
+    network = made(composers=("Alban Berg", "Frédéric Chopin"))
+    batch = make_batch([MIXED])
+    unknown = replace(batch, composer=torch.zeros(1, dtype=torch.int64))
+    before = everything(network, unknown)
+    assert not heard(before, everything(network, batch))
+    with torch.no_grad():
+        network.forward_input.composer.weight[1] += 1
+    assert not heard(before, everything(network, unknown))
+    assert heard(before, everything(network, batch)) >= {("shift", t) for t in range(T)}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("direction", ["both", "forward"])
+def test_every_cell_and_direction_trains(cell: str, direction: str) -> None:
+    network = made(cell, direction, dropout=0.1).train()
+    batch = make_batch([MIXED, BACK_TO_BACK])
+    batch.ends[:] = True
+    sums = network(batch)
+    loss = sum(sums[name] for name in (*FIELDS, "decisions")) / sums["tokens"]
+    loss.backward()
+    assert 8 < loss.item() < 20
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
+
+
+def test_every_weight_gets_a_gradient_without_any_future() -> None:
+    """Several processes train together only if no batch leaves a weight out."""
+    network = made()
+    sums = network(make_batch([NO_FUTURE]))
+    sum(sums[name] for name in (*FIELDS, "decisions")).backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_pedals_are_keys_like_any_other(tiny_network: Network) -> None:
+    batch = make_batch([NO_FUTURE])
+    batch.key[0, 2] = KEYS + 1
+    with torch.no_grad():
+        logits, _, _ = tiny_network.logits(batch)
+    assert logits["key"].shape == (1, T, NUM_KEYS)
+    assert torch.isfinite(logits["velocity"]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"cell": "transformer"}, "`cell` must be one of lstm, gru, rnn, not 'transformer'"),
+        ({"direction": "backward"}, "`direction` must be one of both, forward, not 'backward'"),
+        ({"forward_size": 0}, "`forward_size` must be at least 1 and at most 16384, a whole number, not 0"),
+        ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1, not 1.0"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(wrong: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        ModelConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_configuration_round_trip() -> None:
+    config = ModelConfig(cell="gru", composers=("Alban Berg",), dropout=0.25)
+    assert ModelConfig(**config.to_json()) == config
+
+
+def made(cell: str = "lstm", direction: str = "both", dropout: float = 0.0, composers: tuple[str, ...] = ("A", "B")):
+    """A fresh network of a few units, in evaluation mode."""
+    sizes = {"forward_size": 8, "backward_size": 8, "input_size": 8, "head_size": 8}
+    torch.manual_seed(3)
+    config = ModelConfig(cell=cell, direction=direction, dropout=dropout, composers=composers, **sizes)
+    return Network(config).eval()
+
+
+def deaf_to_the_future(network: Network) -> Network:
+    """A copy that hears of the future only how soon each key comes, and the drawn one again."""
+    copy = Network(network.config).eval()
+    copy.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for silent in (copy.time_to_go, copy.key_time_to_go, copy.future, copy.join_out):
+            silent.weight.zero_()
+        copy.join_out.bias.zero_()
+    return copy
+
+
+def test_padding_leaves_the_gradients_finite(tiny_network: Network) -> None:
+    """A piece shorter than its window, with gaps that have a future: what is not heard must not be infinite either."""
+    batch = make_batch([[3, 3, 3, 6, 6, 6, T, T, T, T]], lengths=[7])
+    batch = replace(batch, onset=batch.onset * 50)
+    sums = tiny_network(batch)
+    weights = [weight for weight in tiny_network.parameters() if weight.requires_grad]
+    found = torch.autograd.grad(sum(sums[name] for name in FIELDS), weights, allow_unused=True)
+    assert all(torch.isfinite(some).all() for some in found if some is not None)

@@ -1,0 +1,116 @@
+"""The bundled model: that it is there, says where it comes from, and writes music."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from music_generator.engine.engine import Engine
+from music_generator.generation import (
+    SamplingOptions,
+    compose,
+    continue_from,
+    generate,
+    generate_many,
+    infill,
+    to_compose,
+    to_continue,
+    to_infill,
+)
+from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, graph_file, open_bundle
+from music_generator.music.midi import write_midi
+from music_generator.music.performance import Performance
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Bundle:
+    """The bundled model."""
+    return open_bundle()
+
+
+@pytest.fixture(scope="module")
+def engine(pretrained: Bundle) -> Engine:
+    return Engine(pretrained)
+
+
+def longest_run(performance: Performance) -> int:
+    return max((len(list(group)) for _, group in groupby(performance.notes["pitch"])), default=0)
+
+
+def longest_rest(performance: Performance, start: float, end: float) -> float:
+    return float(np.diff([start, *performance.between(start, end).notes["onset"], end]).max())
+
+
+def test_it_is_small_and_whole(pretrained):
+    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*")) < 40_000_000
+    assert pretrained.precisions == ("int8",)
+    graphs = {graph_file(name, "int8") for name in ("past", "future", "open", "joined")}
+    assert set(pretrained.files) == {WEIGHTS_FILE, *graphs}
+    assert {path.name for path in PRETRAINED.iterdir()} == {FACTS_FILE, "README.md", "LICENSE", *pretrained.files}
+
+
+def test_it_says_where_it_comes_from(pretrained):
+    assert "CC BY-NC-SA 4.0" in pretrained.provenance["licence"]
+    assert "maestro" in pretrained.provenance["data"].casefold()
+    card = (PRETRAINED / "README.md").read_text("utf-8")
+    assert "CC BY-NC-SA 4.0" in card
+    assert "Hawthorne" in card
+    assert "Attribution-NonCommercial-ShareAlike 4.0" in (PRETRAINED / "LICENSE").read_text("utf-8")
+    assert pretrained.config.direction == "both"
+    assert "Frédéric Chopin" in pretrained.config.composers
+
+
+def test_its_held_out_likelihood_is_as_promised(pretrained):
+    found = pretrained.provenance["validation"]
+    assert found["continue"]["total"] <= 9.85
+    assert found["infill_16"]["total"] <= found["blind_16"]["total"] - 0.20
+    assert found["infill_4"]["total"] <= found["blind_4"]["total"] - 0.45
+
+
+def test_a_minute_is_composed(engine):
+    made = compose(engine, 60, SamplingOptions(seed=1, composer="chopin"))
+    notes = made.performance.notes
+    assert 56 <= notes["onset"][-1] < 60
+    assert 2 <= len(notes) / 60 <= 25
+    assert 0.03 <= notes["duration"].mean() <= 2
+    assert len(set(notes["pitch"])) > 12
+    assert notes["velocity"].std() > 3
+
+
+def test_the_same_seed_gives_the_same_bytes(engine, pretrained):
+    options = SamplingOptions(seed=3)
+    first = write_midi(compose(engine, 20, options).performance)
+    assert first == write_midi(compose(Engine(pretrained), 20, options).performance)
+    assert first != write_midi(compose(engine, 20, SamplingOptions(seed=4)).performance)
+
+
+def test_pieces_written_side_by_side_are_each_as_alone(engine):
+    """In its full size too: of all tasks, in any number of lanes."""
+    piece = compose(engine, 10, SamplingOptions(seed=5)).performance
+    spans = [to_compose(4), to_infill(piece, 3, 6), to_continue(piece, 3), to_infill(piece, 0, 2)]
+    asked = [(span, SamplingOptions(seed=i)) for i, span in enumerate(spans)]
+    alone = [write_midi(generate(engine, *each).performance) for each in asked]
+    for size in (3, 8):
+        assert [write_midi(made.performance) for made in generate_many(engine, asked, size=size)] == alone
+    assert [write_midi(made.performance) for made in generate_many(engine, asked[::-1], size=2)] == alone[::-1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_does_not_fail_as_the_seed_did(engine, seed):
+    made = compose(engine, 30, SamplingOptions(seed=seed))
+    assert longest_run(made.performance) <= 8
+    assert longest_rest(made.performance, 0, 30) <= 5
+    primer = made.performance.between(0, 8)
+    longer = continue_from(engine, primer, 10, SamplingOptions(seed=seed))
+    assert longest_run(longer.performance) <= 8
+    assert longest_rest(longer.performance, 0, longer.end) <= 5
+
+
+def test_a_gap_is_filled(engine):
+    piece = compose(engine, 20, SamplingOptions(seed=9)).performance
+    made = infill(engine, piece, 8, 12, SamplingOptions(seed=10))
+    assert made.performance.between(0, 8) == piece.between(0, 8)
+    assert made.performance.between(12) == piece.between(12)
+    assert len(made.written) > 4

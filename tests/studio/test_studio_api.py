@@ -1,0 +1,572 @@
+"""The studio's server: its JSON API against the functions it stands for, its limits, and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
+pytest.importorskip("httpx2", reason="starlette's test client needs httpx2")
+
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from conftest import made_performance
+from music_generator import generation
+from music_generator.cli import main as cli
+from music_generator.engine.engine import Engine
+from music_generator.errors import InputError
+from music_generator.generation import SamplingOptions
+from music_generator.model.bundle import open_bundle
+from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
+from music_generator.sound import audio
+from music_generator.studio.api import EXAMPLE, Studio, TooLargeError
+from music_generator.studio.jobs import BusyError, Ended, Jobs
+from music_generator.studio.options import StudioOptions
+from music_generator.studio.render import span_of
+from music_generator.studio.schema import piece_from_json, piece_to_json
+from music_generator.studio.server import STATIC, listen, make_app
+from music_generator.studio.writing import TASKS, command, plan, read_asked
+
+TOKEN, PORT = "a-token", 8765
+PIECE = made_performance(3, 80)
+LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=60, longest_sound=90, most_strokes=5000)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(open_bundle())
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    app = make_app(open_bundle(), TOKEN, PORT, LIMITS)
+    with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def piece() -> Performance:
+    return made_performance(3, 80)
+
+
+def asked_for(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
+    asked = {"task": task, "piece": piece_to_json(piece), "seed": 11, "variations": 2, "seconds": 4.0} | more
+    if task == "infill":
+        asked |= {"from": 4.0, "to": 8.0}
+    if task == "bridge":
+        asked["second"] = piece_to_json(made_performance(4, 40))
+    return asked
+
+
+def events(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    response = client.post("api/write", json=asked)
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def expected(engine: Engine, task: str, piece: Performance, seed: int) -> generation.Generated:
+    """What the command line's own function gives."""
+    options = SamplingOptions(seed=seed)
+    return {
+        "compose": lambda: generation.compose(engine, 4.0, options),
+        "continue": lambda: generation.continue_from(engine, piece, 4.0, options),
+        "lead-in": lambda: generation.lead_in(engine, piece, 4.0, options),
+        "infill": lambda: generation.infill(engine, piece, 4.0, 8.0, options),
+        "bridge": lambda: generation.bridge(engine, piece, made_performance(4, 40), 4.0, options),
+    }[task]()
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_streams_is_what_the_command_line_writes(client, engine, piece, task):
+    seen = events(client, asked_for(task, piece))
+    assert [seen[0]["event"], seen[1]["event"], seen[-1]["event"]] == ["job", "begin", "done"]
+    begin, done = seen[1], [event for event in seen if event["event"] == "variation"]
+    assert begin["seeds"] == [11, 12] == sorted(event["seed"] for event in done)  # the shorter one is done first
+    for event in done:
+        made = expected(engine, task, piece, event["seed"])
+        assert (begin["start"], begin["end"]) == (made.start, made.end)
+        assert piece_from_json(event, "it", 5000) == made.written
+        streamed = [e for e in seen if e["event"] == "strokes" and e["variation"] == event["variation"]]
+        notes = {tuple(note[i] for i in (0, 2, 3)) for e in streamed for note in e["notes"]}
+        assert {(n["onset"], n["pitch"], n["velocity"]) for n in made.written.notes} <= notes
+
+
+@pytest.mark.parametrize("task", ["lead-in", "bridge"])
+def test_the_future_is_moved_by_what_is_said(client, engine, piece, task):
+    begin = events(client, asked_for(task, piece))[1]
+    future = piece if task == "lead-in" else made_performance(4, 40)
+    made = expected(engine, task, piece, 11)
+    moved = future.shifted(begin["future_shift"])
+    assert np.allclose(made.performance.between(made.end).notes["onset"], moved.notes["onset"], atol=1e-9)
+
+
+def test_continuing_from_a_second(client, engine, piece):
+    begin, done = [e for e in events(client, asked_for("continue", piece, **{"from": 6.0, "variations": 1}))
+                   if e["event"] in ("begin", "variation")]  # fmt: skip
+    made = generation.continue_from(engine, piece, 4.0, SamplingOptions(seed=11), start=6.0)
+    assert begin["start"] == 6.0
+    assert piece_from_json(done, "it", 5000) == made.written
+
+
+def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
+    """What the page shows as the command line writes the same, from the piece saved as MIDI."""
+    piece = read_midi(write_midi(piece)).performance  # on the ticks of its file
+    asked = asked_for("infill", piece, temperature=0.9, composer="Frédéric Chopin", variations=1, name="my piece")
+    seen = events(client, asked)
+    words = shlex.split(next(e for e in seen if e["event"] == "begin")["commands"][0])
+    write_midi(piece, tmp_path / "my piece.mid")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*words, "--no-audio", "--no-plots", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    written = json.loads(capsys.readouterr().out)
+    [variation] = [e for e in seen if e["event"] == "variation"]
+    assert written["notes"] == len(variation["notes"])
+    notes = read_midi(tmp_path / written["files"][0]).performance.between(4.0, 8.0).notes
+    assert np.allclose(notes["onset"], [note[0] for note in variation["notes"]], atol=2e-3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_commands_name_what_is_not_the_default(piece, task):
+    asked = read_asked(asked_for(task, piece, name="a b", top_p=0.9), LIMITS)
+    line = command(asked, asked.options)
+    assert line.startswith("music-generator ")
+    assert "--top-p 0.9 --seed 11" in line
+    assert "--temperature" not in line
+    assert ("'a b.mid'" in line) == (task != "compose")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "sing"}, "`task` must be one of"),
+        ({"task": None}, "`task` must be one of"),
+        ({"variations": 9}, "`variations` must be 1 to 8, not 9"),
+        ({"variations": 0}, "`variations` must be 1 to 8, not 0"),
+        ({"variations": 1.5}, "`variations` must be a whole number"),
+        ({"seed": "x"}, "`seed` must be a whole number"),
+        ({"seed": -1}, "`seed` must be 0 to"),
+        ({"temperature": 0}, "`temperature` must be 0.01 to 10"),
+        ({"temperature": True}, "`temperature` must be a number"),
+        ({"top_p": 2}, "`top_p` must be above 0 and at most 1"),
+        ({"composer": "Nobody Known"}, "unknown composer"),
+        ({"composer": 5}, "`composer` must be a text"),
+        ({"to": None}, "select a span"),
+        ({"from": 9.0}, "must begin at 0 or later and end after"),
+        ({"from": 900.0, "to": 901.0}, "lies outside the piece"),
+        ({"to": 90.0}, "the studio writes up to 60 s at a time"),
+        ({"piece": {"notes": []}}, "the piece must have notes"),
+        ({"piece": 5}, "`piece` must be an object"),
+        ({"piece": {"notes": [[0, 1, 60]]}}, "must be four numbers"),
+        ({"piece": {"notes": [[0, 1, 60, "x"]]}}, "must be four numbers"),
+        ({"piece": {"notes": "all"}}, "must be a list of rows"),
+        ({"piece": {"notes": [[0, 1, 60.5, 64]]}}, "must be whole"),
+        ({"piece": {"notes": [[0, 1, 5, 64]]}}, "`pitch` must be 21 to 108"),
+        ({"piece": {"notes": [[-1, 1, 60, 64]]}}, "onsets must be at least 0"),
+        ({"piece": {"notes": [[0, 1, 60, 64]] * 5001}}, "at most 5,000 rows"),
+        ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "must be as the server gave it"),
+        ({"task": "bridge", "second": None}, "a second piece must have notes"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_line(client, piece, change, message):
+    response = client.post("api/write", json=asked_for("infill", piece) | change)
+    assert response.status_code == 422
+    assert message in response.json()["error"]
+    assert "\n" not in response.json()["error"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("task", "piece", "second", "from", "to", "seconds", "temperature", "top_p", "seed", "composer", "variations")
+
+
+@given(st.sampled_from(TASKS), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=3), ANYTHING)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_asked_is_planned_or_refused(task, change, row):
+    """Nothing but an `InputError` comes out of a request, whatever it holds."""
+    asked = asked_for(task, PIECE) | change
+    if isinstance(row, list):
+        asked["piece"] = {"notes": [row]}
+    with suppress(InputError):
+        span = plan(read_asked(asked, LIMITS), LIMITS)
+        assert 0 <= span.start < span.end <= span.start + LIMITS.longest_written + 1e-6
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"5", b"\xff", b"[" * 100_000])
+def test_what_is_not_json_is_refused(client, body):
+    response = client.post("api/write", content=body)
+    assert response.status_code == 422
+    assert response.json()["error"].startswith("the request must be")
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def test_midi_goes_through_unchanged(client, piece):
+    given = write_midi(piece)
+    read = client.post("api/read", content=given).json()
+    assert read["left_out"] == ""
+    written = client.post("api/midi", json={"piece": read["piece"]})
+    assert written.headers["content-type"] == "audio/midi"
+    assert read_midi(written.content).performance == read_midi(given).performance
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"MThd\0\0\0\6\0\1\0\1\1\xe0", b"\0" * 2000])
+def test_another_file_is_one_line(client, data):
+    response = client.post("api/read", content=data)
+    assert response.status_code == 422
+    assert "\n" not in response.json()["error"]
+
+
+def test_a_file_without_notes_is_one_line(client):
+    response = client.post("api/read", content=write_midi(Performance()))
+    assert response.status_code == 422
+    assert "no notes" in response.json()["error"]
+
+
+def test_the_example_is_of_the_models_making(client, engine):
+    read = client.get("api/example").json()["piece"]
+    made = generation.compose(engine, 30, SamplingOptions(seed=5)).performance
+    assert len(read["notes"]) > 50
+    assert EXAMPLE.stat().st_size < 20_000
+    if len(made) == len(read["notes"]):  # else the model was replaced since
+        assert np.allclose(made.notes["onset"], [note[0] for note in read["notes"]], atol=2e-3)
+
+
+@pytest.mark.parametrize("form", audio.FORMATS)
+def test_sound_in_every_format(client, piece, form):
+    if form != "wav":
+        pytest.importorskip("soundfile")
+    response = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 1.0, "to": 2.0, "format": form})
+    assert response.status_code == 200, response.text
+    assert float(response.headers["x-sound-seconds"]) >= 2
+    assert response.headers["x-sound-engine"]
+    assert response.headers["content-type"].startswith("audio/")
+    assert len(response.content) > 1000
+
+
+def test_spans_sound_as_loud_as_the_first(client, piece):
+    first = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 0, "to": 4})
+    gain = float(first.headers["x-sound-gain"])
+    body = {"piece": piece_to_json(piece), "from": 4, "to": 6, "gain": gain}
+    assert float(client.post("api/sound", json=body).headers["x-sound-gain"]) <= gain
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "aiff"}, "`format` must be one of"),
+        ({"from": 3, "to": 2}, "must begin at 0 or later and end after"),
+        ({"from": -1}, "must begin at 0 or later"),
+        ({"piece": None}, "`piece` must be an object"),
+        ({"piece": {"notes": [[0, 100, 60, 60]]}, "to": 99}, "plays up to 90 s"),
+        ({"gain": -1}, "`gain` must be above 0"),
+    ],
+)
+def test_sound_that_cannot_be_is_one_line(client, piece, change, message):
+    response = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 0, "to": 4} | change)
+    assert response.status_code == 422
+    assert message in response.json()["error"]
+
+
+def test_the_picture_is_one(client, piece):
+    body = {"piece": piece_to_json(piece), "from": 2, "to": 4, "title": "a piece"}
+    assert client.post("api/picture", json=body).content.startswith(b"\x89PNG")
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_wire_loses_nothing(data):
+    seconds = st.floats(0, 1e4, allow_subnormal=False)
+    lengths = st.floats(1e-3, 60)
+    notes = data.draw(st.lists(st.tuples(seconds, lengths, st.integers(21, 108), st.integers(1, 127)), max_size=20))
+    pedals = data.draw(st.lists(st.tuples(seconds, lengths, st.integers(0, 2), st.integers(1, 127)), max_size=5))
+    tempo_map = TempoMap(480, ((0, 400_000), (960, 500_001)), ((0, 3, 4),))
+    piece = Performance(np.array(notes, NOTE_DTYPE), np.array(pedals, PEDAL_DTYPE), tempo_map)
+    back = piece_from_json(json.loads(json.dumps(piece_to_json(piece))), "it", 100)
+    assert back == piece
+    assert back.tempo_map == tempo_map
+
+
+@given(st.floats(0, 12), st.floats(0.1, 6))
+@settings(max_examples=40, deadline=None)
+def test_two_spans_in_a_row_hold_what_one_does(start, length):
+    piece = made_performance(5, 60)
+    parts = [span_of(piece, start, start + length), span_of(piece, start + length, start + 2 * length)]
+    whole = span_of(piece, start, start + 2 * length)
+    assert sum(map(len, parts)) == len(whole)
+    onsets = np.concatenate([parts[0].notes["onset"], parts[1].notes["onset"] + length])
+    assert np.allclose(onsets, whole.notes["onset"])
+    assert parts[0].notes["onset"].min(initial=0) >= 0
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------
+
+
+def counting(n: int, seen: list[str], name: str) -> Generator[str, None, None]:
+    for i in range(n):
+        seen.append(name)
+        yield f"{name}{i}"
+
+
+async def collect(job: Any) -> list[Any]:
+    return [result async for batch in job.results() for result in batch]
+
+
+def test_jobs_take_turns_and_end():
+    async def body() -> None:
+        jobs, seen = Jobs(4), []
+        gate = threading.Event()
+
+        def waiting() -> Generator[None, None, None]:
+            gate.wait(5)
+            yield None
+
+        first = jobs.submit(waiting())
+        a, b = jobs.submit(counting(50, seen, "a")), jobs.submit(counting(3, seen, "b"))
+        gate.set()
+        results = await asyncio.gather(collect(first), collect(a), collect(b))
+        assert results[2] == ["b0", "b1", "b2", Ended("done")]
+        assert seen[:6] == ["a", "b"] * 3
+        assert len(results[1]) == 51
+        jobs.close()
+
+    asyncio.run(body())
+
+
+def test_jobs_are_bounded_and_can_be_cancelled():
+    async def body() -> None:
+        jobs, ran = Jobs(2), []
+
+        def endless() -> Generator[int, None, None]:
+            ran.append("begun")
+            try:
+                while True:
+                    time.sleep(0.002)
+                    yield 1
+            finally:
+                ran.append("closed")
+
+        both = [jobs.submit(endless()) for _ in range(2)]
+        while len(ran) < 2:
+            await asyncio.sleep(0.002)
+        ran.clear()
+        with pytest.raises(BusyError, match="busy with 2 things"):
+            jobs.submit(endless())
+        assert jobs.cancel(both[0].id)
+        assert (await collect(both[0]))[-1] == Ended("cancelled")
+        assert not jobs.cancel(both[0].id)
+        assert ran == ["closed"]
+        assert len(jobs) == 1
+        jobs.close()
+        assert (await collect(both[1]))[-1] == Ended("cancelled")
+
+    asyncio.run(body())
+
+
+def test_a_job_that_fails_says_why_and_the_next_one_runs():
+    async def body() -> None:
+        jobs = Jobs(2)
+
+        def failing(error: Exception) -> Generator[int, None, None]:
+            yield 1
+            raise error
+
+        assert (await collect(jobs.submit(failing(InputError("so\nand so")))))[-1] == Ended("failed", "so and so")
+        ended = (await collect(jobs.submit(failing(KeyError("x")))))[-1]
+        assert ended.how == "failed"
+        assert "unexpected KeyError" in ended.error
+        assert (await collect(jobs.submit(counting(1, [], "a"))))[-1] == Ended("done")
+        jobs.close()
+
+    asyncio.run(body())
+
+
+def test_too_many_at_once_are_refused(piece, monkeypatch):
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> Generator[dict[str, Any], None, None]:
+        begun.set()
+        gate.wait(10)
+        yield {"event": "begin"}
+
+    app = make_app(open_bundle(), TOKEN, PORT, StudioOptions(jobs=1))
+    with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
+        asked = asked_for("compose", piece, variations=1)
+        while client.post("api/write", json=asked | {"seconds": 0.1}).status_code == 429:
+            time.sleep(0.01)  # the model is being made warm
+        monkeypatch.setattr("music_generator.studio.api.write", slow)
+        first = threading.Thread(target=lambda: client.post("api/write", json=asked))
+        first.start()
+        assert begun.wait(10)
+        response = client.post("api/write", json=asked)
+        assert response.status_code == 429
+        assert "busy with 1 things already" in response.json()["error"]
+        assert client.post("api/read", content=write_midi(piece)).status_code == 200  # nothing else waits
+        gate.set()
+        first.join(10)
+
+
+def test_few_requests_are_taken_apart_at_once(client, monkeypatch):
+    """The memory of a large piece is taken by two of them at a time, however many come."""
+    now, most, lock = [0], [0], threading.Lock()
+
+    def slow(_data: bytes) -> dict[str, Any]:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return {}
+
+    monkeypatch.setattr("music_generator.studio.api._read", slow)
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client.post("api/read", content=b"").status_code))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert answers == [200] * 8
+    assert most[0] == LIMITS.readers == 2
+
+
+# --- who may ask -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_there_and_small(client):
+    page = client.get("")
+    assert page.status_code == 200
+    assert "<title>Studio" in page.text
+    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 150_000
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_nothing_comes_from_outside():
+    for path in STATIC.iterdir():
+        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, path.name
+        assert "https://" not in text, path.name
+        assert "//cdn" not in text, path.name
+
+
+@pytest.mark.parametrize("path", ["/", "/api/info", "/wrong/api/info", "/a-toke/", "/a-token-too/", "//a-token/"])
+def test_without_the_token_there_is_nothing(client, path):
+    response = client.get(f"http://127.0.0.1:{PORT}{path}")
+    assert response.status_code == 403
+    assert "token" in response.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1:80", "127.0.0.1", "0.0.0.0:8765", ""])
+def test_another_host_is_refused(client, host):
+    response = client.get("api/info", headers={"host": host})
+    assert response.status_code == 403
+    assert "own address" in response.json()["error"]
+
+
+def test_another_origin_is_refused(client):
+    assert client.get("api/info", headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.get("api/info", headers={"origin": "null"}).status_code == 403
+    assert client.get("api/info", headers={"origin": f"http://127.0.0.1:{PORT}"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["static/../api.py", "static/%2e%2e/api.py", "static//etc/passwd", "static/", "api/"])
+def test_no_file_but_the_pages(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_an_upload_is_limited(client):
+    response = client.post("api/read", content=b"\0" * ((1 << 20) + 1))
+    assert response.status_code == 413
+    assert "at most 1 MB" in response.json()["error"]
+
+    def chunks() -> Iterator[bytes]:  # no length is announced
+        for _ in range(20):
+            yield b"\0" * 100_000
+
+    assert client.post("api/read", content=chunks()).status_code == 413
+
+
+def test_a_request_that_does_not_come_is_given_up():
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(10)
+        raise AssertionError("waited for too long")
+
+    studio = Studio(open_bundle(), StudioOptions(body_seconds=0.05))
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+    with pytest.raises(TooLargeError, match=r"took over 0\.05 s"):
+        asyncio.run(studio._body(request))
+
+
+def test_info_says_the_defaults_of_the_options(client):
+    info = client.get("api/info").json()
+    assert info["defaults"]["temperature"] == SamplingOptions().temperature
+    assert info["defaults"]["top_p"] == SamplingOptions().top_p
+    assert "Frédéric Chopin" in info["composers"]
+
+
+def test_an_unknown_job_is_not_cancelled(client):
+    assert client.delete("api/jobs/none").json() == {"cancelled": False}
+
+
+def test_a_taken_port_is_another_one():
+    with listen(0) as first:
+        port = first.getsockname()[1]
+        with listen(port) as second:
+            assert second.getsockname()[0] == "127.0.0.1"
+            assert second.getsockname()[1] != port
+
+
+def test_options_out_of_range():
+    with pytest.raises(InputError, match="`port` must be"):
+        StudioOptions(port=70_000)
+    with pytest.raises(InputError, match="does not exist"):
+        StudioOptions(soundfont=Path("no.sf2"))
+
+
+def test_the_span_that_fits(piece):
+    """Strokes that the future leaves no time are left out, others end where it strikes their key."""
+    asked = read_asked(asked_for("infill", piece), LIMITS)
+    span = plan(asked, LIMITS)
+    first = span.future.notes[0]
+    key, ticks = int(first["pitch"]) - LOWEST_PITCH, round(first["onset"] * 100)
+    inside = span.filled([(ticks - 100, key, 60, 500), (99, 4, 60, 100)], 0).between(span.start, span.end).notes
+    assert inside[inside["pitch"] == first["pitch"]]["duration"][0] == pytest.approx(1)
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_without_its_extra_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "music_generator.studio.server")
+    monkeypatch.setattr(sys, "argv", ["music-generator", "studio", "--no-browser"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert 'pip install "music-generator-rnn[studio]"' in capsys.readouterr().err

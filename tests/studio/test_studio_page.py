@@ -1,0 +1,577 @@
+"""The studio's page in a real Chromium, by mouse, keyboard and finger, against the real server."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import made_performance
+from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+
+pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
+playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright, of the extra `dev`")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM"),
+]
+
+SECONDS = 15.0  # to wait for anything
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The studio as a process of its own, and its address."""
+    command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving() as (address, process):
+        yield address
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0, "Ctrl+C ends the studio in order"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        # as root Chromium has no sandbox; sound is played, but not heard
+        try:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])
+        except playwright.Error as error:
+            pytest.skip(f"{CHROMIUM} does not start: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+class Page:
+    """A window of the studio; what its console complains of is kept."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.complaints = page, []
+        page.set_default_timeout(1000 * SECONDS)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(address)
+        self.ready()
+
+    def ready(self) -> None:
+        self.page.wait_for_selector("html[data-ready]")
+
+    def now(self, script: str) -> Any:
+        return self.page.evaluate(f"(() => {{ const {{ studio, player, roll }} = studioPage; return {script}; }})()")
+
+    def until(self, script: str) -> None:
+        """Wait for something to be so; without `eval`, which the page's own policy forbids."""
+        end = time.monotonic() + SECONDS
+        while not self.now(script):
+            assert time.monotonic() < end, f"never so: {script}; the page says: {self.error() or 'nothing'}"
+            self.page.wait_for_timeout(20)
+
+    def click(self, selector: str) -> None:
+        self.page.click(selector)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def error(self) -> str:
+        shown = self.page.locator("#error")
+        return str(shown.locator("span").inner_text()) if shown.is_visible() else ""
+
+    def strokes(self) -> Performance:
+        """The piece as the page holds it."""
+        strokes = self.now("studio.strokes")
+        rows = [(s["on"], s["dur"], s["key"], s["vel"]) for s in strokes]
+        notes = np.array([row for row in rows if row[2] >= 3], NOTE_DTYPE)
+        return Performance(notes, np.array([row for row in rows if row[2] < 3], PEDAL_DTYPE))
+
+    def drop(self, data: bytes, name: str = "sketch.mid", zone: str = "open") -> None:
+        """A file dropped from outside."""
+        script = """([data, name]) => { const made = new DataTransfer();
+            made.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name)); return made; }"""
+        transfer = self.page.evaluate_handle(script, [base64.b64encode(data).decode(), name])
+        self.page.dispatch_event("#roll", "dragenter", {"dataTransfer": transfer})
+        assert self.page.locator("#drop").is_visible()
+        target = f"#drop [data-drop={zone}]"
+        self.page.dispatch_event(target, "dragover", {"dataTransfer": transfer})
+        self.page.dispatch_event(target, "drop", {"dataTransfer": transfer})
+
+    def open(self, piece: Performance) -> None:
+        steps = self.now("studio.history.steps.length")
+        self.drop(write_midi(piece))
+        self.until(f"studio.history.steps.length > {steps}")
+
+    def place(self, seconds: float, key: float | None = None) -> tuple[float, float]:
+        """Where on the screen a second lies, on the ruler or in the middle of a key."""
+        box = self.page.locator("#over").bounding_box()
+        y = "10" if key is None else f"roll.view.y({key}) + roll.view.row / 2"
+        x, y = self.now(f"[roll.view.x({seconds}), {y}]")
+        return box["x"] + x, box["y"] + y
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        mouse.move(*((a + b) / 2 for a, b in zip(start, end, strict=True)))
+        mouse.move(*end)
+        mouse.up()
+
+    def select(self, start: float, end: float) -> None:
+        self.drag(self.place(start), self.place(end))
+
+    def still(self) -> None:
+        """Wait until zoom and scroll have come to rest."""
+        self.until("Math.abs(roll.view.t0 - roll.target.t0) < 1e-9 && roll.view.pps === roll.target.pps")
+
+    def save(self, action: Callable[[], None], path: Path) -> Path:
+        with self.page.expect_download() as download:
+            action()
+        download.value.save_as(path)
+        return path
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800}, accept_downloads=True, reduced_motion="reduce"
+    )
+    page = Page(context.new_page(), address)
+    yield page
+    complaints = [text for text in page.complaints if "Failed to load resource" not in text]  # a refusal is no fault
+    context.close()
+    assert not complaints
+
+
+@pytest.fixture(scope="module")
+def piece() -> Performance:
+    """Twenty seconds, as a MIDI file holds them."""
+    return read_midi(write_midi(made_performance(3, 90))).performance
+
+
+def outside(piece: Performance, start: float, end: float) -> tuple[Performance, Performance]:
+    return piece.between(0, start), piece.between(end)
+
+
+# --- the way through, once ---------------------------------------------------------------------------------------
+
+
+def test_drop_select_infill_choose_undo_redo_download_reload(page, piece, tmp_path):
+    page.open(piece)
+    assert page.strokes() == piece
+    assert page.page.inner_text("#name") == "sketch"
+
+    page.still()
+    page.select(5, 9)
+    start, end = page.now("studio.span")
+    assert (start, end) == pytest.approx((5, 9), abs=0.1)
+    assert page.page.input_value("#from") == f"{start:.2f}"
+
+    page.page.fill("#seed", "7")
+    page.click("#infill")
+    page.until("studio.choice && studio.choice.variations.some((v) => v.strokes.length)")
+    page.until("studio.choice && !studio.choice.job")
+    assert "Variation 1 of 4" in page.page.inner_text("#choice-says")
+    first = page.strokes()
+    page.press("ArrowRight", "ArrowRight", "ArrowLeft")
+    assert "Variation 2 of 4" in page.page.inner_text("#choice-says")
+    second = page.strokes()
+    assert first != second
+    for made in (first, second):
+        assert outside(made, start, end) == outside(piece, start, end)
+    page.press("Enter")
+    page.until("!studio.choice")
+    assert page.strokes() == second
+    assert "seed 8" in page.page.inner_text("#steps [aria-current=step]")
+
+    page.press("Control+z")
+    assert page.strokes() == piece
+    page.press("Control+Shift+z")
+    assert page.strokes() == second
+
+    saved = page.save(lambda: page.press("Control+s"), tmp_path / "saved.mid")
+    read = read_midi(saved).performance
+    assert outside(read, start, end) == outside(piece, start, end)
+    assert np.allclose(read.notes["onset"], second.notes["onset"], atol=1e-3)
+    assert (read.notes["pitch"] == second.notes["pitch"]).all()
+
+    page.page.wait_for_timeout(500)
+    page.page.reload()
+    page.ready()
+    assert page.strokes() == second
+    page.press("Control+z")
+    assert page.strokes() == piece
+
+
+def test_play_pause_seek_and_loop(page, piece):
+    page.open(piece)
+    page.press("Space")
+    page.until("player.playing && !player.waiting && player.now > 0.3")
+    playing = "[...document.querySelectorAll('audio')].filter((each) => !each.paused)"
+    [(duration, time_now)] = page.now(f"{playing}.map((each) => [each.duration, each.currentTime])")
+    assert duration > 10
+    assert time_now > 0.2
+    assert page.now("studio.playhead") > 0.2
+    assert page.page.get_attribute("#play", "aria-label") == "Pause"
+    assert page.page.inner_text("#engine")
+    page.press("Space")
+    at = page.now("studio.playhead")
+    assert not page.now(f"{playing}.length")
+    page.page.wait_for_timeout(150)
+    assert page.now("studio.playhead") == at
+
+    page.still()
+    page.page.mouse.click(*page.place(6))
+    assert page.now("studio.playhead") == pytest.approx(6, abs=0.1)
+    page.select(6, 6.6)
+    page.press("l", "Space")
+    page.until("player.playing && player.now > 6.3")
+    page.until("player.now < 6.25")  # round again
+    assert page.now("player.now") >= 6 - 0.05
+    page.press("l")
+    for _ in range(40):  # a key held down: only where it ends is rendered
+        page.press("ArrowRight", "ArrowLeft")
+    page.until("player.playing && !player.waiting")
+    assert not page.error()
+    page.press("Space")
+
+
+def test_playing_goes_on_from_file_to_file_to_the_end(page, piece):
+    page.open(piece)
+    page.page.evaluate("for (const each of document.querySelectorAll('audio')) each.defaultPlaybackRate = 8")
+    page.press("Space")
+    page.until("player.playing && player.part?.from > 0 && player.now > player.part.from")
+    page.until("!player.playing")
+    assert page.now("studio.playhead") == 0
+    assert not page.error()
+
+
+def test_a_span_selected_beside_a_choice_is_infilled(page, piece):
+    page.open(piece)
+    page.page.evaluate("studioPage.studio.setSpan(3, 5)")
+    page.click("#infill")
+    page.until("studio.choice && !studio.choice.job")
+    page.page.evaluate("studioPage.studio.setSpan(8, 10)")
+    page.click("#infill")
+    page.until("studio.choice && !studio.choice.job && studio.choice.start === 8")
+    assert page.page.inner_text("#steps [aria-current=step]").startswith("Infill 3.0")  # the first one was kept
+
+
+def test_several_files_are_a_piece_and_what_it_leads_to(page, piece, tmp_path):
+    paths = [tmp_path / "one.mid", tmp_path / "two.mid"]
+    for path in paths:
+        write_midi(piece, path)
+    page.page.set_input_files("#file", paths)
+    page.until("studio.second")
+    assert page.page.inner_text("#name") == "one"
+    assert page.page.inner_text("#second-name") == "two"
+    assert page.page.is_enabled("#bridge")
+
+
+def test_every_edit_is_a_step_back(page, piece):
+    page.open(piece)
+    page.still()
+    note = max(piece.notes[:60], key=lambda note: note["duration"])
+    where = page.place(note["onset"] + note["duration"] / 2, note["pitch"])
+    page.page.mouse.click(*where)
+    assert page.now("[...studio.chosenStrokes].map((s) => s.key)") == [note["pitch"]]
+    assert "1 note selected" in page.page.inner_text("#edit-says")
+
+    page.press("ArrowUp")
+    assert page.now("studio.chosenStrokes[0].key") == note["pitch"] + 1
+    page.press("Alt+ArrowUp")
+    assert page.now("studio.chosenStrokes[0].vel") == min(127, note["velocity"] + 4)
+    page.press("Shift+ArrowRight")
+    assert page.now("studio.chosenStrokes[0].on") == pytest.approx(note["onset"] + 0.1)
+    page.press("Control+c", "End", "Control+v")
+    assert len(page.strokes()) == len(piece) + 1
+    page.press("Delete")
+    assert len(page.strokes()) == len(piece)
+    page.press("Control+a", "Delete")
+    assert len(page.strokes()) == 0
+    for _ in range(6):
+        page.press("Control+z")
+    assert page.strokes() == piece
+    assert page.now("studio.history.at") == 1
+    page.click("#steps li:first-child button")  # the history's latest
+    assert len(page.strokes()) == 0
+
+
+def test_notes_are_dragged(page, piece):
+    page.open(piece)
+    page.still()
+    note = max(piece.notes[:60], key=lambda note: note["duration"])
+    middle = note["onset"] + note["duration"] / 2
+    page.drag(page.place(middle, note["pitch"]), page.place(middle + 1, note["pitch"] - 3))
+    [moved] = page.now("studio.chosenStrokes")
+    assert moved["key"] == note["pitch"] - 3
+    assert moved["on"] == pytest.approx(note["onset"] + 1, abs=0.05)
+    assert "Move 1 note" in page.page.inner_text("#steps [aria-current=step]")
+
+
+def test_a_rectangle_selects_notes_and_a_span(page, piece):
+    page.open(piece)
+    page.still()
+    page.page.keyboard.down("Shift")
+    page.drag(page.place(2, page.now("Math.floor(roll.view.high)") - 1), page.place(4, 60))
+    page.page.keyboard.up("Shift")
+    inside = piece.between(2, 4).notes
+    assert page.now("studio.chosenStrokes.filter((s) => s.key >= 3).length") == pytest.approx(
+        (inside["pitch"] >= 60).sum(), abs=1
+    )
+    assert page.now("studio.span") == pytest.approx([2, 4], abs=0.1)
+
+
+@pytest.mark.parametrize("task", ["compose", "continue", "lead-in", "bridge"])
+def test_the_other_tasks(page, piece, task):
+    page.open(piece)
+    if task == "bridge":
+        assert page.page.is_disabled("#bridge")
+        page.drop(write_midi(made_performance(4, 40)), "other.mid", "second")
+        page.until("studio.second")
+    page.page.fill("#seconds", "3")
+    page.page.fill("#variations", "1")
+    page.click(f"#{task}")
+    page.until("!studio.choice && studio.history.steps.length === 2")  # the only variation is kept
+    made = page.strokes()
+    if task in ("continue", "bridge"):
+        assert made.between(0, piece.notes["onset"][-1]) == piece.between(0, piece.notes["onset"][-1])
+    if task == "lead-in":
+        assert len(made.between(3)) == len(piece)
+    if task == "bridge":
+        assert len(made) > len(piece) + 40
+    page.press("Control+z")
+    assert page.strokes() == piece
+
+
+def test_start_from_the_example_and_from_nothing(page):
+    assert page.page.locator("#empty").is_visible()
+    page.click("#empty-example")
+    page.until("studio.strokes.length > 50")
+    assert page.now("studio.strokes.every((s) => s.by === 1)")  # it was the model's
+    page.click("#new")
+    assert page.now("studio.strokes.length") == 0
+    page.page.fill("#seconds", "4")
+    page.click("#empty-compose")
+    page.until("studio.choice && !studio.choice.job")
+    page.press("Escape")
+    assert page.now("studio.strokes.length") == 0
+
+
+def test_by_keyboard_alone(page):
+    page.page.focus("#empty-example")
+    page.press("Enter")
+    page.until("studio.strokes.length > 50")
+    page.press("ArrowRight", "ArrowRight", "[")
+    page.press("ArrowRight", "ArrowRight", "ArrowRight", "]")
+    assert page.now("studio.span") == pytest.approx([2, 5])
+    page.press("i")
+    page.until("studio.choice && !studio.choice.job")
+    assert page.now("document.activeElement.id") == "keep"
+    page.press("Enter")
+    page.until("studio.history.steps.length === 2")
+    page.press(".", ".")
+    assert "velocity" in page.page.inner_text("#status")
+    page.press("?")
+    box = page.page.locator("#help-box")
+    assert box.is_visible()
+    assert box.evaluate("(box) => box.scrollHeight <= box.clientHeight + 1"), "the help fits on one screen"
+    page.press("Escape")
+    assert not box.is_visible()
+
+
+# --- taking away -------------------------------------------------------------------------------------------------
+
+
+def test_take_away(page, piece, tmp_path):
+    page.open(piece)
+    page.page.evaluate("studioPage.studio.setSpan(3, 5)")
+    page.page.fill("#variations", "1")
+    page.page.fill("#seed", "3")
+    page.click("#infill")
+    page.until("studio.history.steps.length === 2")
+    page.click("#takeaway")
+    assert page.page.inner_text("#command") == "music-generator infill sketch.mid --from 3.0 --to 5.0 --seed 3"
+    page.page.check("#only-span")
+    wav = page.save(lambda: page.click("#sounds button >> text=WAV"), tmp_path / "a.wav")
+    assert wav.read_bytes()[:4] == b"RIFF"
+    png = page.save(lambda: page.click("#save-picture"), tmp_path / "a.png")
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    before = page.save(lambda: page.click("#save-before"), tmp_path / "sketch.mid")
+    assert read_midi(before).performance == piece
+    page.page.hover("#drag-midi")
+    page.page.wait_for_timeout(50)
+    page.until("Boolean(document.querySelector('#drag-midi'))")
+    script = """async () => { const handle = document.getElementById("drag-midi");
+        for (let i = 0; i < 100; i++) {
+          const event = new DragEvent("dragstart", { dataTransfer: new DataTransfer(), cancelable: true });
+          if (handle.dispatchEvent(event)) return event.dataTransfer.getData("DownloadURL");
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        } }"""
+    mime, name, data = page.page.evaluate(script).split(":", 2)
+    assert (mime, name) == ("audio/midi", "sketch.mid")
+    dragged = read_midi(base64.b64decode(data.split(",")[1])).performance
+    assert outside(dragged, 3, 5) == outside(piece, 3, 5)
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_file_is_one_line_and_loses_nothing(page, piece):
+    page.open(piece)
+    page.drop(b"RIFF and so on", "song.wav")
+    page.until("!document.getElementById('error').hidden")
+    assert page.error() == "song.wav: not a MIDI file (it does not begin with MThd)"
+    assert page.strokes() == piece
+    page.click("#error button")
+    assert not page.error()
+
+
+def test_a_seed_that_is_none_is_one_line(page, piece):
+    page.open(piece)
+    page.page.fill("#seed", "1.5")
+    page.click("#continue")
+    page.until("!document.getElementById('error').hidden")
+    assert "`seed` must be a whole number" in page.error()
+    assert page.strokes() == piece
+
+
+def test_the_server_stopped_in_the_middle(browser, piece):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    with serving() as (address, process):
+        page = Page(context.new_page(), address)
+        page.open(piece)
+        page.page.fill("#seconds", "900")
+        page.page.fill("#variations", "8")
+        page.click("#continue")
+        page.until("studio.choice?.variations.some((v) => v.strokes.length > 20)")
+        process.kill()
+        page.until("!document.getElementById('error').hidden")
+        assert "does not answer" in page.error()
+        assert page.now("!studio.busy")
+        if page.now("Boolean(studio.choice)"):
+            page.press("Escape")
+        assert page.strokes() == piece
+        page.press("Control+a", "Delete", "Control+z")  # editing goes on
+        assert page.strokes() == piece
+        page.press("Space")
+        page.until("!player.playing")
+        assert "does not answer" in page.error()
+    context.close()
+
+
+def test_cancelling_ends_the_job(page, piece):
+    page.open(piece)
+    page.page.fill("#seconds", "900")
+    page.click("#continue")
+    page.until("studio.choice?.variations.some((v) => v.strokes.length > 5)")
+    page.press("Escape")
+    assert page.strokes() == piece
+    page.page.fill("#seconds", "2")
+    page.click("#continue")
+    page.until("studio.choice && !studio.choice.job")
+
+
+def test_two_windows_do_not_disturb_each_other(page, piece, address):
+    page.open(piece)
+    other = Page(page.page.context.new_page(), address)
+    assert other.page.locator("#recent button").count() >= 0
+    other.click("#empty-example")
+    other.until("studio.strokes.length > 50")
+    other.press("Control+a", "Delete")
+    assert page.strokes() == piece
+    other.page.wait_for_timeout(400)
+    page.page.reload()
+    page.ready()
+    assert page.strokes() == piece
+
+
+# --- the model of the piece, against Python's --------------------------------------------------------------------
+
+
+def test_tidying_is_that_of_a_performance(page):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        notes = np.empty(60, NOTE_DTYPE)
+        notes["onset"] = rng.integers(0, 40, 60) / 10
+        notes["duration"], notes["pitch"] = rng.integers(1, 30, 60) / 10, rng.integers(60, 66, 60)
+        notes["velocity"] = rng.integers(1, 128, 60)
+        script = """async (rows) => { const { stroke, tidy } = await import("./static/piece.js");
+            return tidy(rows.map((row) => stroke(...row))).map((s) => [s.on, s.dur, s.key, s.vel]); }"""
+        tidied = page.page.evaluate(script, [[float(x) for x in row] for row in notes.tolist()])
+        theirs = Performance(notes).notes
+        mine = np.array([tuple(row) for row in tidied], NOTE_DTYPE)
+        for name in ("onset", "duration", "pitch"):
+            assert np.array_equal(mine[name], theirs[name])
+
+
+# --- for everyone ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone(browser, address, scheme):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme
+    )
+    page = Page(context.new_page(), address)
+    page.page.tap("#empty-example")
+    page.until("studio.strokes.length > 50")
+    assert page.now("document.documentElement.scrollWidth") <= 390
+    page.page.evaluate("studioPage.studio.setSpan(3, 5)")
+    page.page.tap("#infill")
+    page.until("studio.choice && !studio.choice.job")
+    assert page.now("document.documentElement.scrollWidth") <= 390
+    page.page.tap("#next")
+    page.page.tap("#keep")
+    page.until("studio.history.steps.length === 2")
+    assert not page.complaints
+    page.page.evaluate("window.scrollTo(0, 10000)")
+    page.drop(b"RIFF and so on", "song.wav")  # what went wrong is in sight, however far down one is
+    page.until("!document.getElementById('error').hidden")
+    assert page.now("scrollY") > 100
+    top = page.page.locator("#error").bounding_box()["y"]
+    assert 0 <= top < 400
+    assert page.page.evaluate(f"document.elementFromPoint(100, {top} + 8).closest('#error') !== null")
+    context.close()
+
+
+def test_everything_has_a_name(page):
+    script = """() => [...document.querySelectorAll("button, input:not([hidden]), select, [role=application]")]
+        .filter((each) => !(each.ariaLabel || each.textContent.trim() || each.labels?.length || each.title))
+        .map((each) => each.outerHTML)"""
+    assert page.page.evaluate(script) == []
+    tree = page.page.locator("body").aria_snapshot()
+    for name in ("Undo", "Redo", "Play", "Infill the span", "Temperature", "History"):
+        assert name in tree
+
+
+def test_dark_and_light(page):
+    page.click("#theme")
+    dark = page.now("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.now("getComputedStyle(document.body).backgroundColor") != dark
+    page.page.reload()
+    page.ready()
+    assert page.now("document.documentElement.dataset.theme") == "light"

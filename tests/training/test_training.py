@@ -1,0 +1,533 @@
+"""The training loop: it learns, it goes on after a kill as if there had been none, several processes act as one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
+pytest.importorskip("accelerate", reason="training needs accelerate, of the extra `train`")
+
+from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.errors import BundleError, InputError, TrainingError  # noqa: E402
+from music_generator.model.bundle import open_bundle  # noqa: E402
+from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
+from music_generator.model.export import load_network  # noqa: E402
+from music_generator.model.network import Network  # noqa: E402
+from music_generator.training.likelihood import likelihood  # noqa: E402
+from music_generator.training.release import BUNDLE_FOLDER, bundle_run  # noqa: E402
+from music_generator.training.trainer import (  # noqa: E402
+    BEST_FILE,
+    HISTORY_FILE,
+    LAST_FILE,
+    Progress,
+    Trainer,
+    TrainingOptions,
+    given,
+    learning_rate_factor,
+    read_checkpoint,
+    read_run,
+    total_steps,
+    trim_history,
+)
+from music_generator.training.windows import WindowOptions  # noqa: E402
+
+CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=10, dropout=0.1, composers=("A", "B"))
+WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
+# saved between two lines of the history, so that a checkpoint must hold the sums of an unfinished one
+OPTIONS = TrainingOptions(
+    steps=12, precision="float32", log_every=3, save_every=4, validate_every=6, validation_segments=1, windows=WINDOWS
+)
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / HISTORY_FILE).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(folder: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history(folder)]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit: weights and optimizer states; and the history but for its seconds."""
+    assert without_seconds(one) == without_seconds(other)
+    for name in (LAST_FILE, BEST_FILE):
+        (first, state), (second, other_state) = read_checkpoint(one / name), read_checkpoint(other / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert state | {"seconds": 0} == other_state | {"seconds": 0}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """A run of twelve steps that nothing interrupted, and what it reported; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    reports: list[Progress] = []
+    Trainer(tiny_corpus, folder, CONFIG, OPTIONS).run(reports.append)
+    return folder, reports
+
+
+@pytest.fixture
+def half_run(tiny_corpus: Corpus, tmp_path: Path) -> Path:
+    """A run that stopped after step 5: its last checkpoint is of step 4."""
+    Trainer(tiny_corpus, tmp_path / "half", CONFIG, OPTIONS).run(until=5)
+    return tmp_path / "half"
+
+
+# --- it learns
+
+
+def test_overfits_one_piece(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    one = replace(tiny_corpus, pieces=(replace(tiny_corpus.pieces[0], rows=48),), rows=tiny_corpus.rows[:48])
+    config = ModelConfig(forward_size=48, backward_size=16, input_size=32, head_size=48)
+    windows = WindowOptions(batch=2, length=48, transpose=0, stretch=(1.0,), longest_gap=16)
+    options = TrainingOptions(steps=150, precision="float32", learning_rate=1e-2, log_every=10, windows=windows)
+    reports: list[Progress] = []
+    Trainer(one, tmp_path / "run", config, options).run(reports.append)
+    first, last = reports[0].train, reports[-1].train
+    assert last["total"] < first["total"] / 3
+    assert all(last[name] < first[name] / 2 for name in FIELDS if name != "duration")
+    assert last["decisions"] < first["decisions"] / 2
+    assert not (tmp_path / "run" / BEST_FILE).exists()  # nothing to validate on
+
+
+# --- reports, history, checkpoints
+
+
+def test_what_is_reported(whole_run: tuple[Path, list[Progress]], tiny_corpus: Corpus) -> None:
+    folder, reports = whole_run
+    assert [report.step for report in reports] == [3, 6, 9, 12]
+    assert [report.validation is not None for report in reports] == [False, True, False, True]
+    assert reports[-1].steps == 12
+    assert reports[-1].tokens == 12 * 4 * 32
+    assert reports[-1].seconds_left == 0
+    assert reports[0].seconds_left == pytest.approx(reports[0].seconds * 3)
+    assert all(report.tokens_per_second > 0 for report in reports)
+    for report in reports:
+        assert report.train["total"] == pytest.approx(sum(report.train[name] for name in FIELDS))
+    validation = reports[-1].validation
+    assert validation is not None
+    tensors, state = read_checkpoint(folder / LAST_FILE)
+    network = Network(CONFIG)
+    network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    assert likelihood(network, tiny_corpus, gaps=(16,), limit=1) == validation
+    assert (state["step"], state["tokens"]) == (12, reports[-1].tokens)
+
+
+def test_history(whole_run: tuple[Path, list[Progress]]) -> None:
+    folder, reports = whole_run
+    rows = history(folder)
+    train = [f"train_{name}" for name in ("total", *FIELDS)]
+    validation = [f"validation_{name}" for name in ("total", *FIELDS, "infill_16", "blind_16")]
+    assert list(rows[0]) == ["step", "tokens", "seconds", "learning_rate", *train, *validation]
+    for row, report in zip(rows, reports, strict=True):
+        assert int(row["step"]) == report.step
+        assert int(row["tokens"]) == report.tokens
+        assert float(row["train_total"]) == pytest.approx(report.train["total"], abs=1e-5)
+        assert [row[name] == "" for name in validation] == [report.validation is None] * len(validation)
+        factor = learning_rate_factor(report.step - 1, 12, OPTIONS)
+        assert float(row["learning_rate"]) == pytest.approx(OPTIONS.learning_rate * factor, rel=1e-5)
+
+
+def test_best_and_last(whole_run: tuple[Path, list[Progress]]) -> None:
+    folder, reports = whole_run
+    losses = {r.step: r.validation["continue"]["total"] for r in reports if r.validation is not None}
+    best_step = min(losses, key=lambda step: losses[step])
+    best, state = read_checkpoint(folder / BEST_FILE)
+    assert (state["step"], state["best"]) == (best_step, losses[best_step])
+    assert {name.split("/")[0] for name in best} == {"weights"}
+    last, _ = read_checkpoint(folder / LAST_FILE)
+    assert {name.split("/")[0] for name in last} == {"weights", "optimizer"}
+    assert sorted(path.name for path in folder.iterdir()) == [BEST_FILE, HISTORY_FILE, LAST_FILE, "run.json"]
+
+
+def test_read_run_is_what_it_was_started_with(whole_run: tuple[Path, list[Progress]]) -> None:
+    assert read_run(whole_run[0]) == (CONFIG, OPTIONS)
+
+
+# --- resume
+
+
+def test_a_stopped_run_goes_on_the_same(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], half_run: Path
+) -> None:
+    assert [row["step"] for row in history(half_run)] == ["3"]
+    assert read_checkpoint(half_run / LAST_FILE)[1]["step"] == 4
+    torch.rand(7)  # what another does with the global generator must not matter
+    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run(until=11)
+    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run()
+    assert_same_run(whole_run[0], half_run)
+    finished: list[Progress] = []
+    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run(finished.append)
+    assert finished == []
+
+
+KILLED = """
+import os, signal, sys
+from music_generator.data.corpus import open_corpus
+from music_generator.training.trainer import Trainer, read_run
+
+trainer = Trainer(open_corpus(sys.argv[1]), sys.argv[2], *read_run(sys.argv[3]))
+step = trainer._step
+
+def killed(*arguments):
+    if trainer.state.step == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*arguments)
+
+trainer._step = killed
+trainer.run()
+"""
+
+
+def test_a_killed_run_goes_on_the_same(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    """A real SIGKILL in another process, after lines of the history that the last checkpoint does not know."""
+    folder = tmp_path / "killed"
+    done = run_python(KILLED, str(tiny_corpus.folder), str(folder), str(whole_run[0]))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert read_checkpoint(folder / LAST_FILE)[1]["step"] == 8
+    assert [row["step"] for row in history(folder)] == ["3", "6", "9"]
+    with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
+        file.write("1")  # as if it had been killed while it wrote the line of step 12
+    Trainer(tiny_corpus, folder, *read_run(folder), resume=True).run()
+    assert_same_run(whole_run[0], folder)
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_trim_history(tmp_path: Path) -> None:
+    path = tmp_path / HISTORY_FILE
+    trim_history(path, 5)
+    assert not path.exists()
+    path.write_text("step,tokens\n3,30\n6,60\n1")
+    trim_history(path, 5)
+    assert path.read_text() == "step,tokens\n3,30\n"
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def leave_out_the_state(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weights/x": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (Path.unlink, r"last\.safetensors: no such checkpoint; the run had not saved one yet"),
+        (truncate, r"last\.safetensors: the checkpoint is damaged"),
+        (leave_out_the_state, r"last\.safetensors: the checkpoint is damaged"),
+    ],
+)
+def test_resume_needs_a_checkpoint(
+    tiny_corpus: Corpus, half_run: Path, damage: Callable[[Path], None], text: str
+) -> None:
+    damage(half_run / LAST_FILE)
+    with pytest.raises(BundleError, match=text):
+        Trainer(tiny_corpus, half_run, CONFIG, OPTIONS, resume=True)
+
+
+def test_resume_with_other_sizes(tiny_corpus: Corpus, half_run: Path) -> None:
+    other = replace(CONFIG, forward_size=16)
+    with pytest.raises(BundleError, match=r"last\.safetensors does not fit this configuration: size mismatch"):
+        Trainer(tiny_corpus, half_run, other, OPTIONS, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"no training run \(run\.json is missing\)"),
+        ("{", r"run\.json is damaged"),
+        ('{"config": {"size": 3}, "options": {}}', r"run\.json is damaged"),
+        ("[]", r"run\.json is damaged"),
+    ],
+)
+def test_read_run_of_something_else(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(BundleError, match=message):
+        read_run(tmp_path)
+
+
+def test_a_used_folder_is_refused(tiny_corpus: Corpus, half_run: Path) -> None:
+    before = {path: path.read_bytes() for path in half_run.iterdir()}
+    with pytest.raises(InputError, match=r"half: holds a run already; go on with --resume, or name another folder"):
+        Trainer(tiny_corpus, half_run, CONFIG, OPTIONS)
+    assert {path: path.read_bytes() for path in half_run.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*file/run/last\.safetensors: Not a directory"):
+        Trainer(tiny_corpus, tmp_path / "file" / "run", CONFIG, OPTIONS)
+
+
+# --- where it starts from
+
+
+def test_starts_from_given_weights(
+    tiny_corpus: Corpus, tiny_network: Network, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    weights = load_network(open_bundle(tiny_bundle)).state_dict()
+    trainer = Trainer(tiny_corpus, tmp_path / "run", tiny_network.config, OPTIONS, weights=weights)
+    for name, weight in trainer.network.state_dict().items():
+        assert torch.equal(weight, weights[name])
+    with pytest.raises(BundleError, match="the weights to start from does not fit this configuration"):
+        Trainer(tiny_corpus, tmp_path / "other", CONFIG, OPTIONS, weights=weights)
+
+
+def test_an_empty_train_split_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    corpus = replace(tiny_corpus, folder=Path("here"), pieces=tiny_corpus.pieces[5:])
+    with pytest.raises(InputError, match="here: its train split is empty"):
+        Trainer(corpus, tmp_path / "run", CONFIG, OPTIONS)
+
+
+# --- it breaks off where it must
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
+    trainer.run(until=4)
+    with torch.no_grad():
+        trainer.network.context.weight[0, 0] = math.nan
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    text = "not a finite number at step 5; begin anew with a `learning_rate` below 0.002 and a `matrix_learning_rate`"
+    with pytest.raises(TrainingError, match=text):
+        trainer.run()
+    after = trainer.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name != "context.weight")
+    kept, _ = read_checkpoint(tmp_path / "run" / LAST_FILE)
+    assert all(value.isfinite().all() for value in kept.values())
+
+
+def test_a_learning_rate_far_too_high_is_told(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    options = replace(OPTIONS, learning_rate=1e30, matrix_learning_rate=1e30, warm_up=0.0)
+    with pytest.raises(TrainingError, match=r"at step [2-9]; begin anew with a `learning_rate` below 1e\+30"):
+        Trainer(tiny_corpus, tmp_path / "run", CONFIG, options).run()
+
+
+# --- options, steps, rates
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"epochs": 0.0}, "`epochs` must be above 0, not 0.0"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be above 0, not -1.0"),
+        ({"matrix_learning_rate": math.nan}, "`matrix_learning_rate` must be above 0, not nan"),
+        ({"clip": 0}, "`clip` must be above 0, not 0"),
+        ({"log_every": 0}, "`log_every` must be at least 1, not 0"),
+        ({"save_every": -5}, "`save_every` must be at least 1, not -5"),
+        ({"validate_every": 0}, "`validate_every` must be at least 1, not 0"),
+        ({"steps": 0}, "`steps` must be at least 1, not 0"),
+        ({"threads": 0}, "`threads` must be at least 1, not 0"),
+        ({"warm_up": 1.5}, "`warm_up` must be 0 to 1, not 1.5"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be 0 to 1, not -0.1"),
+        ({"seed": -1}, "`seed` must be 0 or more, not -1"),
+        ({"precision": "float16"}, "`precision` must be one of auto, bfloat16, float32, not 'float16'"),
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        TrainingOptions(**wrong)
+
+
+def test_given_leaves_out_what_is_none() -> None:
+    assert given(a=1, b=None, c=0, d=False) == {"a": 1, "c": 0, "d": False}
+
+
+def test_total_steps(tiny_corpus: Corpus) -> None:
+    rows = sum(tiny_corpus.pieces[i].rows for i in tiny_corpus.split("train"))
+    assert total_steps(tiny_corpus, OPTIONS) == 12
+    assert total_steps(tiny_corpus, replace(OPTIONS, steps=None, epochs=3)) == math.ceil(3 * rows / (4 * 32))
+    assert total_steps(tiny_corpus, replace(OPTIONS, steps=None, epochs=1e-6)) == 1
+
+
+def test_learning_rate_factor() -> None:
+    options = TrainingOptions(warm_up=0.1, final_share=0.05)
+    factors = [learning_rate_factor(step, 100, options) for step in range(101)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[10] == 1
+    assert factors[55] == pytest.approx((1 + 0.05) / 2)
+    assert factors[100] == pytest.approx(0.05)
+    assert all(a > b for a, b in pairwise(factors[10:]))
+    assert learning_rate_factor(0, 1, options) == 1
+
+
+def test_every_weight_has_one_optimizer(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
+    sets = [
+        {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        for optimizer in trainer.optimizers
+    ]
+    names = {id(weight): name for name, weight in trainer.network.named_parameters()}
+    assert sets[0].isdisjoint(sets[1])
+    assert sets[0] | sets[1] == set(names)
+    matrices = {names[i] for i in sets[0]}
+    assert "forward_stack.layers.0.weight_hh_l0" in matrices
+    assert "heads.key.hidden.weight" in matrices
+    assert not any("embedding" in name or "bias" in name or ".out." in name for name in matrices)
+
+
+def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with pytest.raises(InputError, match="this processor has no bfloat16; leave `precision` at auto"):
+            Trainer(tiny_corpus, tmp_path / "run", CONFIG, replace(OPTIONS, precision="bfloat16"))
+        pytest.skip("this processor has no bfloat16: it was refused")
+    reports: list[Progress] = []
+    options = replace(OPTIONS, steps=2, precision="bfloat16", log_every=1)
+    Trainer(tiny_corpus, tmp_path / "run", CONFIG, options).run(reports.append)
+    assert [report.step for report in reports] == [1, 2]
+    assert 8 < reports[-1].train["total"] < 20
+
+
+# --- several processes
+
+
+SCRIPT = """
+import sys, torch
+from music_generator.data.corpus import open_corpus
+from music_generator.training.trainer import Trainer, read_run
+
+corpus, like, *runs = sys.argv[1:]
+for run in runs:
+    folder, until, resume = run.split(":")
+    trainer = Trainer(open_corpus(corpus), folder, *read_run(like), resume=resume == "resume")
+    assert trainer.shard.count == 2
+    trainer.run(until=int(until))
+    gathered = trainer.accelerator.gather(torch.cat([w.detach().flatten() for w in trainer.network.parameters()])[None])
+    assert torch.equal(gathered[0], gathered[1])
+trainer.accelerator.end_training()
+"""
+# both tell the number of processes by the environment
+LAUNCHERS = {
+    "torchrun": ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+    "accelerate launch": (
+        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+    ),
+}  # fmt: skip
+
+
+def launched(launcher: str, *command: object) -> subprocess.CompletedProcess[str]:
+    """Two processes, on processors where there is a GPU too."""
+    environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if torch.cuda.is_available() else {})
+    whole = [sys.executable, *LAUNCHERS[launcher], *map(str, command)]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=240, check=False, env=environment)
+
+
+def largest_difference(one: list[dict[str, str]], other: list[dict[str, str]]) -> float:
+    """Of all losses of two histories of the same steps, in nats per token."""
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    assert [row["tokens"] for row in one] == [row["tokens"] for row in other]
+    pairs = [(row[name], theirs[name]) for row, theirs in zip(one, other, strict=True) for name in row
+             if name.startswith(("train_", "validation_"))]  # fmt: skip
+    assert all((mine == "") == (theirs == "") for mine, theirs in pairs)
+    return max(abs(float(mine) - float(theirs)) for mine, theirs in pairs if mine)
+
+
+def test_two_processes_train_as_one(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    """With dropout, under both launchers, and one after the other: two go on with what one began, and one with that.
+
+    The only difference is the order of sums in float32.
+    """
+    whole = whole_run[0]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    two, mixed = tmp_path / "two", tmp_path / "mixed"
+    for launcher, *runs in (
+        ("torchrun", f"{two}:12:begin", f"{mixed}:5:begin"),
+        ("accelerate launch", f"{mixed}:9:resume"),
+    ):
+        done = launched(launcher, tmp_path / "script.py", tiny_corpus.folder, whole, *runs)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+    Trainer(tiny_corpus, mixed, *read_run(whole), resume=True).run()
+    for folder in (two, mixed):
+        assert largest_difference(history(whole), history(folder)) < 2e-4
+        assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def test_processes_that_do_not_share_the_batch_evenly_are_refused(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    for count in (3, 5):
+        monkeypatch.setattr(Accelerator, "num_processes", count)
+        text = rf"`batch` \(4\) must be a multiple of the number of processes \({count}\): it is shared evenly"
+        with pytest.raises(InputError, match=text):
+            Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+# --- the bundle at the end
+
+
+def test_a_run_becomes_a_bundle(tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    bundle = bundle_run(whole_run[0], tiny_corpus, out=tmp_path / "model", progress=lambda *at: calls.append(at))
+    assert calls[-1] == (2, 2)
+    assert bundle.config == CONFIG
+    assert bundle.precisions == ("int8",)
+    facts = bundle.provenance
+    _, state = read_checkpoint(whole_run[0] / BEST_FILE)
+    assert (facts["steps"], facts["tokens"]) == (state["step"], state["tokens"])
+    assert facts["train_pieces"] == 5
+    assert facts["options"]["windows"]["length"] == 32
+    network = load_network(bundle)
+    assert facts["parameters"] == sum(weight.numel() for weight in network.parameters())
+    again = likelihood(network, tiny_corpus, "validation")
+    for name, row in facts["validation"].items():
+        assert row == pytest.approx(again[name], abs=1e-9)
+    notes = sum(tiny_corpus.pieces[i].notes for i in tiny_corpus.split("train"))
+    assert bundle.reference.counts["pitch"].sum() == notes
+    card = (bundle.folder / "README.md").read_text("utf-8")
+    assert f"{facts['parameters']:,} parameters" in card
+    assert "maestro-v3.0.0: 5 performances" in card
+    assert "CC BY-NC-SA 4.0" in card
+    for name, row in facts["validation"].items():
+        assert f"| {name} | " + " | ".join(f"{row[key]:.3f}" for key in ("total", *FIELDS)) in card
+    assert json.dumps(facts["options"]) in card
+    assert (bundle.folder / "LICENSE").read_text("utf-8").strip()
+
+
+def test_a_run_that_never_validated_gives_its_last_weights(tiny_corpus: Corpus, half_run: Path) -> None:
+    alone = replace(tiny_corpus, source="mine", pieces=tiny_corpus.pieces[:5])
+    bundle = bundle_run(half_run, alone)
+    assert bundle.folder == half_run / BUNDLE_FOLDER
+    assert bundle.provenance["steps"] == 4
+    assert bundle.provenance["validation"] == {}
+    assert bundle.provenance["licence"] == "that of the data, mine"
+    assert not (bundle.folder / "LICENSE").exists()
+    weights, _ = read_checkpoint(half_run / LAST_FILE)
+    for name, value in load_network(bundle).state_dict().items():
+        assert torch.equal(value, weights[f"weights/{name}"].half().float())
+
+
+def test_a_run_without_checkpoint_gives_no_bundle(tiny_corpus: Corpus, half_run: Path) -> None:
+    (half_run / LAST_FILE).unlink()
+    with pytest.raises(BundleError, match="no such checkpoint"):
+        bundle_run(half_run, tiny_corpus)
