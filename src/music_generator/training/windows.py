@@ -6,7 +6,6 @@ Each window has random numbers of its own, so that a process makes its share of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from music_generator.data.corpus import STORED_DTYPE, Corpus
-from music_generator.errors import CorpusError, InputError
+from music_generator.data.windows import WindowOptions as WindowOptions
+from music_generator.errors import CorpusError
 from music_generator.model.config import CUT, EDGE_OF_PIECE
 from music_generator.model.network import Batch
 from music_generator.music.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS
@@ -26,31 +26,6 @@ from music_generator.parallel import WHOLE, Shard
 Array = NDArray[Any]
 
 EDGE_SHARE = 1 / 32  # of the windows begin with the piece, as many end with it: chance alone would show few
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """How windows are drawn. Lengths in tokens; `future_share` of the gaps are given their future."""
-
-    batch: int = 32
-    length: int = 256
-    future_share: float = 0.75
-    shortest_gap: int = 2
-    longest_gap: int = 64
-    transpose: int = 6
-    stretch: tuple[float, ...] = (0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075, 1.1)
-    unknown_composer_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stretch", tuple(self.stretch))
-        if self.batch < 1 or self.length < 2:
-            raise InputError(f"`batch` ({self.batch}) must be at least 1 and `length` ({self.length}) at least 2")
-        if not 0 <= self.future_share <= 1 or not 0 <= self.unknown_composer_share <= 1:
-            raise InputError("`future_share` and `unknown_composer_share` must be 0 to 1")
-        if not 0 <= self.transpose < KEYS or not all(0 < factor < math.inf for factor in self.stretch):
-            raise InputError(f"`transpose` must be 0 to {KEYS - 1} and each factor of `stretch` above 0")
-        if not 1 <= self.shortest_gap <= self.longest_gap:
-            raise InputError(f"`shortest_gap` ({self.shortest_gap}) must be 1 to `longest_gap` ({self.longest_gap})")
 
 
 @dataclass(frozen=True)
