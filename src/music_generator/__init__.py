@@ -1,17 +1,71 @@
-"""Piano performances composed, continued and infilled by a bidirectional LSTM."""
+"""Piano performances composed, continued and infilled by a bidirectional LSTM.
 
+The names below are loaded from their modules when they are first used, so `import music_generator` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
-
 if TYPE_CHECKING:
+    from music_generator.engine.engine import Engine as Engine
+    from music_generator.errors import MusicGeneratorError as MusicGeneratorError
+    from music_generator.generation.span import SamplingOptions as SamplingOptions
+    from music_generator.generation.span import variations as variations
+    from music_generator.generation.tasks import Generated as Generated
+    from music_generator.generation.tasks import bridge as bridge
+    from music_generator.generation.tasks import compose as compose
+    from music_generator.generation.tasks import continue_from as continue_from
+    from music_generator.generation.tasks import generate_many as generate_many
+    from music_generator.generation.tasks import infill as infill
+    from music_generator.generation.tasks import lead_in as lead_in
+    from music_generator.model.bundle import open_bundle as open_bundle
+    from music_generator.music.midi import read_midi as read_midi
+    from music_generator.music.midi import write_midi as write_midi
+    from music_generator.music.performance import Performance as Performance
+    from music_generator.sound.audio import render as render
+    from music_generator.sound.audio import write_audio as write_audio
+
     __version__: str
-else:
 
-    def __getattr__(name: str) -> str:
-        """`__version__`, read from the installed package when asked for: looking it up takes time at every start."""
-        if name != "__version__":
+# public name: its module
+_HOME = {
+    "Engine": "engine.engine",
+    "Generated": "generation.tasks",
+    "MusicGeneratorError": "errors",
+    "Performance": "music.performance",
+    "SamplingOptions": "generation.span",
+    "bridge": "generation.tasks",
+    "compose": "generation.tasks",
+    "continue_from": "generation.tasks",
+    "generate_many": "generation.tasks",
+    "infill": "generation.tasks",
+    "lead_in": "generation.tasks",
+    "open_bundle": "model.bundle",
+    "read_midi": "music.midi",
+    "render": "sound.audio",
+    "variations": "generation.span",
+    "write_audio": "sound.audio",
+    "write_midi": "music.midi",
+}
+__all__ = ["__version__", *_HOME]
+
+
+if not TYPE_CHECKING:  # a type checker shall refuse unknown names
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value = version("music-generator-rnn")
+        elif name in _HOME:
+            value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib.metadata import version
+        globals()[name] = value
+        return value
 
-        return version("music-generator-rnn")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

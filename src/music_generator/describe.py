@@ -1,4 +1,4 @@
-"""What a file or folder is: plain facts on a MIDI file, a corpus, a model bundle or a training run."""
+"""Plain facts about a MIDI file, a corpus, a model bundle, a training run or MAESTRO."""
 
 from __future__ import annotations
 
@@ -18,21 +18,32 @@ from music_generator.plots import read_history
 __all__ = ["describe"]
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Facts by name. Raises a `MusicGeneratorError` if the path is none of the known kinds or is damaged."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+def describe(what: str | Path) -> dict[str, Any]:
+    """Return facts about a file or folder, by name.
+
+    Args:
+        what: A MIDI file, a prepared corpus, a training run, a MAESTRO folder, or a model as `find_bundle` takes it.
+
+    Raises:
+        InputError: It does not exist or is none of these.
+        MusicGeneratorError: It is damaged.
+    """
+    path = Path(what)
     if path.is_file():
         return _midi(path)
-    if (path / bundle.FACTS_FILE).exists():
-        return _bundle(path)
     if (path / "corpus.json").exists():
         return _corpus(path)
     if (path / "run.json").exists():
         return _run(path)
     if maestro.is_maestro(path):
         return _maestro(path)
-    raise InputError(f"{path}: neither a MIDI file nor a corpus, model, run or MAESTRO folder")
+    try:
+        folder = bundle.find_bundle(what)
+    except BundleError:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder") from None
+        raise InputError(f"{path}: neither a MIDI file nor a corpus, model, run or MAESTRO folder") from None
+    return _bundle(folder)
 
 
 def _midi(path: Path) -> dict[str, Any]:
@@ -62,7 +73,7 @@ def _midi(path: Path) -> dict[str, Any]:
 
 
 def _audio(midi_path: Path, path: Path, played: Performance) -> dict[str, Any]:
-    """The WAV beside a MIDI file: how it goes with it."""
+    """Compare the WAV file beside a MIDI file with it."""
     try:
         pair = pairs.pair_files(midi_path, path, played.end)
         return {
@@ -93,7 +104,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _steps() -> str:
-    """How steps of int8 are computed on this machine."""
+    """Return how steps of int8 are computed on this machine."""
     built_for = kernel.instructions()
     return f"compiled ({built_for})" if built_for else "by graph: no kernel was built here"
 

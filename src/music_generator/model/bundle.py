@@ -28,6 +28,8 @@ FORMAT = 2
 CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside them may be edited
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+PRETRAINED_NAME = "pretrained"  # names it wherever a model is asked for
+BUNDLE_FOLDER = "model"  # of a training run: holds its bundle
 MOST_FACTS_BYTES, MOST_BYTES = 4_000_000, 1 << 31  # of the facts; of a file that is loaded, as ONNX allows
 
 PRECISIONS = ("int8", "float32")  # of the runtime graphs
@@ -92,15 +94,35 @@ def _last_sizes(graph: str, config: ModelConfig) -> dict[str, int]:
     return {"context": context, **{f"state_{i}": config.forward_size for i in range(rows)}}
 
 
-def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
-    """Open a bundle, the pretrained one by default.
+def find_bundle(name: str | Path) -> Path:
+    """Return the folder of the bundle that `name` means.
 
-    Raises `BundleError` if a file is missing, is not what the manifest says, or is of another version.
+    Args:
+        name: `pretrained` for the bundled model, or the folder of a bundle or of a training run.
+
+    Raises:
+        BundleError: There is no bundle; the text says where one was looked for.
     """
-    folder = Path(folder)
+    folder = Path(name)
+    if name == PRETRAINED_NAME:
+        return PRETRAINED
+    for place in (folder, folder / BUNDLE_FOLDER):
+        if (place / FACTS_FILE).is_file():
+            return place
+    raise BundleError(
+        f"{folder}: no model bundle ({FACTS_FILE} is missing), neither there nor in {folder / BUNDLE_FOLDER}; name the "
+        f"folder of a model or of a training run, or `{PRETRAINED_NAME}`"
+    )
+
+
+def open_bundle(model: str | Path = PRETRAINED_NAME) -> Bundle:
+    """Open the bundle that `find_bundle` finds, the pretrained one by default.
+
+    Raises:
+        BundleError: A file is missing, is not what the manifest says, or is of another version.
+    """
+    folder = find_bundle(model)
     facts_path = folder / FACTS_FILE
-    if not facts_path.is_file():
-        raise BundleError(f"{folder}: no model bundle ({FACTS_FILE} is missing)")
     try:
         if facts_path.stat().st_size > MOST_FACTS_BYTES:
             raise BundleError(f"{folder}: {FACTS_FILE} is larger than {MOST_FACTS_BYTES // 10**6} MB, which none is")

@@ -14,7 +14,7 @@ import torch
 
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError
-from music_generator.model.bundle import Bundle
+from music_generator.model.bundle import BUNDLE_FOLDER, Bundle
 from music_generator.model.config import FIELDS
 from music_generator.model.export import bundle_network
 from music_generator.model.network import Batch, Network
@@ -24,7 +24,6 @@ from music_generator.training.likelihood import SEGMENT, likelihood
 from music_generator.training.trainer import BEST_FILE, LAST_FILE, load_weights, read_checkpoint, read_run, under
 from music_generator.training.windows import Pool, WindowOptions, sample_windows, to_batch
 
-BUNDLE_FOLDER = "model"
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
 MAESTRO_LICENCE_FILE = Path(__file__).parent.parent / "licences" / "CC-BY-NC-SA-4.0.txt"
 MAESTRO_CREDIT = (

@@ -1,0 +1,61 @@
+"""Printing: results on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from music_generator.music.performance import Performance
+
+
+def say(text: str) -> None:
+    """Print a line that is not a result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_piece(path: Path) -> Performance:
+    """Return the music of a MIDI file, and say what of it is left out."""
+    from music_generator.music.midi import read_midi
+
+    reading = read_midi(path)
+    if reading.left_out:
+        say(f"{path}: {reading.left_out}")
+    return reading.performance
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A progress bar on stderr where stderr is a terminal; lines are printed above it."""
+
+    def __init__(self, title: str) -> None:
+        self._bar: Bar | None = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            # redirected, a result on stdout would come out on stderr, wrapped
+            self._bar = Bar(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._task = self._bar.add_task(title, total=None)
+            self._bar.start()
+
+    def __exit__(self, *_: Any) -> None:
+        """Remove the bar."""
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show that `done` of `total` are done."""
+        if self._bar:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def print(self, text: str, file: TextIO | None = None) -> None:
+        """Print a line above the bar: a result, or with `file` something else."""
+        if self._bar:
+            self._bar.stop()
+        print(text, file=file, flush=True)
+        if self._bar:
+            self._bar.start()

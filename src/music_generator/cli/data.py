@@ -1,0 +1,106 @@
+"""The commands that make a corpus: `prepare` and `merge`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from music_generator.cli.console import Progress, say
+from music_generator.data import corpus as corpora
+from music_generator.data import maestro, wav_pairs
+from music_generator.errors import CorpusError, InputError
+from music_generator.parallel import read_shard
+
+MAX_FAULTS = 5  # recordings with a fault that are named
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="`maestro` to download it, or a folder of MIDI files")],
+    from_: Annotated[Path | None, typer.Option("--from", readable=False, help="folder of a MAESTRO you have")] = None,
+    release: Annotated[str, typer.Option(help=f"release of MAESTRO: {', '.join(maestro.RELEASES)}")] = "3.0.0",
+    with_audio: Annotated[
+        bool, typer.Option("--with-audio", help="download the archive with WAV files (over 80 GB)")
+    ] = False,
+    downloads: Annotated[Path, typer.Option(help="folder for downloads")] = Path("downloads"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder of the corpus  [default: corpus/NAME]")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="number of processes  [default: one per processor]")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="read only every N-th file from the I-th on, for `merge`")
+    ] = None,
+) -> None:
+    """Make a corpus to train on, from MAESTRO or from any folder of MIDI files."""
+    part = read_shard(shard) if shard else None
+    begun = time.perf_counter()
+    folder = _folder(source, from_, release, downloads, with_audio)
+    out = out or Path("corpus") / folder.resolve().name
+    with Progress("preparing") as progress:
+        if part is None:
+            made = corpora.build(folder, out, jobs=jobs, progress=progress.update)
+        else:
+            made = corpora.build_shard(folder, out, part, jobs=jobs, progress=progress.update)
+    for file in made.skipped:
+        say(f"skipped {file.path}: {file.reason}")
+    if part is None or part.index == 1:
+        _report_maestro(folder)
+    if part is None:
+        _print_splits(made)
+    _print(made, begun)
+
+
+def merge(corpus: Annotated[Path, typer.Argument(help="folder that was given to each `prepare --shard`")]) -> None:
+    """Make one corpus of its shards, with the same bytes as if it had been prepared at once."""
+    begun = time.perf_counter()
+    made = corpora.merge(corpus)
+    _print_splits(made)
+    _print(made, begun)
+
+
+def _folder(source: str, from_: Path | None, release: str, downloads: Path, with_audio: bool) -> Path:
+    """Return the folder of the MIDI files, downloaded where it must be."""
+    if source != "maestro":
+        if from_ is not None:
+            raise InputError("`--from` goes with `prepare maestro`; for another folder give the folder alone")
+        return Path(source)
+    folder = from_ or _download(release, downloads, with_audio)
+    if not maestro.is_maestro(folder):
+        raise CorpusError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
+    return folder
+
+
+def _download(release: str, downloads: Path, with_audio: bool) -> Path:
+    with Progress(f"downloading MAESTRO {release}") as progress:
+        archive = maestro.download(release, downloads, with_audio=with_audio, progress=progress.update)
+    with Progress("unpacking") as progress:
+        return maestro.unpack(archive, downloads, progress=progress.update)
+
+
+def _print_splits(made: corpora.Prepared) -> None:
+    for name, size in made.splits.items():
+        print(f"{name}: {size.pieces} pieces, {size.notes:,} notes, {size.rows:,} rows")
+
+
+def _print(made: corpora.Prepared, begun: float) -> None:
+    seconds = time.perf_counter() - begun
+    print(f"{made.folder}: {made.pieces} pieces in {seconds:.1f} s, {len(made.skipped)} files skipped")
+
+
+def _report_maestro(folder: Path) -> None:
+    """Say what a MAESTRO folder lacks: files, splits, and where it has WAV files, recordings without a matching one."""
+    if not maestro.is_maestro(folder):
+        return
+    survey = maestro.find_recordings(folder)
+    if survey.missing:
+        say(f"{len(survey.missing)} files of the metadata are missing, the first: {survey.missing[0]}")
+    if not all(count.listed for count in survey.counts.values()):
+        say("the metadata does not list every split; those it lists are used as they are")
+    if wav_pairs.has_audio(survey):
+        faults = list(wav_pairs.check_pairs(folder, survey.recordings))
+        whole = len(survey.recordings)
+        say(f"{whole - len(faults)} of {whole} recordings have a WAV file of their length")
+        for fault in faults[:MAX_FAULTS]:
+            say(f"  {fault.problem}")

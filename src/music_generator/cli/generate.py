@@ -1,0 +1,132 @@
+"""The commands that generate music: `generate` and `infill`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from music_generator.cli import options
+from music_generator.cli.console import Progress, read_piece, say
+from music_generator.errors import InputError
+from music_generator.export import Export, Exported
+from music_generator.generation import tasks
+from music_generator.generation.batch import BatchOptions, Request, plan_batch, write_batch
+from music_generator.generation.span import LONGEST_SECONDS, SamplingOptions, Span
+from music_generator.model.bundle import PRETRAINED_NAME
+from music_generator.parallel import read_shard
+
+
+def generate(
+    primer: Annotated[Path | None, typer.Option(readable=False, help="MIDI file to continue")] = None,
+    start: Annotated[
+        float | None, typer.Option("--from", help="second of the primer to continue from  [default: its end]")
+    ] = None,
+    future: Annotated[Path | None, typer.Option(readable=False, help="MIDI file to lead into")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help=f"length of the new music  [default: {tasks.PIECE_SECONDS:g}; with --future {tasks.JOIN_SECONDS:g}]"
+        ),
+    ] = None,
+    notes: Annotated[int | None, typer.Option(help="stop after this number of new notes")] = None,
+    composer: options.Composer = SamplingOptions.composer,
+    temperature: options.Temperature = SamplingOptions.temperature,
+    top_p: options.TopP = SamplingOptions.top_p,
+    seed: options.Seed = SamplingOptions.seed,
+    variations: options.Variations = BatchOptions.variations,
+    shard: options.Shard = None,
+    jobs: options.Jobs = BatchOptions.jobs,
+    overwrite: options.Overwrite = BatchOptions.overwrite,
+    out: options.Out = Export.folder,
+    no_audio: options.NoAudio = not Export.audio,
+    no_plots: options.NoPlots = not Export.plots,
+    format: options.Format = Export.format,
+    soundfont: options.SoundFont = Export.soundfont,
+    model: options.Model = PRETRAINED_NAME,
+    as_json: options.Json = False,
+) -> None:
+    """Compose a piece, continue a primer, lead into a future, or bridge the two.
+
+    With --shard a run that was killed resumes: the pieces that exist are kept.
+    """
+    name, span = _plan(primer, start, future, seconds, notes)
+    export = Export(out, name, not no_audio, not no_plots, format, soundfont)
+    batch = BatchOptions(variations, read_shard(shard) if shard else None, overwrite, jobs)
+    sampling = SamplingOptions(temperature, top_p, seed, composer)
+    _write(Request(span, sampling, model), export, batch, as_json)
+
+
+def _plan(
+    primer: Path | None, start: float | None, future: Path | None, seconds: float | None, notes: int | None
+) -> tuple[str, Span]:
+    """Return the name of what is asked for, and its span."""
+    if primer is None and start is not None:
+        raise InputError("`--from` is a second of the primer: name one with `--primer`")
+    if future is not None and notes is not None:
+        raise InputError("`--notes` does not go with `--future`: give the length with `--seconds`")
+    past = read_piece(primer) if primer else None
+    join = tasks.JOIN_SECONDS if seconds is None else seconds
+    if future is not None:
+        after = read_piece(future)
+        if past is None:
+            return "lead-in", tasks.to_lead_in(after, join)
+        return "bridge", tasks.to_bridge(past if start is None else past.between(0, start), after, join)
+    if seconds is None:  # with a number of notes, the notes decide
+        seconds = tasks.PIECE_SECONDS if notes is None else LONGEST_SECONDS / 2
+    if past is None:
+        return "compose", tasks.to_compose(seconds, notes=notes)
+    return "continue", tasks.to_continue(past, seconds, start=start, notes=notes)
+
+
+def infill(
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    start: Annotated[float, typer.Option("--from", help="second at which the gap starts")],
+    end: Annotated[float, typer.Option("--to", help="second at which it ends")],
+    composer: options.Composer = SamplingOptions.composer,
+    temperature: options.Temperature = SamplingOptions.temperature,
+    top_p: options.TopP = SamplingOptions.top_p,
+    seed: options.Seed = SamplingOptions.seed,
+    variations: options.Variations = BatchOptions.variations,
+    shard: options.Shard = None,
+    jobs: options.Jobs = BatchOptions.jobs,
+    overwrite: options.Overwrite = BatchOptions.overwrite,
+    out: options.Out = Export.folder,
+    no_audio: options.NoAudio = not Export.audio,
+    no_plots: options.NoPlots = not Export.plots,
+    format: options.Format = Export.format,
+    soundfont: options.SoundFont = Export.soundfont,
+    model: options.Model = PRETRAINED_NAME,
+    as_json: options.Json = False,
+) -> None:
+    """Fill a gap: replace a span of a piece with new music that fits what is before and after it.
+
+    The rest of the piece stays as it is. With --shard a run that was killed resumes: the pieces that exist are kept.
+    """
+    span = tasks.to_infill(read_piece(piece), start, end)
+    export = Export(out, "infill", not no_audio, not no_plots, format, soundfont)
+    batch = BatchOptions(variations, read_shard(shard) if shard else None, overwrite, jobs)
+    sampling = SamplingOptions(temperature, top_p, seed, composer)
+    _write(Request(span, sampling, model), export, batch, as_json)
+
+
+def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool) -> None:
+    plan = plan_batch(request, export, batch)
+    if plan.kept:
+        total = plan.kept + len(plan.pieces)
+        say(f"{plan.kept} of {total} pieces exist and are kept; --overwrite writes them again")
+    with Progress(export.name) as progress:
+        for done, exported in enumerate(write_batch(request, plan.pieces, export, jobs=batch.jobs), 1):
+            progress.print(json.dumps(exported.to_json()) if as_json else _line(exported))
+            progress.update(done, len(plan.pieces))
+
+
+def _line(exported: Exported) -> str:
+    taken = max(exported.seconds_taken, 1e-9)
+    return (
+        f"{exported.files[0]}: {exported.notes} new notes, {exported.seconds:.0f} s of music in {taken:.2f} s "
+        f"({exported.seconds / taken:.0f} times real time, {exported.tokens / taken:.0f} tokens/s), "
+        f"seed {exported.seed}{f'; sound: {exported.sound}' if exported.sound else ''}"
+    )

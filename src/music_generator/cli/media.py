@@ -1,0 +1,73 @@
+"""The commands on files and models as they are: `render`, `plot`, `info` and `composers`.
+
+In this package a function imports what its module would load too slowly for `--help`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from music_generator import plots
+from music_generator.cli import options
+from music_generator.cli.console import read_piece
+from music_generator.export import Export, draw_piece, write_sound
+from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
+
+
+def render(
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    format: options.Format = Export.format,
+    soundfont: options.SoundFont = Export.soundfont,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="sound file  [default: beside the MIDI file]")] = None,
+) -> None:
+    """Play a MIDI file into a sound file."""
+    path = out or piece.with_suffix(f".{format}")
+    begun = time.perf_counter()
+    sound = write_sound(read_piece(piece), path, soundfont)
+    print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+
+
+def plot(
+    what: Annotated[Path, typer.Argument(readable=False, help="MIDI file or folder of a training run")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="picture, .png, .svg or .pdf  [default: beside the MIDI file]")
+    ] = None,
+) -> None:
+    """Draw the piano roll and the distributions of a MIDI file, or the loss curves of a training run."""
+    if what.is_dir():
+        path = out or what / "loss.png"
+        plots.save(plots.loss_curves(plots.read_history(what / "history.csv"), title=what.name), path)
+        print(path)
+    else:
+        print(*draw_piece(read_piece(what), out or what.with_suffix(".png")), sep="\n")
+
+
+def info(
+    what: Annotated[
+        str, typer.Argument(help="MIDI file, corpus, model, training run or MAESTRO folder")
+    ] = PRETRAINED_NAME,
+    as_json: options.Json = False,
+) -> None:
+    """Describe a MIDI file, a corpus, a model or a training run."""
+    from music_generator.describe import describe
+
+    facts = describe(what)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    for name, value in facts.items():
+        print(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+
+
+def composers(model: options.Model = PRETRAINED_NAME, as_json: options.Json = False) -> None:
+    """List the composers that a model knows, for the option --composer."""
+    names = open_bundle(model).config.composers
+    if as_json:
+        print(json.dumps(names, ensure_ascii=False))
+    else:
+        print(*names, sep="\n")

@@ -1,0 +1,198 @@
+"""Many pieces as files: seeds, shards, several processes, and resuming a run that was killed.
+
+A piece depends on its seed and its request alone, never on the pieces written beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from music_generator.engine.engine import Engine
+from music_generator.errors import InputError
+from music_generator.files import replacing
+from music_generator.generation.span import SamplingOptions, Span, variations
+from music_generator.generation.tasks import BATCH, Generated, generate_many
+from music_generator.model.bundle import FACTS_FILE, open_bundle
+from music_generator.music.features import Distributions
+from music_generator.music.performance import Performance
+from music_generator.parallel import Shard, end_with_parent
+
+__all__ = ["BatchOptions", "Output", "Plan", "Request", "plan_batch", "write_batch"]
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Output(Protocol[Result_co]):
+    """The files that become of the pieces, such as an `export.Export`. It is sent to other processes."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files."""
+
+    @property
+    def name(self) -> str:
+        """Start of each file's name."""
+
+    def files(self, seed: int) -> list[Path]:
+        """Return the files that `write` leaves of a seed's piece, each complete as soon as it exists."""
+
+    def write(self, piece: Generated, reference: Distributions) -> Result_co:
+        """Write the files of a piece; `reference` is of the training music."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How many pieces are written, and how the work is shared out.
+
+    Attributes:
+        variations: Number of pieces; their seeds follow one another.
+        shard: Part of them to write. A shard resumes: a piece whose files all exist is kept.
+        overwrite: Write the existing pieces of a shard again.
+        jobs: Number of processes.
+
+    Raises:
+        InputError: A number is below 1.
+    """
+
+    variations: int = 1
+    shard: Shard | None = None
+    overwrite: bool = False
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("variations", "jobs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that the music of a seed depends on: the span, how it is sampled, and the model.
+
+    `model` is a name that `find_bundle` understands.
+    """
+
+    span: Span
+    sampling: SamplingOptions
+    model: str | Path
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the request as JSON data, without the seed; music and model as their SHA-256."""
+        facts = {name: value for name, value in asdict(self.sampling).items() if name != "seed"}
+        facts |= {"start": self.span.start, "end": self.span.end, "notes": self.span.notes}
+        facts |= {"past": _digest(self.span.past), "future": _digest(self.span.future)}
+        manifest = open_bundle(self.model).folder / FACTS_FILE
+        return facts | {"model": hashlib.sha256(manifest.read_bytes()).hexdigest()}
+
+
+def _digest(performance: Performance) -> str:
+    data = performance.notes.tobytes() + performance.pedals.tobytes() + repr(performance.tempo_map).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pieces that are left to write, by their options, and the number of those that exist and are kept."""
+
+    pieces: list[SamplingOptions]
+    kept: int = 0
+
+
+def plan_batch(request: Request, output: Output[object], options: BatchOptions) -> Plan:
+    """Find out what is left to write.
+
+    A shard records its request in `NAME-request.json` in the folder, so that pieces of another request are never taken
+    for its own.
+
+    Raises:
+        InputError: The shard has no seed to count from, or the folder holds pieces of another request.
+    """
+    pieces = variations(request.sampling, options.variations)
+    if options.shard is None:
+        return Plan(pieces)
+    if request.sampling.seed is None:
+        raise InputError("`shard` needs a `seed`: all shards count their seeds from it")
+    pieces = list(options.shard.of(pieces))
+    if not pieces:
+        return Plan([])
+    existing = [piece for piece in pieces if all(file.exists() for file in _files(output, piece))]
+    kept = [] if options.overwrite else existing
+    _record(request, output, kept)
+    return Plan([piece for piece in pieces if piece not in kept], len(kept))
+
+
+def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
+    assert piece.seed is not None, "`variations` sets the seeds"
+    return output.files(piece.seed)
+
+
+def _record(request: Request, output: Output[object], kept: Sequence[SamplingOptions]) -> None:
+    path, facts = output.folder / f"{output.name}-request.json", request.fingerprint()
+    if path.exists():
+        _check_same_request(path, facts)
+    elif kept:
+        raise InputError(
+            f"{output.folder}: {_files(output, kept[0])[0].name} exists and was written by another command; use "
+            "another folder, or `overwrite`"
+        )
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(facts, ensure_ascii=False, indent=1), "utf-8")
+
+
+def _check_same_request(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text("utf-8"))
+        different = [name for name in facts if before[name] != facts[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); delete it, or use another folder") from error
+    if different:
+        raise InputError(
+            f"{path.parent}: its pieces differ from those asked for in {', '.join(different)}; use another folder"
+        )
+
+
+def write_batch(
+    request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co], *, jobs: int = 1
+) -> Iterator[Result_co]:
+    """Write pieces and yield what `output.write` returns of each, in their order.
+
+    Args:
+        request: What is written.
+        pieces: The options of each piece, of a `Plan`.
+        output: The files that become of them.
+        jobs: Number of processes; with more than one, `output` and its results must be picklable.
+
+    Raises:
+        InputError: The request does not fit the model, or a file cannot be written.
+        BundleError: The model cannot be used.
+    """
+    if jobs == 1 or len(pieces) <= 1:
+        yield from _write(request, pieces, output)
+        return
+    from concurrent.futures import ProcessPoolExecutor  # seldom needed, and slow to load
+    from multiprocessing import get_context
+
+    size = min(BATCH, -(-len(pieces) // jobs))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent)
+    try:
+        parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
+        for future in [pool.submit(_write_list, request, part, output) for part in parts]:
+            yield from future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_list(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> list[Result_co]:
+    """Write pieces in a process of its own."""
+    return list(_write(request, pieces, output))
+
+
+def _write(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> Iterator[Result_co]:
+    bundle = open_bundle(request.model)
+    for piece in generate_many(Engine(bundle), [(request.span, options) for options in pieces]):
+        yield output.write(piece, bundle.reference)
