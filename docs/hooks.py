@@ -73,14 +73,11 @@ def with_site_links(text: str, source: str) -> str:
 
 def commands_page() -> str:
     """Every command's help, as the terminal shows it."""
-    from typer.main import get_command
+    from music_generator.cli.main import COMMANDS
 
-    from music_generator.cli.main import app
-
-    names = list(get_command(app).commands)  # type: ignore[attr-defined]
     parts = ["# Commands", "What `--help` says. Results come on stdout, progress and complaints on stderr; what can be "
              "mended is one line and exit code 2.", help_of()]  # fmt: skip
-    for name in names:
+    for name in COMMANDS:
         parts += [f"## {name}", help_of(name)]
     return "\n\n".join(parts) + "\n"
 
@@ -120,6 +117,6 @@ def with_docstrings(page: str) -> str:
     """The API's page with a directive for each name after the list of its module."""
     head, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
     for i, (module, names) in enumerate(public_names(page).items()):
-        if module != "music_generator":  # its one name is made when asked for: there is nothing to read
+        if module != "music_generator":  # its names are read in their modules
             sections[i] += "\n" + "".join(f"::: {module}.{name}\n\n" for name in names)
     return head + "".join(sections)

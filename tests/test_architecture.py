@@ -37,8 +37,8 @@ TABLE: dict[str, set[str]] = {
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
     "describe": {"data", "engine", "errors", "model", "music", "plots"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
-    "cli": {"data", "describe", "engine", "errors", "evaluation", "files", "generation", "model", "music", "parallel",
-            "plots", "sound", "studio", "training"},
+    "cli": {"data", "describe", "errors", "evaluation", "export", "generation", "model", "music", "parallel", "plots",
+            "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
@@ -123,10 +123,32 @@ def test_generation_imports_neither_training_nor_torch_modules():
 
 @pytest.mark.parametrize(
     "module",
-    ["music.midi", "sound.audio", "plots", "generation", "data.corpus", "describe", "evaluation", "studio", "cli"],
+    [
+        "music.midi",
+        "sound.audio",
+        "plots",
+        "export",
+        "generation",
+        "generation.batch",
+        "data.corpus",
+        "describe",
+        "evaluation",
+        "studio",
+        *(name for name in MODULES if place(name) == "cli"),
+    ],
 )
 def test_loading_brings_in_no_heavy_library(module):
     code = f"import sys, music_generator.{module}; print(*({{*{HEAVY!r}}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
+
+
+def test_the_package_and_its_list_of_commands_load_next_to_nothing():
+    """`--help` and `--version` need the table of the commands alone."""
+    code = "import sys, music_generator.cli.main; print(*{'numpy', 'rich', 'symusic'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
+    code = "import sys, music_generator; print(*(name for name in sys.modules if name.startswith('music_generator.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.split()
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from music_generator.engine.engine import Engine as Engine
     from music_generator.errors import MusicGeneratorError as MusicGeneratorError
-    from music_generator.generation.span import SamplingOptions as SamplingOptions
-    from music_generator.generation.span import variations as variations
-    from music_generator.generation.tasks import Generated as Generated
-    from music_generator.generation.tasks import bridge as bridge
-    from music_generator.generation.tasks import compose as compose
-    from music_generator.generation.tasks import continue_from as continue_from
-    from music_generator.generation.tasks import generate_many as generate_many
-    from music_generator.generation.tasks import infill as infill
-    from music_generator.generation.tasks import lead_in as lead_in
+    from music_generator.generation import Generated as Generated
+    from music_generator.generation import SamplingOptions as SamplingOptions
+    from music_generator.generation import bridge as bridge
+    from music_generator.generation import compose as compose
+    from music_generator.generation import continue_from as continue_from
+    from music_generator.generation import generate_many as generate_many
+    from music_generator.generation import infill as infill
+    from music_generator.generation import lead_in as lead_in
+    from music_generator.generation import variations as variations
     from music_generator.model.bundle import open_bundle as open_bundle
     from music_generator.music.midi import read_midi as read_midi
     from music_generator.music.midi import write_midi as write_midi
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 # public name: its module
 _HOME = {
     "Engine": "engine.engine",
-    "Generated": "generation.tasks",
+    "Generated": "generation",
     "MusicGeneratorError": "errors",
     "Performance": "music.performance",
-    "SamplingOptions": "generation.span",
-    "bridge": "generation.tasks",
-    "compose": "generation.tasks",
-    "continue_from": "generation.tasks",
-    "generate_many": "generation.tasks",
-    "infill": "generation.tasks",
-    "lead_in": "generation.tasks",
+    "SamplingOptions": "generation",
+    "bridge": "generation",
+    "compose": "generation",
+    "continue_from": "generation",
+    "generate_many": "generation",
+    "infill": "generation",
+    "lead_in": "generation",
     "open_bundle": "model.bundle",
     "read_midi": "music.midi",
     "render": "sound.audio",
-    "variations": "generation.span",
+    "variations": "generation",
     "write_audio": "sound.audio",
     "write_midi": "music.midi",
 }

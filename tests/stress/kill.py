@@ -34,7 +34,7 @@ from commands import called
 from mutations import made_up
 from server import Site, serving
 
-from music_generator.cli import main as cli
+from music_generator.cli.train import run_trainer
 from music_generator.data import maestro
 from music_generator.data.corpus import open_corpus, prepare
 from music_generator.errors import CorpusError
@@ -203,7 +203,7 @@ class Train(Case):
             steps=12, log_every=2, save_every=3, validate_every=6, validation_segments=2, precision="float32",
             windows=WindowOptions(batch=2, length=32),
         )  # fmt: skip
-        cli._train(Trainer(open_corpus(self.corpus), folder / "run", config, options), folder / "run")
+        run_trainer(Trainer(open_corpus(self.corpus), folder / "run", config, options))
 
     def again(self, folder: Path) -> None:
         if (folder / "run" / "run.json").exists():

@@ -31,13 +31,13 @@ def read_piece(path: Path) -> Performance:
 class Progress(AbstractContextManager["Progress"]):
     """A progress bar on stderr where stderr is a terminal; lines are printed above it."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, hidden: bool = False) -> None:
         self._bar: Bar | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not hidden:
             from rich.console import Console
             from rich.progress import Progress as Bar
 
-            # redirected, a result on stdout would come out on stderr, wrapped
+            # with stdout redirected, results would come out on stderr
             self._bar = Bar(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
             self._task = self._bar.add_task(title, total=None)
             self._bar.start()

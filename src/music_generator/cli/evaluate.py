@@ -46,7 +46,7 @@ def evaluate(
     sampling = SamplingOptions(temperature, top_p)
     measured = evaluation.EvaluationOptions(split=split, sampling=sampling)
     begun = time.perf_counter()
-    with Progress("evaluating") as bar:
+    with Progress("evaluating", hidden=as_json) as bar:
         last = ""
 
         def progress(part: str, done: int, total: int) -> None:

@@ -48,7 +48,7 @@ def generate(
     model: options.Model = PRETRAINED_NAME,
     as_json: options.Json = False,
 ) -> None:
-    """Compose a piece, continue a primer, lead into a future, or bridge the two.
+    """Compose a piece, continue a primer, lead into a future, or bridge the two. To fill a gap, see `infill`.
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
@@ -117,7 +117,7 @@ def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool)
     if plan.kept:
         total = plan.kept + len(plan.pieces)
         say(f"{plan.kept} of {total} pieces exist and are kept; --overwrite writes them again")
-    with Progress(export.name) as progress:
+    with Progress(export.name, hidden=as_json) as progress:
         for done, exported in enumerate(write_batch(request, plan.pieces, export, jobs=batch.jobs), 1):
             progress.print(json.dumps(exported.to_json()) if as_json else _line(exported))
             progress.update(done, len(plan.pieces))
