@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from music_generator.cli.console import Progress, say
-from music_generator.data import corpus as corpora
 from music_generator.data import maestro, wav_pairs
+from music_generator.data.merge import merge as merge_shards
+from music_generator.data.prepare import Prepared
+from music_generator.data.prepare import prepare as prepare_corpus
+from music_generator.data.unpack import unpack
 from music_generator.errors import CorpusError, InputError
 from music_generator.parallel import read_shard
 
@@ -39,10 +42,7 @@ def prepare(
     folder = _folder(source, from_, release, downloads, with_audio)
     out = out or Path("corpus") / folder.resolve().name
     with Progress("preparing") as progress:
-        if part is None:
-            made = corpora.build(folder, out, jobs=jobs, progress=progress.update)
-        else:
-            made = corpora.build_shard(folder, out, part, jobs=jobs, progress=progress.update)
+        made = prepare_corpus(folder, out, shard=part, jobs=jobs, progress=progress.update)
     for file in made.skipped:
         say(f"skipped {file.path}: {file.reason}")
     if part is None or part.index == 1:
@@ -55,7 +55,7 @@ def prepare(
 def merge(corpus: Annotated[Path, typer.Argument(help="folder that was given to each `prepare --shard`")]) -> None:
     """Make one corpus of its shards, with the same bytes as if it had been prepared at once."""
     begun = time.perf_counter()
-    made = corpora.merge(corpus)
+    made = merge_shards(corpus)
     _print_splits(made)
     _print(made, begun)
 
@@ -68,7 +68,7 @@ def _folder(source: str, from_: Path | None, release: str, downloads: Path, with
         return Path(source)
     folder = from_ or _download(release, downloads, with_audio)
     if not maestro.is_maestro(folder):
-        raise CorpusError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
+        raise CorpusError(folder, "no MAESTRO metadata (maestro-v*.csv or .json) in it")
     return folder
 
 
@@ -76,15 +76,15 @@ def _download(release: str, downloads: Path, with_audio: bool) -> Path:
     with Progress(f"downloading MAESTRO {release}") as progress:
         archive = maestro.download(release, downloads, with_audio=with_audio, progress=progress.update)
     with Progress("unpacking") as progress:
-        return maestro.unpack(archive, downloads, progress=progress.update)
+        return unpack(archive, downloads, progress=progress.update)
 
 
-def _print_splits(made: corpora.Prepared) -> None:
+def _print_splits(made: Prepared) -> None:
     for name, size in made.splits.items():
         print(f"{name}: {size.pieces} pieces, {size.notes:,} notes, {size.rows:,} rows")
 
 
-def _print(made: corpora.Prepared, begun: float) -> None:
+def _print(made: Prepared, begun: float) -> None:
     seconds = time.perf_counter() - begun
     print(f"{made.folder}: {made.pieces} pieces in {seconds:.1f} s, {len(made.skipped)} files skipped")
 

@@ -14,8 +14,9 @@ from music_generator.errors import InputError
 from music_generator.export import Export, Exported
 from music_generator.generation import tasks
 from music_generator.generation.batch import BatchOptions, Request, plan_batch, write_batch
-from music_generator.generation.span import LONGEST_SECONDS, SamplingOptions, Span
+from music_generator.generation.span import SamplingOptions, Span
 from music_generator.model.bundle import PRETRAINED_NAME
+from music_generator.music.performance import LONGEST_SECONDS
 from music_generator.parallel import read_shard
 
 
