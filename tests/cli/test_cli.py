@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import music_generator
 from music_generator.cli import main as cli
 from music_generator.data import maestro
 from music_generator.data.corpus import Corpus
@@ -101,9 +104,41 @@ def test_help_shows_an_example(run, command):
 
 
 def test_usage_errors_exit_with_2(run, piece):
-    for arguments in (("infill", piece), ("generate", "--nonsense"), ("generate", "--seconds", "x"), ("nothing",)):
+    gap = ("generate", "--primer", piece, "--from", 1, "--to", 2)  # that is `infill`
+    for arguments in (gap, ("infill", piece), ("generate", "--nonsense"), ("generate", "--seconds", "x"), ("nothing",)):
         done = run(*arguments)
         assert (done.code, done.out) == (2, "")
+
+
+def test_the_version(run):
+    assert run("--version") == Done(0, f"music-generator {music_generator.__version__}\n", "")
+
+
+def test_nothing_but_json_in_a_terminal(tmp_path, tiny_bundle):
+    """On a terminal there is a progress bar, but not with `--json`; it never takes stdout with it."""
+    pty = pytest.importorskip("pty", reason="Windows has no such terminals")
+    arguments = [*fast("generate", "--seconds", 2, "--count", 2, "--model", tiny_bundle)]
+    command = [sys.executable, "-m", "music_generator", *map(str, arguments)]
+
+    def seen(*more: str, stdout: int | None = None) -> tuple[str, str]:
+        """What is on the terminal, and what comes out of stdout if it goes elsewhere."""
+        terminal, inside = pty.openpty()
+        with subprocess.Popen([*command, *more], cwd=tmp_path, stdout=stdout or inside, stderr=inside) as process:
+            os.close(inside)
+            piped = process.stdout.read().decode() if process.stdout else ""
+            text = b""
+            with suppress(OSError):  # how Linux ends it
+                while block := os.read(terminal, 1 << 16):
+                    text += block
+        os.close(terminal)
+        assert process.returncode == 0
+        return text.decode(), piped
+
+    assert [json.loads(line)["seed"] for line in seen("--json")[0].splitlines()] == [1, 2]
+    bar, results = seen(stdout=subprocess.PIPE)
+    assert "compose" in bar
+    assert [line.split(":")[0] for line in results.splitlines()] == [f"music/compose-seed{i}.mid" for i in (1, 2)]
+    assert "new notes" in seen()[0]
 
 
 # --- generate and infill
@@ -410,19 +445,21 @@ def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
 
 
 def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, tmp_path):
-    model = trained[0] / "model"
-    assert run(*fast("generate", "--seconds", 2, "--model", model)).code == 0
-    arguments = ("train", tiny_corpus.folder, "--run", "further", "--model", model.parent, *TINY)
-    done = run(*arguments)
+    for model in (trained[0], trained[0] / "model"):  # a run's folder stands for its model
+        assert run(*fast("generate", "--seconds", 2, "--model", model)).code == 0
+        assert json.loads(run("composers", "--json", "--model", model).out) == list(tiny_corpus.composers)
+    arguments = ("train", tiny_corpus.folder, "--run", "further", "--model", trained[0], *TINY)
+    done = run(*arguments, "--dropout", 0.5)
     assert done.code == 0
     facts = json.loads((tmp_path / "further/run.json").read_text("utf-8"))
-    assert facts["config"]["forward_size"] == 12
+    assert (facts["config"]["forward_size"], facts["config"]["dropout"]) == (12, 0.5)
     assert_refused(run(*arguments, *SIZES), "has its own cell, direction and sizes")
     assert_refused(run(*arguments), "further: holds a run already; go on with --resume")
 
 
 def test_resume_takes_no_other_options(run, trained, tiny_corpus):
-    assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], "--steps", 9), "leave all other options")
+    for option in (("--steps", 9), ("--run", "other"), ("--model", "pretrained"), ("--epochs", 10)):
+        assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], *option), "leave all other options")
 
 
 def test_plot_draws_a_run(run, trained, tmp_path):
@@ -456,6 +493,13 @@ def test_info_on_a_model_and_the_bundled_one(run, tiny_bundle):
     facts = info_of(run, tiny_bundle)
     assert (facts["kind"], facts["precisions"], facts["composers"]) == ("model", "int8, float32", 2)
     assert json.loads(run("info", "--json").out) == facts
+
+
+def test_composers_are_those_of_the_model(run, tiny_bundle):
+    assert run("composers") == Done(0, "Alban Berg\nFrédéric Chopin\n", "")
+    done = run("composers", "--json", "--model", tiny_bundle)
+    assert json.loads(done.out) == ["Alban Berg", "Frédéric Chopin"]
+    assert_refused(run("composers", "--model", "nowhere"), "nowhere: no model bundle")
 
 
 def test_info_on_a_corpus_a_run_and_maestro(run, tiny_corpus, tiny_maestro, trained):
@@ -609,9 +653,17 @@ def copied(tiny_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_bundle, tmp_path / "model")
 
 
-def test_no_model_folder(run, tmp_path):
-    assert_refused(run("generate", "--model", "nowhere"), "nowhere: no model bundle (bundle.json is missing)")
-    assert not files(tmp_path)
+def test_no_model_folder(run, piece, tiny_corpus, tmp_path):
+    for command in (["generate"], ["infill", piece, "--from", 1, "--to", 2]):
+        done = run(*command, "--model", "nowhere")
+        assert_refused(done, "nowhere: no model bundle (bundle.json is missing)", "nowhere/model", "`pretrained`")
+    done = run("train", tiny_corpus.folder, "--model", "nowhere")
+    assert_refused(done, "nowhere: no model bundle")
+    done = run("evaluate", "nowhere", tiny_corpus.folder)
+    assert_refused(
+        done, "nowhere: no such folder; name `pretrained`, a model, a training run or a folder of MIDI files"
+    )
+    assert files(tmp_path) == {"piece.mid"}
 
 
 @pytest.mark.parametrize("name", ["past.int8.onnx", "open.int8.onnx", "weights.safetensors"])
@@ -652,7 +704,7 @@ def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
 def test_no_corpus(run, tmp_path):
     assert_refused(run("train", "nowhere"), "no prepared corpus")
     assert_refused(run("prepare", "nowhere"), "nowhere: no such folder")
-    assert_refused(run("prepare", "maestro", "--from", tmp_path), "no MAESTRO metadata")
+    assert_refused(run("prepare", "maestro", "--from", tmp_path), "this is not MAESTRO")
     assert_refused(run("prepare", "mine", "--from", tmp_path), "`--from` goes with `prepare maestro`")
     assert_refused(run("train", "nowhere", "--resume", "nowhere"), "no prepared corpus")
     assert not files(tmp_path)
@@ -768,6 +820,7 @@ def test_a_missing_extra_says_how_to_install_it(tiny_corpus, tmp_path):
     code = f"""
 import sys
 sys.modules["torch"] = None
+import music_generator
 from music_generator.cli import main as cli
 from music_generator.data import maestro
 sys.argv = ["music-generator", "train", {str(tiny_corpus.folder)!r}]

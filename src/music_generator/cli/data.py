@@ -14,7 +14,7 @@ from music_generator.data.merge import merge as merge_shards
 from music_generator.data.prepare import Prepared
 from music_generator.data.prepare import prepare as prepare_corpus
 from music_generator.data.unpack import unpack
-from music_generator.errors import CorpusError, InputError
+from music_generator.errors import InputError
 from music_generator.parallel import read_shard
 
 MAX_FAULTS = 5  # recordings with a fault that are named
@@ -67,8 +67,7 @@ def _folder(source: str, from_: Path | None, release: str, downloads: Path, with
             raise InputError("`--from` goes with `prepare maestro`; for another folder give the folder alone")
         return Path(source)
     folder = from_ or _download(release, downloads, with_audio)
-    if not maestro.is_maestro(folder):
-        raise CorpusError(folder, "no MAESTRO metadata (maestro-v*.csv or .json) in it")
+    maestro.metadata_file(folder)  # raises where there is none
     return folder
 
 
