@@ -660,7 +660,7 @@ def test_no_model_folder(run, piece, tiny_corpus, tmp_path):
     done = run("train", tiny_corpus.folder, "--model", "nowhere")
     assert_refused(done, "nowhere: no model bundle")
     done = run("evaluate", "nowhere", tiny_corpus.folder)
-    assert_refused(
+    assert_refused(done, "nowhere: no such folder; name `pretrained`, a model, a training run or a folder of MIDI")
         done, "nowhere: no such folder; name `pretrained`, a model, a training run or a folder of MIDI files"
     )
     assert files(tmp_path) == {"piece.mid"}
