@@ -428,10 +428,11 @@ def plot(
     """Draw a MIDI file's piano roll and distributions, or a run's loss curves."""
     from music_generator import plots
     from music_generator.music.features import distributions
+    from music_generator.training.history import HISTORY_FILE, read_history
 
     if what.is_dir():
         path = out or what / "loss.png"
-        plots.save(plots.loss_curves(plots.read_history(what / "history.csv"), title=what.name), path)
+        plots.save(plots.loss_curves(read_history(what / HISTORY_FILE), title=what.name), path)
         print(path)
         return
     performance = _read(what)
@@ -582,33 +583,37 @@ def train(
     from music_generator.data.corpus import open_corpus
     from music_generator.model.bundle import PRETRAINED, open_bundle
     from music_generator.model.config import ModelConfig
-    from music_generator.training.trainer import Trainer, TrainingOptions, given, read_run
+    from music_generator.training.options import TrainingOptions, read_run, without_none
+    from music_generator.training.trainer import Trainer
 
     opened = open_corpus(corpus)
     weights = None
     sizes: dict[str, Any] = {"cell": cell, "direction": direction, "forward_size": size, "backward_size": backward_size}
     sizes |= {"forward_layers": layers, "dropout": dropout}
-    windows = given(batch=batch, length=length, future_share=future_share, longest_gap=longest_gap, transpose=transpose)
+    windows = without_none(
+        batch=batch, length=length, future_share=future_share, longest_gap=longest_gap, transpose=transpose
+    )
     if resume:
-        asked = given(
+        asked = without_none(
             **sizes, **windows, epochs=epochs, steps=steps, learning_rate=learning_rate,
             matrix_learning_rate=matrix_learning_rate, seed=seed, precision=precision, threads=threads, model=model,
         )  # fmt: skip
         if asked or from_pretrained:
             raise InputError("`--resume` goes on with a run as it was started: leave all other options out")
         folder = resume
-        config, options = read_run(resume)
+        started = read_run(resume)
+        config, options = started.config, started.options
     else:
         folder = run
-        config = ModelConfig(composers=opened.composers, **given(**sizes))
+        config = ModelConfig(composers=opened.composers, **without_none(**sizes))
         if from_pretrained or model:
             from music_generator.model.export import load_network
 
-            if given(**sizes).keys() - {"dropout"}:
+            if without_none(**sizes).keys() - {"dropout"}:
                 raise InputError("a model to start from has its own cell, direction and sizes: leave those options out")
             network = load_network(open_bundle(model or PRETRAINED))
-            config, weights = replace(network.config, **given(dropout=dropout)), network.state_dict()
-        options = TrainingOptions(windows=replace(TrainingOptions().windows, **windows), **given(
+            config, weights = replace(network.config, **without_none(dropout=dropout)), network.state_dict()
+        options = TrainingOptions(windows=replace(TrainingOptions().windows, **windows), **without_none(
             epochs=epochs, steps=steps, learning_rate=learning_rate, matrix_learning_rate=matrix_learning_rate,
             seed=seed, precision=precision, threads=threads,
         ))  # fmt: skip
@@ -618,6 +623,7 @@ def train(
 
 def _train(trainer: Any, folder: Path) -> None:
     from music_generator import plots
+    from music_generator.training.history import HISTORY_FILE, read_history
     from music_generator.training.release import bundle_run
 
     main_process = trainer.accelerator.is_main_process
@@ -634,9 +640,8 @@ def _train(trainer: Any, folder: Path) -> None:
             found = "  ".join(f"{name} {row['total']:.3f}" for name, row in progress.validation.items())
             line += f"\n  validation: {found}"
         if progress.validation or progress.step % trainer.options.save_every == 0:
-            plots.save(
-                plots.loss_curves(plots.read_history(folder / "history.csv"), title=folder.name), folder / "loss.png"
-            )
+            history = read_history(folder / HISTORY_FILE)
+            plots.save(plots.loss_curves(history, title=folder.name), folder / "loss.png")
         _say(line)
 
     trainer.run(report)
@@ -693,7 +698,7 @@ def evaluate(
             model, open_corpus(corpus), out, quick=quick, seed=seed, options=options, progress=progress
         )
     if json_:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json.dumps(report.to_json(), ensure_ascii=False))
         return
     print(*evaluation.summary(report), f"{out / 'report.md'}: {time.perf_counter() - begun:.0f} s", sep="\n")
 
