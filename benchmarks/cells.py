@@ -41,7 +41,8 @@ def train(corpus_folder: Path, out: Path, name: str) -> None:
 
     from music_generator.data.corpus import open_corpus
     from music_generator.training.likelihood import likelihood
-    from music_generator.training.trainer import Trainer, TrainingOptions
+    from music_generator.training.options import TrainingOptions
+    from music_generator.training.trainer import Trainer
 
     corpus = open_corpus(corpus_folder)
     options = TrainingOptions(steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1)
@@ -60,6 +61,7 @@ def draw(out: Path) -> list[str]:
     from matplotlib.figure import Figure
 
     from music_generator import plots
+    from music_generator.training.history import HISTORY_FILE, read_history
 
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -67,7 +69,7 @@ def draw(out: Path) -> list[str]:
     for name in KINDS:
         if not (out / name / "found.json").exists():
             continue
-        history = plots.read_history(out / name / "history.csv")
+        history = read_history(out / name / HISTORY_FILE)
         facts = json.loads((out / name / "found.json").read_text("utf-8"))
         seen = history["tokens"] / 1e6
         axes.plot(seen, history["train_total"], color=COLOURS[name], linewidth=1, alpha=0.45)

@@ -295,7 +295,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
     from music_generator.data.corpus import open_corpus
     from music_generator.model.config import ModelConfig
-    from music_generator.training.trainer import Trainer, TrainingOptions
+    from music_generator.training.options import TrainingOptions
+    from music_generator.training.trainer import Trainer
 
     corpus, dtype = open_corpus(options.corpus), getattr(torch, options.precision)
     every = max(1, options.steps // (options.repeats + 1))  # the first value is left out: it warmed up

@@ -74,10 +74,11 @@ def measure(corpus_folder: Path, name: str) -> str:
     from dataclasses import fields, replace
 
     from music_generator.data.corpus import open_corpus
+    from music_generator.data.windows import WindowOptions
     from music_generator.model.config import ModelConfig
     from music_generator.training.likelihood import likelihood
-    from music_generator.training.trainer import Trainer, TrainingOptions
-    from music_generator.training.windows import WindowOptions
+    from music_generator.training.options import TrainingOptions
+    from music_generator.training.trainer import Trainer
 
     corpus = open_corpus(corpus_folder)
 

@@ -14,6 +14,7 @@ from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import open_bundle
 from music_generator.music.features import distributions
+from music_generator.training.history import read_history
 
 HERE = Path(__file__).parent
 GIVEN, WRITTEN, DARK = "#0b2f6b", "#c4621b", "#333333"
@@ -112,7 +113,7 @@ def main() -> None:
     plots.save(picture, HERE / "infilled.png")
     several = [compose(engine, 60, SamplingOptions(seed=seed)).performance for seed in range(20)]
     plots.save(plots.distributions(distributions(several), bundle.reference), HERE / "distributions.png")
-    history = plots.read_history(HERE / "pretrained-history.csv")
+    history = read_history(HERE / "pretrained-history.csv")
     plots.save(plots.loss_curves(history, title="the bundled model"), HERE / "loss.png")
 
 

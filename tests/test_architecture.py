@@ -32,17 +32,17 @@ TABLE: dict[str, set[str]] = {
     "engine": {"errors", "model", "music"},
     "generation": {"engine", "errors", "files", "model", "music", "parallel"},
     "training": {"data", "errors", "files", "model", "music", "parallel"},
-    "plots": {"errors", "files", "music"},
+    "plots": {"errors", "files", "model", "music", "training"},
     "export": {"errors", "generation", "music", "plots", "sound"},
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
-    "describe": {"data", "engine", "errors", "model", "music", "plots"},
+    "describe": {"data", "engine", "errors", "model", "music", "training"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
     "cli": {"data", "describe", "errors", "evaluation", "export", "generation", "model", "music", "parallel", "plots",
             "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.muon", "training.windows",
-               "training.likelihood", "training.trainer", "training.release"}  # fmt: skip
+NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.batches", "training.checkpoint",
+               "training.muon", "training.likelihood", "training.trainer", "training.release"}  # fmt: skip
 HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
 
 

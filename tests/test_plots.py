@@ -13,6 +13,7 @@ from music_generator import plots
 from music_generator.errors import InputError
 from music_generator.music import features
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Performance
+from music_generator.training.history import read_history
 
 
 @pytest.fixture
@@ -120,17 +121,9 @@ HISTORY = """step,tokens,seconds,train_total,train_shift,validation_total,valida
 """
 
 
-def test_history_with_holes(tmp_path):
-    (tmp_path / "history.csv").write_text(HISTORY)
-    history = plots.read_history(tmp_path / "history.csv")
-    assert history["tokens"].tolist() == [0, 1e6, 2e6, 3e6]
-    np.testing.assert_array_equal(history["validation_total"], [9.5, np.nan, 7.5, np.nan])
-    np.testing.assert_array_equal(history["train_shift"], [3.0, 2.5, 2.0, np.nan])
-
-
 def test_loss_curves_with_holes(tmp_path):
     (tmp_path / "history.csv").write_text(HISTORY)
-    figure = plots.loss_curves(plots.read_history(tmp_path / "history.csv"), "a run")
+    figure = plots.loss_curves(read_history(tmp_path / "history.csv"), "a run")
     total, shift, key, _, _ = figure.axes
     assert legend(total) == ["train", "validation", "gap of 16, both sides known"]
     train, validation, infill = total.lines
@@ -146,32 +139,6 @@ def test_loss_curves_with_holes(tmp_path):
 def test_loss_curves_of_little(tmp_path, columns):
     plots.save(plots.loss_curves(columns), tmp_path / "loss.svg")
     assert (tmp_path / "loss.svg").read_text().lstrip().startswith("<?xml")
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"", "must begin with a line of different column names"),
-        (b"a,a\n1,2\n", "must begin with a line of different column names"),
-        (b"a,b\n1,two\n", "line 2: could not convert string to float: 'two'"),
-        (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells under 2 column names"),
-        (b"\xff\xfe\x00", "is not a CSV file"),
-    ],
-)
-def test_bad_history(tmp_path, content, text):
-    (tmp_path / "history.csv").write_bytes(content)
-    with pytest.raises(InputError, match=text):
-        plots.read_history(tmp_path / "history.csv")
-
-
-def test_missing_history(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read .*none\.csv: No such file"):
-        plots.read_history(tmp_path / "none.csv")
-
-
-def test_history_without_rows(tmp_path):
-    (tmp_path / "history.csv").write_text("step,tokens\n")
-    assert plots.read_history(tmp_path / "history.csv")["tokens"].shape == (0,)
 
 
 # --- files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from music_generator.errors import BundleError, CorpusError, InputError
 from music_generator.model import bundle
 from music_generator.music import midi
 from music_generator.music.performance import PEDAL_NAMES, Performance
-from music_generator.plots import read_history
+from music_generator.training.history import HISTORY_FILE, describe_history
+from music_generator.training.options import RUN_FILE, read_run
 
 __all__ = ["describe"]
 
@@ -33,7 +33,7 @@ def describe(what: str | Path) -> dict[str, Any]:
         return _midi(path)
     if (path / "corpus.json").exists():
         return _corpus(path)
-    if (path / "run.json").exists():
+    if (path / RUN_FILE).exists():
         return _run(path)
     if maestro.is_maestro(path):
         return _maestro(path)
@@ -124,26 +124,10 @@ def _corpus(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = {"kind": "training run", **json.loads((path / "run.json").read_text("utf-8"))}
-        facts["config"].pop("composers", None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path}: run.json is damaged ({error})") from error
-    if (path / "history.csv").exists():
-        facts |= _history(path / "history.csv")
-    return facts
-
-
-def _history(path: Path) -> dict[str, Any]:
-    history = read_history(path)
-    try:
-        facts: dict[str, Any] = {"steps done": int(history["step"][-1]), "tokens": int(history["tokens"][-1])}
-        facts["train total"] = float(history["train_total"][-1])
-        found = history["validation_total"]
-    except (IndexError, KeyError, ValueError) as error:
-        raise BundleError(f"{path}: the history is damaged ({error})") from error
-    if (found == found).any():
-        facts["best validation total"] = float(found[found == found].min())
+    facts: dict[str, Any] = {"kind": "training run", **read_run(path).to_json()}
+    facts["config"].pop("composers")
+    if (path / HISTORY_FILE).exists():
+        facts |= describe_history(path / HISTORY_FILE)
     return facts
 
 

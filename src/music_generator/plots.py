@@ -6,7 +6,6 @@ the caller and change nothing global (no pyplot).
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,14 +16,16 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 from music_generator.files import replacing
+from music_generator.model.config import FIELDS
 from music_generator.music.features import EDGES, Distributions
 from music_generator.music.performance import PEDAL_NAMES, SUSTAIN, Performance
+from music_generator.training.history import VALIDATION_GAP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["distributions", "loss_curves", "piano_roll", "read_history", "save"]
+__all__ = ["distributions", "loss_curves", "piano_roll", "save"]
 
 Array = NDArray[Any]
 Window = tuple[float, float]
@@ -184,47 +185,18 @@ def _draw_shares(axes: Axes, name: str, generated: Distributions, reference: Dis
 
 # --- training ----------------------------------------------------------------------------------------------------
 
-_FIELDS = ("shift", "key", "velocity", "duration")
 _LINES = {  # column: label, colour, line width, marker
     "train_{}": ("train", _ORANGE, 1.0, ""),
     "validation_{}": ("validation", _BLUE, 1.8, "."),
-    "validation_infill_16": ("gap of 16, both sides known", _GREEN, 1.0, "."),
-    "validation_blind_16": ("gap of 16, only the past known", _PURPLE, 1.0, "."),
+    f"validation_infill_{VALIDATION_GAP}": (f"gap of {VALIDATION_GAP}, both sides known", _GREEN, 1.0, "."),
+    f"validation_blind_{VALIDATION_GAP}": (f"gap of {VALIDATION_GAP}, only the past known", _PURPLE, 1.0, "."),
 }
 
 
-def read_history(path: str | Path) -> dict[str, Array]:
-    """A training run's history: each column of the CSV as float64 of shape (rows,), empty or missing cells as nan.
-
-    Raises `InputError` if the file cannot be read, has no header, or holds what is not a number.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV file: {error}") from error
-    if not header or len(set(header)) < len(header):
-        raise InputError(f"{path} must begin with a line of different column names")
-    table = [_numbers(row, len(header), f"{path}, line {line}") for line, row in enumerate(rows, 2) if row]
-    values = np.array(table, np.float64).reshape(-1, len(header))
-    return {name: values[:, i] for i, name in enumerate(header)}
-
-
-def _numbers(row: list[str], width: int, where: str) -> list[float]:
-    if len(row) > width:
-        raise InputError(f"{where}: {len(row)} cells under {width} column names")
-    try:
-        return [float(cell) if cell.strip() else np.nan for cell in row] + [np.nan] * (width - len(row))
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
 def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
-    """Losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
+    """Draw losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
 
-    `history` is what `read_history` gives; columns that are missing or hold no number are left out.
+    `history` is what `training.history.read_history` returns; columns without a number are left out.
     """
     from matplotlib.figure import Figure
 
@@ -235,7 +207,7 @@ def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
     _draw_losses(total, history, list(_LINES), "total")
     if total.lines:
         total.legend(frameon=False, fontsize=9)
-    for i, field in enumerate(_FIELDS):
+    for i, field in enumerate(FIELDS):
         panel = figure.add_subplot(grid[i // 2, 2 + i % 2])
         _draw_losses(panel, history, ["train_{}", "validation_{}"], field)
     return figure

@@ -661,8 +661,6 @@ def test_no_model_folder(run, piece, tiny_corpus, tmp_path):
     assert_refused(done, "nowhere: no model bundle")
     done = run("evaluate", "nowhere", tiny_corpus.folder)
     assert_refused(done, "nowhere: no such folder; name `pretrained`, a model, a training run or a folder of MIDI")
-        done, "nowhere: no such folder; name `pretrained`, a model, a training run or a folder of MIDI files"
-    )
     assert files(tmp_path) == {"piece.mid"}
 
 

@@ -15,7 +15,6 @@ from music_generator import plots
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError, InputError
 from music_generator.evaluation import EvaluationOptions, evaluate, summary
-from music_generator.evaluation import originality as originals
 from music_generator.evaluation.originality import (
     Lines,
     best_matches,
@@ -28,6 +27,7 @@ from music_generator.evaluation.originality import (
     training_lines,
 )
 from music_generator.evaluation.overlap import compare, density, distances_between, distances_within, overlap
+from music_generator.evaluation.report import Originality
 from music_generator.evaluation.samples import excerpt, from_folder, halves, held_out_split, human_excerpts
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
@@ -164,10 +164,11 @@ def test_a_copyist_is_told_from_an_inventor(training: Lines) -> None:
     inventor = [rows_of(random_keys(seed, 120)) for seed in (70, 71)]
     copyist = [rows_of([key + 2 for key in random_keys(seed, 400)[50:170]]) for seed in (0, 1)]
     new, old = copying(inventor, training), copying(copyist, training)
-    assert old.longest == 120
-    assert old.whole[16] == 1
-    assert old.percentiles == {8: 8, 16: 16, 32: 32}
-    assert new.whole[8] == 0
+    assert old.longest_run == 120
+    assert old.longest_run_from is None  # these pieces are of no corpus
+    assert old.windows_found_whole[16] == 1
+    assert old.percentile_95_of_best_match == {8: 8, 16: 16, 32: 32}
+    assert new.windows_found_whole[8] == 0
     assert copies_no_more(new, new)
     assert copies_no_more(new, old)
     assert not copies_no_more(old, new)
@@ -178,9 +179,10 @@ def test_a_place_in_the_training_set_has_its_piece_and_second(tiny_corpus: Corpu
     piece = tiny_corpus.split("train")[2]
     rows = tiny_corpus.piece_rows(piece).astype(TOKEN_DTYPE)
     found = copying([rows], there)
-    assert found.longest == tiny_corpus.pieces[piece].notes
-    place = originals.place_in_training(tiny_corpus, there, found.longest_from)
-    assert (place["path"], place["seconds"]) == (tiny_corpus.pieces[piece].path, 0.0)
+    assert found.longest_run == tiny_corpus.pieces[piece].notes
+    place = found.longest_run_from
+    assert place is not None
+    assert (place.path, place.seconds) == (tiny_corpus.pieces[piece].path, 0.0)
 
 
 # --- samples
@@ -236,22 +238,26 @@ def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Pat
         folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0), seed=5,
         progress=lambda *at: calls.append(at),
     )  # fmt: skip
-    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == report
-    assert report["model"] == {"kind": "folder of MIDI files", "name": "midi"}
-    assert "likelihood" not in report
-    assert "infilling" not in report
-    found = report["distributions"]["files"]
-    assert (found["performances"], found["left_out"]) == (5, 2)
-    assert all(0 < each["overlap"] <= 1.0001 for each in found["features"].values())
-    assert found["features"]["notes_per_second"]["mean"] == pytest.approx(
+    plain = report.to_json()
+    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == plain
+    assert plain["model"] == {"kind": "folder of MIDI files", "name": "midi"}
+    assert "likelihood" not in plain
+    assert "infilling" not in plain
+    assert plain["format"] == 2
+    assert plain["distributions"]["files"]["lowest"] in plain["distributions"]["files"]["features"]
+    assert "mean" not in plain["distributions"]["files"]["features"]["pitch_classes"]
+    found = report.distributions["files"]
+    assert (found.performances, found.left_out) == (5, 2)
+    assert all(0 < each.overlap <= 1.0001 for each in found.features.values())
+    assert found.features["notes_per_second"].mean == pytest.approx(
         np.mean([len(p) / 6 for p in from_folder(folder, 6.0).performances])
     )
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "MIDI files tell no likelihoods" in text
+    assert "MIDI files have no likelihood" in text
     assert "MIDI files fill no gaps" in text
     assert "5 performances, 2 files left out" in text
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert pictures == set(report["figures"].values()) == {"distributions-files.png", "originality.png"}
+    assert pictures == set(report.figures.values()) == {"distributions-files.png", "originality.png"}
     assert all(f"]({name})" in text for name in pictures)
     assert {what for what, _, _ in calls} == {"reading", "distributions", "originality"}
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
@@ -264,7 +270,9 @@ def test_copies_of_the_training_set_are_found(tiny_maestro: Path, tiny_corpus: C
         (path,) = tiny_maestro.glob(f"*/piece-{i}.midi")
         (tmp_path / "copies" / f"{i}.mid").write_bytes(path.read_bytes())
     report = evaluate(tmp_path / "copies", tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0))
-    assert not report["originality"]["copies_no_more_than_humans"]
+    assert isinstance(report.originality, Originality)
+    assert not report.originality.copies_no_more_than_humans
+    assert report.originality.generated.longest_run_from is not None
     assert "It copies more than humans copy each other" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
@@ -283,7 +291,7 @@ def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: P
 
 def test_too_few_held_out_pieces_are_said_so(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     report = evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0, split="test"))
-    assert report["distributions"]["files"]["skipped"] == "too few held-out pieces last until second 6"
+    assert report.distributions["files"].skipped == "too few held-out pieces last until second 6"
     assert "Not measured: too few held-out pieces" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
@@ -321,4 +329,4 @@ def test_figures_of_nothing_and_of_something(tmp_path: Path) -> None:
 def test_one_event_pieces_are_no_trouble(training: Lines) -> None:
     single = encode(Performance(np.array([(0, 1, 60, 64)], NOTE_DTYPE)))
     found = copying([single], training)
-    assert (found.longest, found.percentiles) == (1, {})
+    assert (found.longest_run, found.percentile_95_of_best_match) == (1, {})

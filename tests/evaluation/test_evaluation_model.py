@@ -15,19 +15,21 @@ pytest.importorskip("torch", reason="the tiny bundle is made with torch")
 
 from conftest import made_performance, woken
 from music_generator.data.corpus import Corpus
+from music_generator.data.windows import Window, segments
 from music_generator.engine.engine import Engine
-from music_generator.evaluation import EvaluationOptions, evaluate, infilling, likelihoods, summary
+from music_generator.evaluation import EvaluationOptions, evaluate, infilling, summary
 from music_generator.evaluation.infilling import (
     WAYS,
     choose_gaps,
     evaluate_gaps,
     fill,
     future_nats,
-    future_passage,
+    future_window,
     relative_distances,
 )
-from music_generator.evaluation.likelihoods import bits_per_second, runtime_likelihood, segments
-from music_generator.evaluation.scoring import Passage, score
+from music_generator.evaluation.likelihood import bits_per_second, engine_likelihood
+from music_generator.evaluation.report import Originality
+from music_generator.evaluation.scoring import score
 from music_generator.generation import SamplingOptions
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
@@ -35,7 +37,7 @@ from music_generator.model.export import bundle_network
 from music_generator.model.network import Network
 from music_generator.music.features import distributions
 from music_generator.music.tokens import TICKS_PER_SECOND, decode, encode
-from music_generator.training import likelihood as protocol
+from music_generator.training.likelihood import likelihood
 from music_generator.training.release import shown_music
 
 
@@ -44,29 +46,13 @@ def exact(tiny_bundle: Path) -> Engine:
     return Engine(open_bundle(tiny_bundle), precision="float32")
 
 
-def test_the_protocol_is_the_networks() -> None:
-    assert (likelihoods.SEGMENT, likelihoods.GAPS) == (protocol.SEGMENT, protocol.GAPS)
-
-
-@pytest.mark.parametrize("limit", [None, 1, 2])
-def test_segments_are_the_networks(tiny_corpus: Corpus, limit: int | None) -> None:
-    ours, theirs = (chosen(tiny_corpus, "validation", limit) for chosen in (segments, protocol.chosen_segments))
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert (one.begins, one.ends) == (other.begins, other.ends)
-        np.testing.assert_array_equal(one.rows, other.rows)
-
-
-def test_the_float_graphs_score_as_the_network(
-    exact: Engine, tiny_network: Network, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_float_graphs_score_as_the_network(exact: Engine, tiny_network: Network, tiny_corpus: Corpus) -> None:
     """Segments of 100 tokens: of unequal length, beginning and ending within pieces."""
-    monkeypatch.setattr(protocol, "SEGMENT", 100)
     gaps = (4, 16, 64)
-    theirs = protocol.likelihood(tiny_network, tiny_corpus, "validation", gaps=gaps)
+    theirs = likelihood(tiny_network, tiny_corpus, "validation", gaps=gaps, length=100)
     calls: list[tuple[int, int]] = []
     passages = segments(tiny_corpus, "validation", length=100)
-    ours = runtime_likelihood(exact, passages, gaps=gaps, progress=lambda *at: calls.append(at))
+    ours = engine_likelihood(exact, passages, gaps=gaps, progress=lambda *at: calls.append(at))
     assert list(ours) == list(theirs)
     for name, row in theirs.items():
         assert ours[name] == pytest.approx(row, abs=2e-4), name
@@ -82,20 +68,19 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphs_of_every_kind_score_as_their_network(
-    tiny_network: Network, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tiny_network: Network, tiny_corpus: Corpus, tmp_path: Path, kind: str
 ) -> None:
     """Of one layer and several, in both directions, with and without a future; the parts that begin as zeros too."""
     import torch
 
-    monkeypatch.setattr(protocol, "SEGMENT", 60)
     torch.manual_seed(5)
     network = woken(Network(replace(tiny_network.config, **KINDS[kind]))).eval()
     music = shown_music(tiny_corpus)
     bundle = bundle_network(network, tmp_path / "model", {}, distributions([]), music, precisions=("float32", "int8"))
-    theirs = protocol.likelihood(network, tiny_corpus, "test", gaps=(3, 16))
+    theirs = likelihood(network, tiny_corpus, "test", gaps=(3, 16), length=60)
     passages = segments(tiny_corpus, "test", length=60)
     ours, rough = (
-        runtime_likelihood(Engine(bundle, precision=precision), passages, gaps=(3, 16))
+        engine_likelihood(Engine(bundle, precision=precision), passages, gaps=(3, 16))
         for precision in ("float32", "int8")
     )
     assert list(ours) == list(theirs)
@@ -106,7 +91,7 @@ def test_graphs_of_every_kind_score_as_their_network(
 
 def test_int8_scores_nearly_as_float(exact: Engine, tiny_bundle: Path, tiny_corpus: Corpus) -> None:
     """No token's field by more than 0.2 nats, and all together by less than 0.01."""
-    passages = segments(tiny_corpus, "validation", 1)
+    passages = segments(tiny_corpus, "validation", limit=1)
     rough = Engine(open_bundle(tiny_bundle), precision="int8")
     for gap in (None, 16):
         one, other = (score(engine, passages, gap) for engine in (exact, rough))
@@ -120,7 +105,7 @@ def test_int8_scores_nearly_as_float(exact: Engine, tiny_bundle: Path, tiny_corp
 def test_in_8_bits_a_passage_scores_the_same_in_any_company(tiny_bundle: Path, tiny_corpus: Corpus, gap: int) -> None:
     """Bit for bit, alone and among others of other lengths."""
     rows, engine = tiny_corpus.piece_rows(0), Engine(open_bundle(tiny_bundle))
-    passages = [Passage(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
+    passages = [Window(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
     together = score(engine, passages, gap)
     for i, passage in enumerate(passages):
         alone = score(engine, [passage], gap)
@@ -129,7 +114,7 @@ def test_in_8_bits_a_passage_scores_the_same_in_any_company(tiny_bundle: Path, t
 
 def test_a_passage_scores_alike_alone_and_padded(exact: Engine, tiny_corpus: Corpus) -> None:
     rows = tiny_corpus.piece_rows(0)
-    short, long = Passage(rows[:21], True, False), Passage(rows[40:100], False, False)
+    short, long = Window(rows[:21], True, False), Window(rows[40:100], False, False)
     for gap in (None, 8):
         together, alone = score(exact, [short, long], gap), score(exact, [short], gap)
         np.testing.assert_allclose(together.nats[0, :21], alone.nats[0], atol=1e-5)
@@ -141,7 +126,7 @@ def test_a_passage_scores_alike_alone_and_padded(exact: Engine, tiny_corpus: Cor
 def test_bits_per_second() -> None:
     rows = encode(made_performance(0))[:101]
     seconds = rows["shift"].sum() / TICKS_PER_SECOND
-    assert bits_per_second([Passage(rows, True, True)], np.log(2)) == pytest.approx(101 / seconds)
+    assert bits_per_second([Window(rows, True, True)], np.log(2)) == pytest.approx(101 / seconds)
 
 
 # --- gaps
@@ -167,7 +152,7 @@ def test_each_way_leaves_the_rest_and_the_same_future_is_scored(exact: Engine, t
         np.testing.assert_array_equal(filled.between(gap.end).notes, gap.piece.between(gap.end).notes)
         assert len(filled.between(0, gap.start)) == len(gap.piece.between(0, gap.start))
         assert (len(filled.between(gap.start, gap.end)) == 0) == (way == "empty")
-        passage, count = future_passage(filled, gap)
+        passage, count = future_window(filled, gap)
         assert count == infilling.FUTURE_TOKENS
         futures.append(passage.rows[-count:])
     for rows in futures[1:]:
@@ -186,7 +171,7 @@ def test_gaps_are_filled_side_by_side_as_each_alone(
     together = fill(engine, gaps, way, SamplingOptions(seed=40))
     for i, gap in enumerate(gaps):
         assert fill(engine, [gap], way, SamplingOptions(seed=40 + i)) == [together[i]]
-    monkeypatch.setattr(infilling, "BATCH", 2)
+    monkeypatch.setattr(infilling, "BATCH_GAPS", 2)
     assert fill(engine, gaps, way, SamplingOptions(seed=40)) == together
     nats = future_nats(engine, together, gaps)
     assert nats.shape == (5, len(FIELDS))
@@ -209,7 +194,7 @@ def test_pieces_too_short_have_no_gaps(exact: Engine) -> None:
 # --- the report on a model
 
 SMALL = EvaluationOptions(
-    float_segments=2, runtime_segments=1, performances=2, seconds=5.0, primer_seconds=3.0, gaps=2
+    network_segments=2, engine_segments=1, performances=2, seconds=5.0, primer_seconds=3.0, gaps=2
 )  # fmt: skip
 
 
@@ -217,29 +202,30 @@ def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path:
     calls: list[tuple[str, int, int]] = []
     out = tmp_path / "some" / "out"
     report = evaluate(tiny_bundle, tiny_corpus, out, options=SMALL, seed=3, progress=lambda *at: calls.append(at))
-    assert json.loads((out / "report.json").read_text("utf-8")) == report
-    assert list(report["likelihood"]) == ["validation", "test"]
-    found = report["likelihood"]["validation"]
-    assert (found["float"]["segments"], found["runtime"]["segments"]) == (2, 1)
-    assert found["runtime"]["precision"] == "int8"
-    assert found["runtime_worse_by"]["continue"] == pytest.approx(0, abs=0.05)
-    assert list(report["distributions"]) == ["composed", "continued"]
-    assert report["distributions"]["continued"]["from_second"] == 3.0
+    assert json.loads((out / "report.json").read_text("utf-8")) == report.to_json()
+    assert list(report.likelihood) == ["validation", "test"]
+    found = report.likelihood["validation"]
+    assert (found.network.segments, found.engine.segments) == (2, 1)
+    assert found.engine.precision == "int8"
+    assert found.engine_worse_by["continue"] == pytest.approx(0, abs=0.05)
+    assert list(report.distributions) == ["composed", "continued"]
+    assert report.distributions["continued"].from_second == 3.0
     for length in ("2", "4", "8"):
-        ways = report["infilling"][length]["ways"]
+        ways = report.infilling[length].ways
         assert list(ways) == list(WAYS)
-        assert ways["truth"]["above_truth"] == 0
-        assert ways["truth"]["distance"] == 0
-        assert "overlap" not in ways["empty"]
-        assert ways["infill"]["future_nats"]["total"] == pytest.approx(
-            sum(ways["infill"]["future_nats"][name] for name in FIELDS)
+        assert ways["truth"].above_truth == 0
+        assert ways["truth"].distance == 0
+        assert ways["empty"].overlap is None
+        assert ways["infill"].future_nats["total"] == pytest.approx(
+            sum(ways["infill"].future_nats[name] for name in FIELDS)
         )
-    assert report["originality"]["generated"]["notes"] > 0
+    assert isinstance(report.originality, Originality)
+    assert report.originality.generated.notes > 0
     text = (out / "report.md").read_text("utf-8")
     assert "seeds from 3 on" in text
     assert "Not measured" not in text
-    assert all((out / name).stat().st_size > 5000 for name in report["figures"].values())
-    assert set(report["figures"]) == {"distributions-composed", "distributions-continued", "infilling", "originality"}
+    assert all((out / name).stat().st_size > 5000 for name in report.figures.values())
+    assert set(report.figures) == {"distributions-composed", "distributions-continued", "infilling", "originality"}
     parts = {what for what, _, _ in calls}
     assert {"composing", "continuing", "filling gaps", "likelihood, test, int8", "likelihood, test, float"} <= parts
     assert all(0 <= done <= total for _, done, total in calls)
@@ -249,16 +235,16 @@ def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path:
 def test_the_quick_form_without_torch(
     tiny_bundle: Path, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from music_generator.evaluation import report as reports
+    from music_generator.evaluation import run
 
-    monkeypatch.setattr(reports, "QUICK", {"float_segments": 1, "runtime_segments": 1, "performances": 1, "gaps": 1})
+    monkeypatch.setattr(run, "QUICK", {"network_segments": 1, "engine_segments": 1, "performances": 1, "gaps": 1})
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("model.export", "model.network", "model.step", "training.likelihood", "training.windows"):
+    for name in ("model.export", "model.network", "model.step", "training.likelihood", "training.batches"):
         monkeypatch.delitem(sys.modules, f"music_generator.{name}", raising=False)
     report = evaluate(tiny_bundle, tiny_corpus, tmp_path, options=SMALL, quick=True)
-    found = report["likelihood"]["validation"]
-    assert "float" not in found
-    assert found["runtime"]["nats_per_token"]["infill_16"]["total"] > 0
+    found = report.likelihood["validation"]
+    assert found.network is None
+    assert found.engine.nats_per_token["infill_16"]["total"] > 0
     text = (tmp_path / "report.md").read_text("utf-8")
     assert "Float weights, validation: not measured, torch is not installed" in text
     assert "The quick form" in text
@@ -274,13 +260,10 @@ def forward_only(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) 
     return folder, network
 
 
-def test_a_model_that_reads_forward_only_is_scored(
-    forward_only: tuple[Path, Network], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "SEGMENT", 100)
+def test_a_model_that_reads_forward_only_is_scored(forward_only: tuple[Path, Network], tiny_corpus: Corpus) -> None:
     folder, network = forward_only
-    ours = runtime_likelihood(Engine(open_bundle(folder)), segments(tiny_corpus, "test", length=100))
-    theirs = protocol.likelihood(network, tiny_corpus, "test")
+    ours = engine_likelihood(Engine(open_bundle(folder)), segments(tiny_corpus, "test", 100))
+    theirs = likelihood(network, tiny_corpus, "test", length=100)
     assert list(ours) == list(theirs) == ["continue"]
     assert ours["continue"] == pytest.approx(theirs["continue"], abs=2e-4)
 
@@ -289,6 +272,6 @@ def test_the_report_on_a_model_that_reads_forward_only(
     forward_only: tuple[Path, Network], tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
     report = evaluate(forward_only[0], tiny_corpus, tmp_path / "out", options=SMALL)
-    assert list(report["likelihood"]["test"]["runtime"]["nats_per_token"]) == ["continue"]
-    assert list(report["infilling"]["2"]["ways"]) == ["truth", "blind", "empty"]
+    assert list(report.likelihood["test"].engine.nats_per_token) == ["continue"]
+    assert list(report.infilling["2"].ways) == ["truth", "blind", "empty"]
     assert (tmp_path / "out" / "infilling.png").exists()

@@ -177,7 +177,7 @@ def check_whole(where: str, place: Path, good: dict[str, str], tally: Tally) -> 
 
 def check_run(where: str, run: Path, tally: Tally) -> None:
     """That a run which came to a full disk can go on, once there is room."""
-    from music_generator.training.trainer import read_checkpoint
+    from music_generator.training.checkpoint import read_checkpoint
 
     if hidden := [path.name for path in run.rglob(".*")]:
         tally.find(f"{where}: {hidden} is left")

@@ -21,7 +21,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -196,9 +196,10 @@ class Train(Case):
         self.corpus = prepare(midi_folder(scratch / "midi-to-train", pieces=6), scratch / "corpus", jobs=1).folder
 
     def run(self, folder: Path) -> None:
+        from music_generator.data.windows import WindowOptions
         from music_generator.model.config import ModelConfig
-        from music_generator.training.trainer import Trainer, TrainingOptions
-        from music_generator.training.windows import WindowOptions
+        from music_generator.training.options import TrainingOptions
+        from music_generator.training.trainer import Trainer
 
         config = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=8)
         options = TrainingOptions(
@@ -214,7 +215,8 @@ class Train(Case):
             self.run(folder)
 
     def look(self, folder: Path) -> None:
-        from music_generator.training.trainer import read_checkpoint, read_run
+        from music_generator.training.checkpoint import read_checkpoint
+        from music_generator.training.options import read_run
 
         run = folder / "run"
         if (run / "run.json").exists():
@@ -233,13 +235,13 @@ class Train(Case):
 
     def facts(self, run: Path) -> dict[str, Any]:
         """All that must be the same: every tensor's bytes, the history but for the time, the model's files."""
-        from music_generator.training.trainer import read_checkpoint
+        from music_generator.training.checkpoint import read_checkpoint
 
         facts: dict[str, Any] = {}
         for path in sorted(run.glob("*.safetensors")):
-            tensors, state = read_checkpoint(path)
-            facts |= {f"{path.name}/{name}": tensor.numpy().tobytes() for name, tensor in tensors.items()}
-            facts[path.name] = json.dumps(state | {"seconds": 0}, sort_keys=True)
+            checkpoint = read_checkpoint(path)
+            facts |= {f"{path.name}/{name}": tensor.numpy().tobytes() for name, tensor in checkpoint.tensors.items()}
+            facts[path.name] = json.dumps(asdict(checkpoint.state) | {"seconds": 0}, sort_keys=True)
         facts |= {f"model/{path.name}": path.read_bytes() for path in (run / "model").glob("*.safetensors")}
         lines = [line.split(",") for line in (run / "history.csv").read_text("utf-8").splitlines()]
         seconds = lines[0].index("seconds")

@@ -149,8 +149,11 @@ def test_killed_at_random_moments():
 
 def test_a_run_can_be_resumed_from_its_first_moment(tiny_corpus: Corpus, tmp_path: Path):
     pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
-    from music_generator.training.trainer import HISTORY_FILE, LAST_FILE, Trainer, TrainingOptions, read_checkpoint
-    from music_generator.training.windows import WindowOptions
+    from music_generator.data.windows import WindowOptions
+    from music_generator.training.checkpoint import LAST_FILE, read_checkpoint
+    from music_generator.training.history import HISTORY_FILE
+    from music_generator.training.options import TrainingOptions
+    from music_generator.training.trainer import Trainer
 
     config = ModelConfig(forward_size=8, backward_size=8, input_size=8, head_size=8)
     windows = WindowOptions(batch=2, length=16)
@@ -160,7 +163,7 @@ def test_a_run_can_be_resumed_from_its_first_moment(tiny_corpus: Corpus, tmp_pat
     (tmp_path / "killed" / HISTORY_FILE).touch()  # and as it began to write its first line
     (tmp_path / "killed" / ".last-0123abcd.safetensors").write_bytes(b"half")
     Trainer(tiny_corpus, tmp_path / "killed", config, options, resume=True).run()
-    (first, _), (second, _) = (read_checkpoint(tmp_path / name / LAST_FILE) for name in ("whole", "killed"))
+    first, second = (read_checkpoint(tmp_path / name / LAST_FILE).tensors for name in ("whole", "killed"))
     assert all(bool((first[name] == second[name]).all()) for name in first)
     heads = [(tmp_path / name / HISTORY_FILE).read_text().splitlines()[0] for name in ("whole", "killed")]
     assert heads[0] == heads[1]

@@ -10,21 +10,21 @@ import pytest
 torch = pytest.importorskip("torch", reason="the likelihood needs torch, of the extra `train`")
 
 from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.data.windows import Window, even_gaps, segments  # noqa: E402
 from music_generator.errors import CorpusError  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
 from music_generator.music.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, VELOCITY_BINS  # noqa: E402
-from music_generator.training import likelihood as module  # noqa: E402
-from music_generator.training.likelihood import chosen_segments, likelihood  # noqa: E402
-from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
+from music_generator.training.batches import to_batch  # noqa: E402
+from music_generator.training.likelihood import likelihood  # noqa: E402
 
+SEGMENT = 24  # tokens
 BINS = {"shift": SHIFT_BINS, "velocity": VELOCITY_BINS, "duration": DURATION_BINS}
 
 
 @pytest.fixture
-def short(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """The corpus with segments of 24 tokens and validation pieces of 60 and 9."""
-    monkeypatch.setattr(module, "SEGMENT", 24)
+def short(tiny_corpus: Corpus) -> Corpus:
+    """The corpus with validation pieces of 60 and 9 tokens."""
     first, second = (tiny_corpus.offsets[i] for i in tiny_corpus.split("validation"))
     rows = np.concatenate([tiny_corpus.rows[first : first + 60], tiny_corpus.rows[second : second + 9]])
     pieces = [tiny_corpus.pieces[i] for i in tiny_corpus.split("validation")]
@@ -42,7 +42,7 @@ def slow(network: Network, rows: np.ndarray, begins: bool, ends: bool, gap: int 
         kept = rows.copy()
         between = slice(t + 1, stop)
         kept["key"][between], kept["velocity"][between], kept["duration"][between] = 7, 1, 1
-        window = Window(kept, 0, begins, ends)
+        window = Window(kept, begins, ends)
         resume = np.full((1, len(rows)), len(rows))
         if stop < len(rows):
             resume[0, t:stop] = stop
@@ -61,7 +61,7 @@ def slow(network: Network, rows: np.ndarray, begins: bool, ends: bool, gap: int 
 
 
 def test_against_the_definition(tiny_network: Network, short: Corpus) -> None:
-    found = likelihood(tiny_network, short, gaps=(4, 10), batch_size=2)
+    found = likelihood(tiny_network, short, length=SEGMENT, gaps=(4, 10), batch_size=2)
     assert list(found) == ["continue", "blind_4", "infill_4", "blind_10", "infill_10"]
     whole = [short.piece_rows(0)[:24], short.piece_rows(0)[24:48], short.piece_rows(0)[48:], short.piece_rows(1)]
     places = [(True, False), (False, False), (False, True), (True, True)]
@@ -86,7 +86,7 @@ def test_against_the_definition(tiny_network: Network, short: Corpus) -> None:
 def test_blind_is_continue_on_the_same_tokens(tiny_network: Network, short: Corpus) -> None:
     """With gaps of one token all tokens but a segment's last are counted; segments of one gap count none."""
     one = replace(short, rows=short.rows[:24], pieces=(replace(short.pieces[0], rows=24),))
-    found = likelihood(tiny_network, one, gaps=(1, 23))
+    found = likelihood(tiny_network, one, length=SEGMENT, gaps=(1, 23))
     (segment,) = [slow(tiny_network, one.piece_rows(0), True, True, None)]
     for gap in (1, 23):
         for name in FIELDS:
@@ -97,7 +97,7 @@ def test_blind_is_continue_on_the_same_tokens(tiny_network: Network, short: Corp
 @pytest.mark.parametrize("gap", [None, 8])
 def test_probabilities_sum_to_one(tiny_network: Network, tiny_corpus: Corpus, gap: int | None) -> None:
     """Summed over every value on the grid (each bin as wide as it is) and the classes past the bins, under the mask."""
-    windows = [Window(tiny_corpus.piece_rows(5)[:30], 0, True, False)]
+    windows = [Window(tiny_corpus.piece_rows(5)[:30], True, False)]
     resume = np.full((1, 30), 30) if gap is None else even_gaps(windows, 30, gap)
     batch = to_batch(windows, 30, resume)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_an_untrained_guess_costs_what_chance_does(short: Corpus) -> None:
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
-    found = likelihood(network, short, gaps=())["continue"]
+    found = likelihood(network, short, length=SEGMENT, gaps=())["continue"]
     assert found["key"] == pytest.approx(np.log(91), abs=1e-4)
     assert found["velocity"] == pytest.approx(np.log(32), abs=1e-4)
     widths = DURATION_BINS.widths[DURATION_BINS.index(short.rows["duration"])]
@@ -132,19 +132,21 @@ def test_an_untrained_guess_costs_what_chance_does(short: Corpus) -> None:
 def test_a_forward_network_has_no_infill(short: Corpus) -> None:
     sizes = {"forward_size": 8, "backward_size": 8, "input_size": 8, "head_size": 8}
     network = Network(ModelConfig(direction="forward", **sizes)).train()
-    assert list(likelihood(network, short)) == ["continue"]
+    assert list(likelihood(network, short, length=SEGMENT)) == ["continue"]
     assert network.training
 
 
 def test_limit_progress_and_batches(tiny_network: Network, short: Corpus) -> None:
     calls: list[tuple[int, int]] = []
-    whole = likelihood(tiny_network, short, gaps=(4,), batch_size=3, progress=lambda *at: calls.append(at))
+    whole = likelihood(
+        tiny_network, short, length=SEGMENT, gaps=(4,), batch_size=3, progress=lambda *at: calls.append(at)
+    )
     assert calls == [(3, 4), (4, 4)]
     for size in (1, 16):
-        other = likelihood(tiny_network, short, gaps=(4,), batch_size=size)
+        other = likelihood(tiny_network, short, length=SEGMENT, gaps=(4,), batch_size=size)
         for name, row in whole.items():
             assert other[name] == pytest.approx(row, abs=1e-5)
-    assert len(chosen_segments(short, "validation", 3)) == 3
-    assert len(chosen_segments(short, "validation", 9)) == 4
+    assert len(segments(short, "validation", SEGMENT, 3)) == 3
+    assert len(segments(short, "validation", SEGMENT, 9)) == 4
     with pytest.raises(CorpusError, match="its test split is empty"):
-        likelihood(tiny_network, short, "test")
+        likelihood(tiny_network, short, "test", length=SEGMENT)

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
 
-from music_generator.training.muon import Muon, orthogonalised  # noqa: E402
+from music_generator.training.muon import Muon, orthogonalize  # noqa: E402
 
 SHAPES = [(12, 12), (24, 8), (8, 24)]
 
@@ -25,7 +25,7 @@ def test_singular_values_are_brought_near_one_and_the_vectors_kept(
     left, _, right = torch.linalg.svd(wide, full_matrices=False)
     values = torch.linspace(0.1, 1, min(shape))
     for size in (1e-3, 1.0, 1e4):
-        found = orthogonalised((left * (size * values) @ right).to(precision)).float()
+        found = orthogonalize((left * (size * values) @ right).to(precision)).float()
         assert found.shape == shape
         inner = left.T @ found @ right.T  # its singular values on the diagonal if the vectors are the same
         assert (torch.diagonal(inner) > 0.5).all()
@@ -35,7 +35,7 @@ def test_singular_values_are_brought_near_one_and_the_vectors_kept(
 
 
 def test_nothing_stays_nothing() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(3, 5)), torch.zeros(3, 5))
+    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

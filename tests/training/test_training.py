@@ -21,28 +21,18 @@ torch = pytest.importorskip("torch", reason="training needs torch, of the extra 
 pytest.importorskip("accelerate", reason="training needs accelerate, of the extra `train`")
 
 from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.data.windows import WindowOptions  # noqa: E402
 from music_generator.errors import BundleError, InputError, TrainingError  # noqa: E402
 from music_generator.model.bundle import open_bundle  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.export import load_network  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
+from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, read_checkpoint  # noqa: E402
+from music_generator.training.history import HISTORY_FILE, Progress  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
+from music_generator.training.options import TrainingOptions, read_run  # noqa: E402
 from music_generator.training.release import BUNDLE_FOLDER, bundle_run  # noqa: E402
-from music_generator.training.trainer import (  # noqa: E402
-    BEST_FILE,
-    HISTORY_FILE,
-    LAST_FILE,
-    Progress,
-    Trainer,
-    TrainingOptions,
-    given,
-    learning_rate_factor,
-    read_checkpoint,
-    read_run,
-    total_steps,
-    trim_history,
-)
-from music_generator.training.windows import WindowOptions  # noqa: E402
+from music_generator.training.trainer import Trainer, learning_rate_factor, total_steps  # noqa: E402
 
 CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=10, dropout=0.1, composers=("A", "B"))
 WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
@@ -65,10 +55,15 @@ def assert_same_run(one: Path, other: Path) -> None:
     """Bit for bit: weights and optimizer states; and the history but for its seconds."""
     assert without_seconds(one) == without_seconds(other)
     for name in (LAST_FILE, BEST_FILE):
-        (first, state), (second, other_state) = read_checkpoint(one / name), read_checkpoint(other / name)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-        assert state | {"seconds": 0} == other_state | {"seconds": 0}
+        first, second = read_checkpoint(one / name), read_checkpoint(other / name)
+        assert first.tensors.keys() == second.tensors.keys()
+        assert all(torch.equal(first.tensors[key], second.tensors[key]) for key in first.tensors)
+        assert replace(first.state, seconds=0) == replace(second.state, seconds=0)
+
+
+def resumed(corpus: Corpus, folder: Path) -> Trainer:
+    run = read_run(folder)
+    return Trainer(corpus, folder, run.config, run.options, resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +115,11 @@ def test_what_is_reported(whole_run: tuple[Path, list[Progress]], tiny_corpus: C
         assert report.train["total"] == pytest.approx(sum(report.train[name] for name in FIELDS))
     validation = reports[-1].validation
     assert validation is not None
-    tensors, state = read_checkpoint(folder / LAST_FILE)
+    checkpoint = read_checkpoint(folder / LAST_FILE)
     network = Network(CONFIG)
-    network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    network.load_state_dict(checkpoint.weights)
     assert likelihood(network, tiny_corpus, gaps=(16,), limit=1) == validation
-    assert (state["step"], state["tokens"]) == (12, reports[-1].tokens)
+    assert (checkpoint.state.step, checkpoint.state.tokens) == (12, reports[-1].tokens)
 
 
 def test_history(whole_run: tuple[Path, list[Progress]]) -> None:
@@ -146,16 +141,17 @@ def test_best_and_last(whole_run: tuple[Path, list[Progress]]) -> None:
     folder, reports = whole_run
     losses = {r.step: r.validation["continue"]["total"] for r in reports if r.validation is not None}
     best_step = min(losses, key=lambda step: losses[step])
-    best, state = read_checkpoint(folder / BEST_FILE)
-    assert (state["step"], state["best"]) == (best_step, losses[best_step])
-    assert {name.split("/")[0] for name in best} == {"weights"}
-    last, _ = read_checkpoint(folder / LAST_FILE)
-    assert {name.split("/")[0] for name in last} == {"weights", "optimizer"}
+    best = read_checkpoint(folder / BEST_FILE)
+    assert (best.state.step, best.state.best) == (best_step, losses[best_step])
+    assert {name.split("/")[0] for name in best.tensors} == {"weights"}
+    last = read_checkpoint(folder / LAST_FILE)
+    assert {name.split("/")[0] for name in last.tensors} == {"weights", "optimizer"}
     assert sorted(path.name for path in folder.iterdir()) == [BEST_FILE, HISTORY_FILE, LAST_FILE, "run.json"]
 
 
 def test_read_run_is_what_it_was_started_with(whole_run: tuple[Path, list[Progress]]) -> None:
-    assert read_run(whole_run[0]) == (CONFIG, OPTIONS)
+    run = read_run(whole_run[0])
+    assert (run.config, run.options, run.corpus) == (CONFIG, OPTIONS, "maestro-v3.0.0")
 
 
 # --- resume
@@ -165,22 +161,24 @@ def test_a_stopped_run_goes_on_the_same(
     tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], half_run: Path
 ) -> None:
     assert [row["step"] for row in history(half_run)] == ["3"]
-    assert read_checkpoint(half_run / LAST_FILE)[1]["step"] == 4
+    assert read_checkpoint(half_run / LAST_FILE).state.step == 4
     torch.rand(7)  # what another does with the global generator must not matter
-    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run(until=11)
-    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run()
+    resumed(tiny_corpus, half_run).run(until=11)
+    resumed(tiny_corpus, half_run).run()
     assert_same_run(whole_run[0], half_run)
     finished: list[Progress] = []
-    Trainer(tiny_corpus, half_run, *read_run(half_run), resume=True).run(finished.append)
+    resumed(tiny_corpus, half_run).run(finished.append)
     assert finished == []
 
 
 KILLED = """
 import os, signal, sys
 from music_generator.data.corpus import open_corpus
-from music_generator.training.trainer import Trainer, read_run
+from music_generator.training.options import read_run
+from music_generator.training.trainer import Trainer
 
-trainer = Trainer(open_corpus(sys.argv[1]), sys.argv[2], *read_run(sys.argv[3]))
+run = read_run(sys.argv[3])
+trainer = Trainer(open_corpus(sys.argv[1]), sys.argv[2], run.config, run.options)
 step = trainer._step
 
 def killed(*arguments):
@@ -200,26 +198,17 @@ def test_a_killed_run_goes_on_the_same(
     folder = tmp_path / "killed"
     done = run_python(KILLED, str(tiny_corpus.folder), str(folder), str(whole_run[0]))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert read_checkpoint(folder / LAST_FILE)[1]["step"] == 8
+    assert read_checkpoint(folder / LAST_FILE).state.step == 8
     assert [row["step"] for row in history(folder)] == ["3", "6", "9"]
     with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
         file.write("1")  # as if it had been killed while it wrote the line of step 12
-    Trainer(tiny_corpus, folder, *read_run(folder), resume=True).run()
+    resumed(tiny_corpus, folder).run()
     assert_same_run(whole_run[0], folder)
 
 
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_trim_history(tmp_path: Path) -> None:
-    path = tmp_path / HISTORY_FILE
-    trim_history(path, 5)
-    assert not path.exists()
-    path.write_text("step,tokens\n3,30\n6,60\n1")
-    trim_history(path, 5)
-    assert path.read_text() == "step,tokens\n3,30\n"
 
 
 def truncate(path: Path) -> None:
@@ -317,8 +306,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_corpus: Corpus, tmp_path: P
         trainer.run()
     after = trainer.network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name != "context.weight")
-    kept, _ = read_checkpoint(tmp_path / "run" / LAST_FILE)
-    assert all(value.isfinite().all() for value in kept.values())
+    kept = read_checkpoint(tmp_path / "run" / LAST_FILE)
+    assert all(value.isfinite().all() for value in kept.tensors.values())
 
 
 def test_a_learning_rate_far_too_high_is_told(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -351,10 +340,6 @@ def test_a_learning_rate_far_too_high_is_told(tiny_corpus: Corpus, tmp_path: Pat
 def test_wrong_options_are_refused(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text):
         TrainingOptions(**wrong)
-
-
-def test_given_leaves_out_what_is_none() -> None:
-    assert given(a=1, b=None, c=0, d=False) == {"a": 1, "c": 0, "d": False}
 
 
 def test_total_steps(tiny_corpus: Corpus) -> None:
@@ -408,12 +393,14 @@ def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_pat
 SCRIPT = """
 import sys, torch
 from music_generator.data.corpus import open_corpus
-from music_generator.training.trainer import Trainer, read_run
+from music_generator.training.options import read_run
+from music_generator.training.trainer import Trainer
 
 corpus, like, *runs = sys.argv[1:]
+started = read_run(like)
 for run in runs:
     folder, until, resume = run.split(":")
-    trainer = Trainer(open_corpus(corpus), folder, *read_run(like), resume=resume == "resume")
+    trainer = Trainer(open_corpus(corpus), folder, started.config, started.options, resume=resume == "resume")
     assert trainer.shard.count == 2
     trainer.run(until=int(until))
     gathered = trainer.accelerator.gather(torch.cat([w.detach().flatten() for w in trainer.network.parameters()])[None])
@@ -464,7 +451,7 @@ def test_two_processes_train_as_one(
         done = launched(launcher, tmp_path / "script.py", tiny_corpus.folder, whole, *runs)
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
-    Trainer(tiny_corpus, mixed, *read_run(whole), resume=True).run()
+    resumed(tiny_corpus, mixed).run()
     for folder in (two, mixed):
         assert largest_difference(history(whole), history(folder)) < 2e-4
         assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
@@ -493,8 +480,8 @@ def test_a_run_becomes_a_bundle(tiny_corpus: Corpus, whole_run: tuple[Path, list
     assert bundle.config == CONFIG
     assert bundle.precisions == ("int8",)
     facts = bundle.provenance
-    _, state = read_checkpoint(whole_run[0] / BEST_FILE)
-    assert (facts["steps"], facts["tokens"]) == (state["step"], state["tokens"])
+    state = read_checkpoint(whole_run[0] / BEST_FILE).state
+    assert (facts["steps"], facts["tokens"]) == (state.step, state.tokens)
     assert facts["train_pieces"] == 5
     assert facts["options"]["windows"]["length"] == 32
     network = load_network(bundle)
@@ -522,9 +509,9 @@ def test_a_run_that_never_validated_gives_its_last_weights(tiny_corpus: Corpus, 
     assert bundle.provenance["validation"] == {}
     assert bundle.provenance["licence"] == "that of the data, mine"
     assert not (bundle.folder / "LICENSE").exists()
-    weights, _ = read_checkpoint(half_run / LAST_FILE)
+    weights = read_checkpoint(half_run / LAST_FILE).weights
     for name, value in load_network(bundle).state_dict().items():
-        assert torch.equal(value, weights[f"weights/{name}"].half().float())
+        assert torch.equal(value, weights[name].half().float())
 
 
 def test_a_run_without_checkpoint_gives_no_bundle(tiny_corpus: Corpus, half_run: Path) -> None:

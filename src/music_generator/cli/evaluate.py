@@ -60,7 +60,7 @@ def evaluate(
             _music_of(model), open_corpus(corpus), out, quick=quick, seed=seed, options=measured, progress=progress
         )
     if as_json:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json.dumps(report.to_json(), ensure_ascii=False))
         return
     print(*evaluation.summary(report), f"{out / 'report.md'}: {time.perf_counter() - begun:.0f} s", sep="\n")
 

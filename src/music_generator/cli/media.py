@@ -17,6 +17,7 @@ from music_generator.cli import options
 from music_generator.cli.console import read_piece
 from music_generator.export import Export, draw_piece, write_sound
 from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
+from music_generator.training.history import HISTORY_FILE, read_history
 
 
 def render(
@@ -41,7 +42,7 @@ def plot(
     """Draw the piano roll and the distributions of a MIDI file, or the loss curves of a training run."""
     if what.is_dir():
         path = out or what / "loss.png"
-        plots.save(plots.loss_curves(plots.read_history(what / "history.csv"), title=what.name), path)
+        plots.save(plots.loss_curves(read_history(what / HISTORY_FILE), title=what.name), path)
         print(path)
     else:
         print(*draw_piece(read_piece(what), out or what.with_suffix(".png")), sep="\n")

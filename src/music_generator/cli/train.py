@@ -18,10 +18,11 @@ from music_generator.data.windows import WindowOptions
 from music_generator.errors import InputError
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
-from music_generator.training.options import TrainingOptions
+from music_generator.training.history import HISTORY_FILE, read_history
+from music_generator.training.options import TrainingOptions, read_run
 
 if TYPE_CHECKING:
-    from music_generator.training.trainer import Progress as Report
+    from music_generator.training.history import Progress as Report
     from music_generator.training.trainer import Trainer
 
 
@@ -67,13 +68,14 @@ def train(
     It also runs under `accelerate launch` and `torchrun`. With --resume all other options are those of the run.
     """
     from music_generator.data.corpus import open_corpus
-    from music_generator.training.trainer import Trainer, read_run
+    from music_generator.training.trainer import Trainer
 
     opened, given = open_corpus(corpus), _given(ctx)
     if resume:
         if given.keys() - {"corpus", "resume"}:
             raise InputError("`--resume` continues a run with its own options: leave all other options out")
-        run_trainer(Trainer(opened, resume, *read_run(resume), resume=True))
+        begun = read_run(resume)
+        run_trainer(Trainer(opened, resume, begun.config, begun.options, resume=True))
         return
     windows = WindowOptions(**_of(WindowOptions, given))
     options = TrainingOptions(windows=windows, **_of(TrainingOptions, given))
@@ -113,7 +115,7 @@ def run_trainer(trainer: Trainer) -> None:
 
     def report(progress: Report) -> None:
         if progress.validation or progress.step % trainer.options.save_every == 0:
-            history = plots.read_history(trainer.folder / "history.csv")
+            history = read_history(trainer.folder / HISTORY_FILE)
             plots.save(plots.loss_curves(history, title=trainer.folder.name), trainer.folder / "loss.png")
         say(_line(progress))
 

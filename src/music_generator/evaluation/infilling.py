@@ -1,22 +1,25 @@
-"""Gaps in held-out pieces, heard from both sides: what a model fills in against the truth, blindness and silence.
+"""Gaps in held-out pieces: what a model fills in, compared with the truth, with no look ahead and with silence.
 
-Of each gap the features of what is in it are compared with the truth's, and it is asked how well the true future
-follows: nats of its first tokens given the past and what was filled in, under the runtime graphs without a future.
+The features of each filling are compared with the truth's. And a filling is judged by what follows: the nats of the
+true future's first tokens, given the past and the filling, by the engine without a future.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.data.windows import Window
 from music_generator.engine.engine import Engine
-from music_generator.evaluation.overlap import Overlap, compare, mean_area
+from music_generator.evaluation.overlap import compare, mean_area
+from music_generator.evaluation.report import GapFilling, GapLength
 from music_generator.evaluation.samples import excerpt, last_onset
-from music_generator.evaluation.scoring import Passage, score
+from music_generator.evaluation.scoring import score
 from music_generator.generation import SamplingOptions, Span, generate_many, variations
 from music_generator.model.config import FIELDS
 from music_generator.music.features import performance_features
@@ -28,8 +31,8 @@ Array = NDArray[Any]
 GAP_SECONDS = (2.0, 4.0, 8.0)
 MARGIN_SECONDS = 10.0  # of music before and after a gap, at least
 FUTURE_TOKENS = 32  # scored
-PAST_TOKENS = 256  # heard before the gap when they are
-BATCH = 64  # gaps and passages side by side
+PAST_TOKENS = 256  # before the gap, at most, that the score is given
+BATCH_GAPS = 64
 WAYS = ("truth", "infill", "blind", "empty")
 
 Progress = Callable[[int, int], None]
@@ -45,12 +48,15 @@ class Gap:
 
     @property
     def truth(self) -> Performance:
-        """What is in it."""
+        """The music of the piece in the gap; its time starts with the gap."""
         return excerpt(self.piece, self.start, self.end - self.start)
 
 
 def choose_gaps(pieces: Sequence[Performance], count: int, seconds: float, rng: np.random.Generator) -> list[Gap]:
-    """`count` gaps with notes in them, of the pieces in turn, not near their ends; none if all are too short."""
+    """Choose `count` gaps with notes in them, from the pieces in turn, away from their ends.
+
+    Pieces that are too short are left out, so there may be fewer gaps, or none.
+    """
     needed = 2 * MARGIN_SECONDS + seconds
     pieces = [piece for piece in pieces if last_onset(piece) >= needed]
     gaps: list[Gap] = []
@@ -67,7 +73,15 @@ def choose_gaps(pieces: Sequence[Performance], count: int, seconds: float, rng: 
 
 
 def fill(engine: Engine, gaps: Sequence[Gap], way: str, options: SamplingOptions) -> list[Performance]:
-    """The pieces, their gaps filled in one of `WAYS`: as they were, by the model with or without the future, or not."""
+    """Return the pieces with their gaps filled in one way.
+
+    Args:
+        engine: The model.
+        gaps: One gap a piece.
+        way: `truth`, the piece as it is; `infill`, by the model with the future; `blind`, by the model without it;
+            `empty`, nothing.
+        options: Of the first gap; the seeds of the next ones follow.
+    """
     if way == "truth":
         return [gap.piece for gap in gaps]
     sides = [(gap.piece.between(0, gap.start), gap.piece.between(gap.end)) for gap in gaps]
@@ -78,49 +92,53 @@ def fill(engine: Engine, gaps: Sequence[Gap], way: str, options: SamplingOptions
         Span(past, future if way == "infill" else Performance(), gap.start, gap.end)
         for (past, future), gap in zip(sides, gaps, strict=True)
     ]
-    made = generate_many(engine, zip(spans, variations(options, len(gaps)), strict=True), size=BATCH)
+    generated = generate_many(engine, zip(spans, variations(options, len(gaps)), strict=True), size=BATCH_GAPS)
     if way == "infill":
-        return [each.performance for each in made]
+        return [each.performance for each in generated]
     return [
         join([each.performance.between(0, gap.end), future])
-        for each, (_, future), gap in zip(made, sides, gaps, strict=True)
+        for each, (_, future), gap in zip(generated, sides, gaps, strict=True)
     ]
 
 
-def future_passage(filled: Performance, gap: Gap) -> tuple[Passage, int]:
-    """The tokens to score, with those before them, and how many they are."""
+def future_window(filled: Performance, gap: Gap) -> tuple[Window, int]:
+    """Return a window that ends with the tokens to score, and their number."""
     rows = encode(filled)
     onset = np.cumsum(rows["shift"], dtype=np.int64)
     before, after = (int(np.searchsorted(onset, round(at * TICKS_PER_SECOND))) for at in (gap.start, gap.end))
     first, stop = max(0, before - PAST_TOKENS), min(after + FUTURE_TOKENS, len(rows))
-    return Passage(rows[first:stop], first == 0, stop == len(rows)), stop - after
+    return Window(rows[first:stop], first == 0, stop == len(rows)), stop - after
 
 
 def future_nats(engine: Engine, filled: Sequence[Performance], gaps: Sequence[Gap]) -> Array:
-    """Of each gap the mean nats of a token of the true future's first ones: (gaps, 4) in the order of `FIELDS`."""
-    passages = [future_passage(performance, gap) for performance, gap in zip(filled, gaps, strict=True)]
-    found = np.empty((len(gaps), len(FIELDS)))
-    for first in range(0, len(gaps), BATCH):
-        some = passages[first : first + BATCH]
-        nats = score(engine, [passage for passage, _ in some]).nats
-        for b, (passage, count) in enumerate(some):
-            stop = len(passage.rows)
-            found[first + b] = nats[b, stop - count : stop].mean(0)
-    return found
+    """Return the mean nats per token of the first tokens after each gap: (gaps, 4) in the order of `FIELDS`."""
+    windows = [future_window(performance, gap) for performance, gap in zip(filled, gaps, strict=True)]
+    means = np.empty((len(gaps), len(FIELDS)))
+    for first in range(0, len(gaps), BATCH_GAPS):
+        some = windows[first : first + BATCH_GAPS]
+        nats = score(engine, [window for window, _ in some]).nats
+        for b, (window, count) in enumerate(some):
+            stop = len(window.rows)
+            means[first + b] = nats[b, stop - count : stop].mean(0)
+    return means
 
 
 def relative_distances(truth: dict[str, Array], filled: dict[str, Array]) -> dict[str, float]:
-    """Each feature's mean distance of a filling from its own gap's truth, as a part of that of other gaps' truths.
+    """Return each feature's mean distance of a filling from its gap's truth, divided by that between gaps' truths.
 
-    0: as the truth; 1: no nearer to it than another gap's music is.
+    0 is the truth itself; 1 is no nearer to it than the music of another gap.
+
+    Args:
+        truth: (gaps, values) by feature.
+        filled: Of the same gaps.
     """
-    found = {}
+    distances = {}
     for name, values in truth.items():
         apart = np.sqrt(((values[:, None] - values[None]) ** 2).sum(-1))
         others = apart.sum() / max(len(values) * (len(values) - 1), 1)
         own = float(np.sqrt(((values - filled[name]) ** 2).sum(-1)).mean())
-        found[name] = own / others if others > 0 else 0.0
-    return found
+        distances[name] = own / others if others > 0 else 0.0
+    return distances
 
 
 def evaluate_gaps(
@@ -131,54 +149,75 @@ def evaluate_gaps(
     count: int,
     options: SamplingOptions,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """By gap length ("2" …): how many gaps, and each way's features and nats of the future.
+) -> dict[str, GapLength]:
+    """Fill gaps of each length in each way and compare.
 
-    The overlap is that of the gaps in `pieces` with the true music of as many gaps in `reference`. A length for which
-    no piece is long enough is left out.
+    Args:
+        engine: The model.
+        reference: Held-out pieces whose music, in gaps of the same lengths, the overlaps refer to.
+        pieces: Held-out pieces whose gaps are filled.
+        count: Gaps of each length.
+        options: How the model generates; the seed also decides the gaps.
+        progress: Called with the number of fillings done and of all.
+
+    Returns:
+        By gap length in seconds (`2` …). A length for which all pieces are too short is left out.
     """
-    found: dict[str, Any] = {}
+    lengths: dict[str, GapLength] = {}
     ways = [way for way in WAYS if way != "infill" or engine.config.direction == "both"]
     for step, seconds in enumerate(GAP_SECONDS):
         rng = np.random.default_rng([options.seed or 0, step])
         others, gaps = (choose_gaps(some, count, seconds, rng) for some in (reference, pieces))
         if len(others) < 2 or not gaps:
             continue
-        there = performance_features([gap.truth for gap in others], seconds)
-        truth = performance_features([gap.truth for gap in gaps], seconds)
-        rows: dict[str, Any] = {}
-        of_truth = np.empty(0)
+        inside = _GapMusic(seconds, gaps, performance_features([gap.truth for gap in others], seconds))
+        fillings: dict[str, GapFilling] = {}
+        truth_nats = np.empty(0)
         for w, way in enumerate(ways):
             filled = fill(engine, gaps, way, options)
             if progress:
                 progress(step * len(ways) + w + 1, len(GAP_SECONDS) * len(ways))
             nats = future_nats(engine, filled, gaps)
-            of_truth = nats.sum(1) if way == "truth" else of_truth
-            rows[way] = _nats_row(nats, of_truth)
+            truth_nats = nats.sum(1) if way == "truth" else truth_nats
+            fillings[way] = _future(nats, truth_nats)
             if way != "empty":
-                inside = [excerpt(each, gap.start, seconds) for each, gap in zip(filled, gaps, strict=True)]
-                rows[way] |= _feature_row(there, truth, performance_features(inside, seconds))
-        found[f"{seconds:g}"] = {"gaps": len(gaps), "reference_gaps": len(others), "ways": rows}
-    return found
+                fillings[way] = inside.compared(fillings[way], filled)
+        lengths[f"{seconds:g}"] = GapLength(len(gaps), len(others), fillings)
+    return lengths
 
 
-def _nats_row(nats: Array, of_truth: Array) -> dict[str, Any]:
-    """Means over the gaps; how far above the truth's, gap by gap, with the standard error of that difference."""
+def _future(nats: Array, truth_nats: Array) -> GapFilling:
+    """Return means over the gaps of nats (gaps, 4), and how far they are above the truth's totals (gaps,)."""
     fields = {name: float(nats[:, i].mean()) for i, name in enumerate(FIELDS)}
-    above = nats.sum(1) - of_truth
-    return {
-        "future_nats": {"total": float(nats.sum(1).mean()), **fields},
-        "above_truth": float(above.mean()),
-        "above_truth_error": float(above.std() / np.sqrt(len(above))),
-    }
+    above = nats.sum(1) - truth_nats
+    return GapFilling(
+        future_nats={"total": float(nats.sum(1).mean()), **fields},
+        above_truth=float(above.mean()),
+        above_truth_error=float(above.std() / np.sqrt(len(above))),
+    )
 
 
-def _feature_row(there: dict[str, Array], truth: dict[str, Array], inside: dict[str, Array]) -> dict[str, Any]:
-    overlaps: dict[str, Overlap] = compare(there, inside)
-    distances = relative_distances(truth, inside)
-    return {
-        "overlap": mean_area(overlaps),
-        "overlaps": {name: each.area for name, each in overlaps.items()},
-        "distance": float(np.mean(list(distances.values()))),
-        "distances": distances,
-    }
+@dataclass(frozen=True)
+class _GapMusic:
+    """Gaps of one length, and the features of human music in other gaps."""
+
+    seconds: float
+    gaps: Sequence[Gap]
+    reference: dict[str, Array]
+
+    @cached_property
+    def truth(self) -> dict[str, Array]:
+        return performance_features([gap.truth for gap in self.gaps], self.seconds)
+
+    def compared(self, filling: GapFilling, filled: Sequence[Performance]) -> GapFilling:
+        """Return the filling with the overlaps and distances of its features."""
+        inside = [excerpt(each, gap.start, self.seconds) for each, gap in zip(filled, self.gaps, strict=True)]
+        features = performance_features(inside, self.seconds)
+        overlaps, distances = compare(self.reference, features), relative_distances(self.truth, features)
+        return replace(
+            filling,
+            overlap=mean_area(overlaps),
+            overlaps={name: each.area for name, each in overlaps.items()},
+            distance=float(np.mean(list(distances.values()))),
+            distances=distances,
+        )

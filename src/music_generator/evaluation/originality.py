@@ -1,31 +1,32 @@
-"""Does the music copy its training set, more than humans copy each other?
+"""How much music copies from its training set, compared with how much humans copy from each other.
 
-A piece is taken as the line of its notes in order, those struck together (within 30 ms of the one before) from the
-lowest up, and the line as its intervals: so a copy is found in any key and at any tempo. At each note the longest run
-of notes that stands somewhere in the training set is measured, exactly and with all its occurrences. Common figures
-(scales, trills, repeated chords) occur everywhere, so the same is measured for held-out pieces that humans played:
-music copies too much where its runs are longer than theirs (after Yin, Reuben, Stepney & Collins 2022, "Measuring when
-a music generation algorithm copies too much", SN Computer Science 3).
+A piece is the sequence of its notes in order of onset, a chord's (each within 30 ms of the one before) from the lowest
+up. The sequence is compared by its intervals, so a copy is found in any key and at any tempo. For each note, the
+longest run of notes from it on that occurs anywhere in the training set is measured, exactly. Common figures (scales,
+trills, repeated chords) occur everywhere, so held-out pieces that humans played are measured, too: music copies too
+much where its runs are longer than theirs (after Yin, Reuben, Stepney & Collins 2022, "Measuring when a music
+generation algorithm copies too much", SN Computer Science 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.data.corpus import Corpus
+from music_generator.data.corpus import Corpus, Piece
+from music_generator.evaluation.report import Copying, Place
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 
 Array = NDArray[Any]
 
-TOGETHER_TICKS = 3
-WINDOWS = (8, 16, 32)  # notes
+CHORD_TICKS = 3  # between two notes of a chord, at most
+WINDOW_NOTES = (8, 16, 32)
 PERCENTILE = 95
-LONGEST_SHOWN = 40  # notes, of the curve
+CURVE_NOTES = 40  # the longest run of the curve
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of Fibonacci hashing
 _FOLD = np.uint64(29)
@@ -34,28 +35,39 @@ _MARKS = 22  # bits of a hash that the marks tell apart
 
 @dataclass(frozen=True)
 class Lines:
-    """The notes of several pieces in order, end to end.
+    """The N notes of several pieces in order, end to end.
 
-    `steps`: semitones to the next note; `room`: how many notes of the same piece follow; `piece`, `tick`: where it is.
+    Attributes:
+        steps: (N,) int16, semitones to the next note.
+        room: (N,) int32, the number of notes that follow in the same piece.
+        piece: (N,) int32, the index of the piece.
+        tick: (N,) int64, onset from the first piece's start.
+        sources: The pieces, where they are of a corpus.
     """
 
-    steps: Array  # (N,) int16
-    room: Array  # (N,) int32
-    piece: Array  # (N,) int32
-    tick: Array  # (N,) int64 from the first piece's start
+    steps: Array
+    room: Array
+    piece: Array
+    tick: Array
+    sources: tuple[Piece, ...] = ()
 
     def __len__(self) -> int:
         return len(self.steps)
 
 
 def lines(rows: Array, lengths: Sequence[int] | Array) -> Lines:
-    """The lines of token rows (`TOKEN_DTYPE` or `STORED_DTYPE`) of pieces end to end, of so many rows each."""
+    """Return the lines of pieces.
+
+    Args:
+        rows: `TOKEN_DTYPE` or `STORED_DTYPE`, of all pieces end to end.
+        lengths: The number of rows of each piece.
+    """
     is_note = rows["key"] < KEYS
     piece = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[is_note]
     tick = np.cumsum(rows["shift"], dtype=np.int64)[is_note]
     key = rows["key"][is_note].astype(np.int64)
     starts = np.diff(piece, prepend=-1) != 0
-    apart = starts | (np.diff(tick, prepend=0) > TOGETHER_TICKS)
+    apart = starts | (np.diff(tick, prepend=0) > CHORD_TICKS)
     order = np.argsort(np.cumsum(apart) * 128 + key)  # chords do not cross pieces, so `piece` keeps its order
     steps = np.diff(key[order], append=0).astype(np.int16)
     ends = np.append(np.flatnonzero(starts)[1:], len(piece)) if len(piece) else np.empty(0, np.int64)
@@ -64,29 +76,33 @@ def lines(rows: Array, lengths: Sequence[int] | Array) -> Lines:
 
 
 def lines_of(pieces: Sequence[Array]) -> Lines:
-    """The lines of several pieces' token rows."""
+    """Return the lines of pieces' token rows."""
     return lines(np.concatenate(pieces), [len(rows) for rows in pieces])
 
 
 def training_lines(corpus: Corpus) -> Lines:
-    """The lines of the train split."""
+    """Return the lines of a corpus's train split."""
     chosen = corpus.split("train")
     keep = np.zeros(len(corpus.rows), bool)
     for i in chosen:
         keep[corpus.offsets[i] : corpus.offsets[i + 1]] = True
-    return lines(np.asarray(corpus.rows)[keep], [corpus.pieces[i].rows for i in chosen])
+    sources = tuple(corpus.pieces[i] for i in chosen)
+    return replace(lines(np.asarray(corpus.rows)[keep], [piece.rows for piece in sources]), sources=sources)
 
 
 @dataclass
 class _Grams:
-    """The places of a line whose next `length` steps are still sought, and the hash of those steps."""
+    """Places of lines from which a longer gram may still match, and the hashes of their grams.
+
+    A gram is the steps from a place on.
+    """
 
     line: Lines
     places: Array
     hashes: Array
 
     def lengthen(self, length: int) -> None:
-        """Take in one step more, where the piece has one."""
+        """Lengthen each gram to `length` steps; drop the places whose piece has fewer left."""
         self.keep(self.line.room[self.places] >= length)
         step = self.line.steps[self.places + (length - 1)].astype(np.uint64)
         self.hashes = (self.hashes + step + np.uint64(1)) * _MULTIPLIER
@@ -101,28 +117,31 @@ def _all_grams(line: Lines) -> _Grams:
 
 
 def longest_runs(music: Lines, training: Lines) -> Array:
-    """At each note of `music`: how many notes from it on stand, in any key, in the training set; at least 1.
+    """Return the length of the longest run from each note on that occurs, in any key, in the training set.
 
-    Longer and longer grams are sought; a place is given up, in both, when its gram is not found in the other (64-bit
-    hashes stand for the grams).
+    Grams grow by one step at a time. A place is dropped, in both, when its gram does not occur in the other; 64-bit
+    hashes stand for the grams.
+
+    Returns:
+        (N,) int64, in notes, at least 1.
     """
     runs = np.ones(len(music), np.int64)
-    sought, there = _all_grams(music), _all_grams(training)
+    ours, theirs = _all_grams(music), _all_grams(training)
     length = 0
-    while len(sought.places) and len(there.places):
+    while len(ours.places) and len(theirs.places):
         length += 1
-        sought.lengthen(length)
-        there.lengthen(length)
+        ours.lengthen(length)
+        theirs.lengthen(length)
         marks = np.zeros(1 << _MARKS, bool)
-        marks[sought.hashes >> np.uint64(64 - _MARKS)] = True
-        there.keep(marks[there.hashes >> np.uint64(64 - _MARKS)])
-        sought.keep(_found(sought.hashes, np.sort(there.hashes)))
-        runs[sought.places] = length + 1
+        marks[ours.hashes >> np.uint64(64 - _MARKS)] = True
+        theirs.keep(marks[theirs.hashes >> np.uint64(64 - _MARKS)])
+        ours.keep(_is_in(ours.hashes, np.sort(theirs.hashes)))
+        runs[ours.places] = length + 1
     return runs
 
 
-def _found(values: Array, ordered: Array) -> Array:
-    """Which of `values` are among the `ordered` ones."""
+def _is_in(values: Array, ordered: Array) -> Array:
+    """Return which of the values are among the ordered ones."""
     if not len(ordered):
         return np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
@@ -130,7 +149,7 @@ def _found(values: Array, ordered: Array) -> Array:
 
 
 def find_run(steps: Array, training: Lines) -> int:
-    """The first place in the training set where these steps (semitones) stand; -1 if there is none."""
+    """Return the first place in the training set where these steps (semitones) occur; -1 if there is none."""
     places = np.flatnonzero(training.room >= len(steps))
     for i, step in enumerate(steps):
         places = places[training.steps[places + i] == step]
@@ -138,7 +157,7 @@ def find_run(steps: Array, training: Lines) -> int:
 
 
 def best_matches(runs: Array, room: Array, window: int) -> Array:
-    """Of each window of so many notes: the longest run within it that stands in the training set, in notes."""
+    """Return the longest run, in notes, within each window of `window` notes; `runs` and `room` are of each note."""
     first = np.flatnonzero(room >= window - 1)
     best = np.zeros(len(first), np.int64)
     for i in range(window):
@@ -147,45 +166,49 @@ def best_matches(runs: Array, room: Array, window: int) -> Array:
 
 
 def share_found(runs: Array, room: Array) -> Array:
-    """The share of all runs of n notes that stand in the training set, n = 1 … `LONGEST_SHOWN`; nan without any."""
-    shares = np.full(LONGEST_SHOWN, np.nan)
-    for n in range(1, LONGEST_SHOWN + 1):
+    """Return the share of runs of n notes that occur in the training set, n = 1 … `CURVE_NOTES`; nan without runs."""
+    shares = np.full(CURVE_NOTES, np.nan)
+    for n in range(1, CURVE_NOTES + 1):
         long_enough = room >= n - 1
         if long_enough.any():
             shares[n - 1] = float((runs[long_enough] >= n).mean())
     return shares
 
 
-@dataclass(frozen=True)
-class Copying:
-    """How much one set of music has of the training set. `percentiles`: of each window's best match, in notes."""
-
-    notes: int
-    percentile_run: float
-    percentiles: dict[int, float]
-    whole: dict[int, float]  # the share of windows found as a whole
-    longest: int
-    longest_piece: int  # which of the set's pieces
-    longest_from: int  # and where in the training lines
-    shares: Array
-
-
 def copying(pieces: Sequence[Array], training: Lines) -> Copying:
-    """The copying of music as token rows, one array a piece; there must be some notes."""
+    """Measure how much of music is in the training set.
+
+    Args:
+        pieces: Token rows of each piece; there must be notes.
+        training: The training set.
+    """
     music = lines_of(pieces)
     runs = longest_runs(music, training)
     at = int(np.argmax(runs))
-    long_enough = {n: best_matches(runs, music.room, n) for n in WINDOWS if (music.room >= n - 1).any()}
+    longest = int(runs[at])
+    best = {n: best_matches(runs, music.room, n) for n in WINDOW_NOTES if (music.room >= n - 1).any()}
     return Copying(
         notes=len(music),
-        percentile_run=_percentile(runs),
-        percentiles={n: _percentile(best) for n, best in long_enough.items()},
-        whole={n: float((best == n).mean()) for n, best in long_enough.items()},
-        longest=int(runs[at]),
-        longest_piece=int(music.piece[at]),
-        longest_from=find_run(music.steps[at : at + int(runs[at]) - 1], training),
-        shares=share_found(runs, music.room),
+        percentile_95_of_runs=_percentile(runs),
+        percentile_95_of_best_match={n: _percentile(matches) for n, matches in best.items()},
+        windows_found_whole={n: float((matches == n).mean()) for n, matches in best.items()},
+        longest_run=longest,
+        longest_run_in_piece=int(music.piece[at]),
+        longest_run_from=_place(training, music.steps[at : at + longest - 1]) if longest > 1 else None,
+        share_of_runs_found=share_found(runs, music.room).tolist(),
     )
+
+
+def _place(training: Lines, steps: Array) -> Place | None:
+    """Return the first place of some steps in the training set, if its pieces are known."""
+    place = find_run(steps, training)
+    if place < 0 or not training.sources:
+        return None
+    piece = int(training.piece[place])
+    first = int(np.searchsorted(training.piece, piece))
+    source = training.sources[piece]
+    seconds = float(training.tick[place] - training.tick[first]) / TICKS_PER_SECOND
+    return Place(source.composer, source.title, source.path, round(seconds, 2))
 
 
 def _percentile(values: Array) -> float:
@@ -193,17 +216,8 @@ def _percentile(values: Array) -> float:
 
 
 def copies_no_more(music: Copying, control: Copying) -> bool:
-    """Whether the 95th percentiles, of the runs and of each window's best match, are at or below the control's."""
-    common = music.percentiles.keys() & control.percentiles.keys()
-    return music.percentile_run <= control.percentile_run and all(
-        music.percentiles[n] <= control.percentiles[n] for n in common
+    """Return whether the 95th percentiles, of runs and of each window's best match, are at most the control's."""
+    ours, theirs = music.percentile_95_of_best_match, control.percentile_95_of_best_match
+    return music.percentile_95_of_runs <= control.percentile_95_of_runs and all(
+        ours[n] <= theirs[n] for n in ours.keys() & theirs.keys()
     )
-
-
-def place_in_training(corpus: Corpus, training: Lines, place: int) -> dict[str, Any]:
-    """The piece and the second of a place in the training lines."""
-    piece = int(training.piece[place])
-    first = int(np.searchsorted(training.piece, piece))
-    facts = corpus.pieces[corpus.split("train")[piece]]
-    seconds = float(training.tick[place] - training.tick[first]) / TICKS_PER_SECOND
-    return {"composer": facts.composer, "title": facts.title, "path": facts.path, "seconds": round(seconds, 2)}

@@ -1,9 +1,9 @@
 """How alike two sets of performances are, feature by feature: mgeval's method, on one common grid.
 
-For each feature the distances within a reference set are set against the distances from the reference to another set
+For each feature, the distances within a reference set are compared with the distances from the reference to another set
 (Yang & Lerch 2020, "On the evaluation of generative models in music", Neural Computing and Applications 32, sec. 3.3).
-If the other set is as the reference, both have the same density: an overlap of 1, a divergence of 0. mgeval evaluates
-its two densities for the divergence on two different grids; here there is one.
+If both sets are alike, both distances have the same density: an overlap of 1, a divergence of 0. For the divergence,
+mgeval evaluates the two densities on two different grids; here there is one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Array = NDArray[Any]
 
 GRID_POINTS = 512
 TAILS = 4.0  # bandwidths that the grid reaches beyond the samples
-SMALLEST_BANDWIDTH = 1e-3  # of the span of all samples: for a feature that hardly varies
-CHUNK = 4096  # samples whose kernels are added at once
+MIN_BANDWIDTH = 1e-3  # of the span of all samples: for a feature that hardly varies
+CHUNK_SAMPLES = 4096  # whose kernels are added at once
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Overlap:
 
 
 def distances_within(values: Array) -> Array:
-    """Euclidean distances of all pairs of the N rows of (N, values): of shape (N (N - 1) / 2,)."""
+    """Return the Euclidean distances of all pairs of the rows of (N, values): (N (N - 1) / 2,)."""
     rows, columns = np.triu_indices(len(values), 1)
     return np.asarray(np.sqrt(((values[rows] - values[columns]) ** 2).sum(1)))
 
 
 def distances_between(a: Array, b: Array) -> Array:
-    """Euclidean distances of each row of `a` from each row of `b`, flat."""
+    """Return the Euclidean distances of each row of (N, values) from each row of (M, values): (N M,)."""
     squares = np.zeros((len(a), len(b)))
     for i in range(a.shape[1]):  # one column at a time, so that memory does not grow with them
         squares += (a[:, i, None] - b[None, :, i]) ** 2
@@ -48,21 +48,21 @@ def distances_between(a: Array, b: Array) -> Array:
 
 
 def bandwidth(samples: Array, span: float) -> float:
-    """Scott's rule, n^(-1/5) standard deviations (Scott 1992), but never nothing."""
-    return max(float(samples.std() * len(samples) ** -0.2), SMALLEST_BANDWIDTH * span, 1e-9)
+    """Return Scott's bandwidth, n^(-1/5) standard deviations (Scott 1992), but at least a share of `span`."""
+    return max(float(samples.std() * len(samples) ** -0.2), MIN_BANDWIDTH * span, 1e-9)
 
 
 def density(samples: Array, grid: Array, width: float) -> Array:
-    """A Gaussian kernel density estimate on an even grid, its integral over the grid 1."""
+    """Return a Gaussian kernel density estimate on an even grid; its integral over the grid is 1."""
     total = np.zeros(len(grid))
-    for first in range(0, len(samples), CHUNK):
-        total += np.exp(-0.5 * ((grid[:, None] - samples[None, first : first + CHUNK]) / width) ** 2).sum(1)
+    for first in range(0, len(samples), CHUNK_SAMPLES):
+        total += np.exp(-0.5 * ((grid[:, None] - samples[None, first : first + CHUNK_SAMPLES]) / width) ** 2).sum(1)
     area = total.sum() * (grid[1] - grid[0])
     return np.asarray(total / area)
 
 
 def overlap(reference: Array, other: Array) -> Overlap:
-    """The overlap of the densities of two samples of numbers; neither may be empty."""
+    """Return the overlap of the densities of two samples (N,) and (M,); neither may be empty."""
     low, high = (float(pick([pick(reference), pick(other)])) for pick in (np.min, np.max))
     span = high - low
     widths = [bandwidth(samples, span) for samples in (reference, other)]
@@ -77,9 +77,9 @@ def overlap(reference: Array, other: Array) -> Overlap:
 
 
 def compare(reference: dict[str, Array], other: dict[str, Array]) -> dict[str, Overlap]:
-    """Each feature's overlap of the distances within `reference` and those from it to `other`.
+    """Return each feature's overlap of the distances within `reference` and those from it to `other`.
 
-    Both are what `features.performance_features` gives, the reference of at least 2 performances, the other of 1.
+    Both are what `features.performance_features` returns: the reference of at least 2 performances, the other of 1.
     """
     assert len(next(iter(reference.values()))) >= 2
     return {
@@ -89,5 +89,5 @@ def compare(reference: dict[str, Array], other: dict[str, Array]) -> dict[str, O
 
 
 def mean_area(overlaps: dict[str, Overlap]) -> float:
-    """The mean overlap area of all features."""
+    """Return the mean overlap area of all features."""
     return float(np.mean([each.area for each in overlaps.values()]))

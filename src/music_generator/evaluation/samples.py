@@ -1,4 +1,4 @@
-"""What is compared: excerpts of held-out performances in two halves, and the music that a model or a folder has."""
+"""What is compared: excerpts of held-out performances in two halves, and the music of a model or a folder."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from music_generator.music.midi import read_midi
 from music_generator.music.performance import Performance
 from music_generator.music.tokens import decode
 
-FEWEST = 8  # excerpts that a half should have: where it has fewer pieces, later stretches of them are taken too
-SHORTEST_SHARE = 0.5  # of the excerpt's length, that a file must last to be taken
+MIN_EXCERPTS = 8  # of a half: where it has fewer pieces, later stretches of them are used, too
+MIN_SHARE = 0.5  # of the excerpt's length that a file must last
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Performances of about the same length, each from its time 0 on."""
+    """Performances of about the same length, each from its time 0 on; `left_out` counts files that were not used."""
 
     performances: tuple[Performance, ...]
     left_out: int = 0
@@ -42,17 +42,21 @@ class Sample:
 
 
 def excerpt(performance: Performance, start: float, seconds: float) -> Performance:
-    """The events that begin in those seconds, the time counted from `start`."""
+    """Return the events with an onset in `seconds` from `start` on; its time starts at `start`."""
     return performance.between(start, start + seconds).shifted(-start)
 
 
 def last_onset(performance: Performance) -> float:
-    """The second of the last note's onset; 0.0 if there is none."""
+    """Return the last note's onset in seconds; 0.0 without notes."""
     return float(performance.notes["onset"][-1]) if len(performance) else 0.0
 
 
 def held_out_split(corpus: Corpus, split: str | None = None) -> str:
-    """The split to measure on: the one asked for, else validation, else test. Raises `CorpusError` if it is empty."""
+    """Return the split to measure on: `split`, or if None validation, or test where that is empty.
+
+    Raises:
+        CorpusError: The split is empty.
+    """
     for name in (split,) if split else ("validation", "test"):
         if corpus.split(name):
             return name
@@ -60,7 +64,7 @@ def held_out_split(corpus: Corpus, split: str | None = None) -> str:
 
 
 def halves(corpus: Corpus, split: str, seed: int) -> tuple[list[int], list[int]]:
-    """A split's pieces in two, at random; all performances of one work fall into the same half."""
+    """Divide a split's pieces at random into two halves; all performances of one work are in the same half."""
     works: dict[tuple[str, str], list[int]] = {}
     for i in corpus.split(split):
         piece = corpus.pieces[i]
@@ -73,29 +77,29 @@ def halves(corpus: Corpus, split: str, seed: int) -> tuple[list[int], list[int]]
 
 
 def human_excerpts(pieces: Sequence[Performance], start: float, seconds: float) -> list[Performance]:
-    """Of each piece the `seconds` from `start` on; where that gives few, also the stretches after it."""
-    found: list[Performance] = []
-    while len(found) < FEWEST:
+    """Return `seconds` of each piece from `start` on and, if they are few, of the stretches after it."""
+    excerpts: list[Performance] = []
+    while len(excerpts) < MIN_EXCERPTS:
         whole = [piece for piece in pieces if last_onset(piece) >= start + seconds]
         some = [excerpt(piece, start, seconds) for piece in whole]
         if not whole:
             break
-        found += [each for each in some if len(each) > 1]
+        excerpts += [each for each in some if len(each) > 1]
         start += seconds
-    return found
+    return excerpts
 
 
 def held_out_performances(corpus: Corpus, pieces: Sequence[int]) -> list[Performance]:
-    """Pieces of a corpus as performances."""
+    """Return pieces of a corpus as performances."""
     return [decode(corpus.piece_rows(i)) for i in pieces]
 
 
 def composed(
     engine: Engine, count: int, seconds: float, options: SamplingOptions, progress: Progress | None = None
 ) -> Sample:
-    """Pieces from nothing; their seeds follow one another."""
+    """Generate pieces from nothing, with seeds that follow one another."""
     spans = [(to_compose(seconds), each) for each in variations(options, count)]
-    return Sample(tuple(made.written for made in _counted(generate_many(engine, spans), count, progress)))
+    return Sample(tuple(each.written for each in _counted(generate_many(engine, spans), count, progress)))
 
 
 def continued(
@@ -107,7 +111,7 @@ def continued(
     options: SamplingOptions,
     progress: Progress | None = None,
 ) -> Sample:
-    """What the model writes after the first seconds of held-out pieces, in turn; the primers are not part of it."""
+    """Generate continuations of the first seconds of held-out pieces, in turn; the result is without the primers."""
     primers = [p for p in primers if len(p.between(0, primer_seconds)) and last_onset(p) >= primer_seconds]
     if not primers:
         return Sample(())
@@ -115,22 +119,24 @@ def continued(
         (to_continue(primers[i % len(primers)], seconds, start=primer_seconds), each)
         for i, each in enumerate(variations(options, count))
     ]
-    made = _counted(generate_many(engine, spans), count, progress)
-    return Sample(tuple(excerpt(each.performance, primer_seconds, seconds) for each in made))
+    generated = _counted(generate_many(engine, spans), count, progress)
+    return Sample(tuple(excerpt(each.performance, primer_seconds, seconds) for each in generated))
 
 
-def _counted(made: Iterable[Generated], count: int, progress: Progress | None) -> Iterator[Generated]:
-    for done, each in enumerate(made, 1):
+def _counted(generated: Iterable[Generated], count: int, progress: Progress | None) -> Iterator[Generated]:
+    for done, each in enumerate(generated, 1):
         if progress:
             progress(done, count)
         yield each
 
 
 def from_folder(folder: str | Path, seconds: float, progress: Progress | None = None) -> Sample:
-    """Of each MIDI file below a folder the first `seconds` from its first note on.
+    """Return the first `seconds`, from its first note on, of each MIDI file below a folder.
 
-    Files that cannot be read or last less than half of it are left out and counted. Raises `CorpusError` if none is
-    left.
+    Files that cannot be read or last less than half as long are left out and counted.
+
+    Raises:
+        CorpusError: No file is left.
     """
     folder = Path(folder)
     sources = list(find_sources(folder))
@@ -139,10 +145,10 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
         try:
             performance = read_midi(folder / source.path).performance
             start = float(performance.notes["onset"][0]) if len(performance) else 0.0
-            if len(performance) > 1 and last_onset(performance) - start >= SHORTEST_SHARE * seconds:
+            if len(performance) > 1 and last_onset(performance) - start >= MIN_SHARE * seconds:
                 taken.append(excerpt(performance, start, seconds))
             else:
-                reason = f"{source.path} lasts less than {SHORTEST_SHARE * seconds:g} s"
+                reason = f"{source.path} lasts less than {MIN_SHARE * seconds:g} s"
         except MidiError as error:
             reason = str(error)
         if progress:

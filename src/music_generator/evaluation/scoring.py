@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.data.windows import Window
 from music_generator.engine.engine import PLACES, Ahead, Engine, Lanes, backwards, binned
 from music_generator.model.config import FIELDS, NONE_AHEAD
 from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS
@@ -22,15 +23,6 @@ Array = NDArray[Any]
 SURE = -1e-6  # log of the largest chance of resuming that is believed: the rest is what going on is measured against
 FORCED = np.float32(1e9)  # as noise: this class
 TIMES = {"shift": SHIFT_BINS, "duration": DURATION_BINS}
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Token rows of one piece (the first shift counts from their start), and whether they begin and end it."""
-
-    rows: Array
-    begins: bool
-    ends: bool
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Scores:
     decisions: Array
 
 
-def score(engine: Engine, passages: Sequence[Passage], gap: int | None = None) -> Scores:
+def score(engine: Engine, passages: Sequence[Window], gap: int | None = None) -> Scores:
     """The scores of all tokens, each given those before it in its passage; the composer is not told.
 
     With a `gap`, passages are cut into gaps of so many tokens, and each token is also given all from its gap's end on;
@@ -57,9 +49,9 @@ def score(engine: Engine, passages: Sequence[Passage], gap: int | None = None) -
 
 
 class _Scorer:
-    """Passages in lanes, and where they stand."""
+    """Windows in lanes, and where they stand."""
 
-    def __init__(self, engine: Engine, passages: Sequence[Passage], gap: int | None) -> None:
+    def __init__(self, engine: Engine, passages: Sequence[Window], gap: int | None) -> None:
         self.engine, self.passages, self.gap = engine, passages, gap
         size, length = len(passages), max(len(passage.rows) for passage in passages)
         self.nats = np.full((size, length, len(FIELDS)), np.nan)
@@ -81,7 +73,7 @@ class _Scorer:
             start = engine.read_past(passage.rows[:0], cut=not passage.begins)
             self.lanes.put(b, start, self._ahead(b, min(gap, len(passage.rows) - 1)) if gap is not None else None)
 
-    def _futures(self, passage: Passage) -> tuple[Array, Array]:
+    def _futures(self, passage: Window) -> tuple[Array, Array]:
         """What the backward stack says of the future from each token on, and each key's next stroke: (T, ...) each."""
         (said,) = self.engine.graph("future").run(["said"], backwards(passage.rows, cut=not passage.ends))
         onset = np.cumsum(passage.rows["shift"], dtype=np.int64)

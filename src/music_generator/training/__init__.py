@@ -1,1 +1,1 @@
-"""Training: windows and gaps, the loop, the likelihood protocol. With the network, all that needs torch."""
+"""Training: options, the loop, checkpoints, history, the likelihood protocol, and the bundle of a run."""

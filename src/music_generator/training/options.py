@@ -1,39 +1,65 @@
-"""How to train."""
+"""How to train, and `run.json`, which keeps it beside a run's checkpoints. No torch: a run can be described without."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from music_generator.data.windows import WindowOptions
-from music_generator.errors import InputError
+from music_generator.errors import BundleError, InputError
+from music_generator.files import replacing
+from music_generator.model.config import ModelConfig
 
+RUN_FILE = "run.json"
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train. `epochs` counts the train split's rows once each; `steps`, where given, takes its place."""
+    """How to train.
+
+    Attributes:
+        epochs: How often the train split's rows are counted once each; may be a fraction.
+        steps: Steps, in place of `epochs`.
+        learning_rate: Of AdamW, for embeddings, outputs and biases.
+        matrix_learning_rate: Of Muon, for the matrices inside the network.
+        weight_decay: Share of a weight that a step of learning rate 1 takes away.
+        warm_up: Share of all steps in which the learning rates rise.
+        final_share: Share of the learning rates at the last step.
+        clip: Norm above which a gradient is scaled down.
+        precision: One of `PRECISIONS`; auto is bfloat16 where the processor is fast in it.
+        seed: Decides windows, first weights and dropout.
+        threads: Threads of the processor; torch's choice if None.
+        log_every: Steps between two lines of the history.
+        save_every: Steps between two checkpoints.
+        validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None.
+        validation_segments: Segments of a validation, at most.
+        windows: How windows are drawn.
+
+    Raises:
+        InputError: A value is out of range.
+    """
 
     epochs: float = 10.0
     steps: int | None = None
     learning_rate: float = 2e-3
     matrix_learning_rate: float = 5e-3
     weight_decay: float = 0.01
-    warm_up: float = 0.02  # share of all steps
-    final_share: float = 0.01  # of the learning rate, at the end of the cosine
+    warm_up: float = 0.02
+    final_share: float = 0.01
     clip: float = 1.0
     precision: str = "auto"
     seed: int = 0
     threads: int | None = None
     log_every: int = 25
     save_every: int = 250
-    validate_every: int | None = None  # steps; None: a tenth of all, but at most 500
+    validate_every: int | None = None
     validation_segments: int = 64
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
-        if isinstance(self.windows, dict):
-            object.__setattr__(self, "windows", WindowOptions(**self.windows))
         for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
@@ -47,3 +73,48 @@ class TrainingOptions:
             raise InputError(f"`seed` must be 0 or more, not {self.seed}")
         if self.precision not in PRECISIONS:
             raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was started with: the network, how to train it, and the name of the corpus."""
+
+    config: ModelConfig
+    options: TrainingOptions
+    corpus: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for a JSON file; the inverse of `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Run:
+        """Return the run of `to_json`'s data.
+
+        Raises:
+            InputError: A value is out of range.
+            KeyError, TypeError: A value is missing or unknown.
+        """
+        options = dict(data["options"])
+        windows = WindowOptions(**options.pop("windows"))
+        return cls(ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"])
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write `run.json`. Raises `InputError` if it cannot be written."""
+    with replacing(folder / RUN_FILE) as beside:
+        beside.write_text(json.dumps(run.to_json(), indent=1), "utf-8")
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read what a run was started with.
+
+    Raises:
+        BundleError: The folder has no `run.json`, or a damaged one.
+    """
+    try:
+        return Run.from_json(json.loads((Path(folder) / RUN_FILE).read_text("utf-8")))
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: no training run ({RUN_FILE} is missing)") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{folder}: {RUN_FILE} is damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""The end of a run: held-out likelihood of the best weights, and a model bundle that says where it comes from."""
+"""The end of a run: a model bundle of its best weights, with held-out likelihood, model card and licence."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import numpy as np
 import torch
 
 from music_generator.data.corpus import Corpus
-from music_generator.errors import CorpusError
+from music_generator.data.windows import SEGMENT_TOKENS, Pool, WindowOptions, sample_windows
 from music_generator.model.bundle import BUNDLE_FOLDER, Bundle
 from music_generator.model.config import FIELDS
 from music_generator.model.export import bundle_network
 from music_generator.model.network import Batch, Network
 from music_generator.music.features import distributions
 from music_generator.music.tokens import decode
-from music_generator.training.likelihood import SEGMENT, likelihood
-from music_generator.training.trainer import BEST_FILE, LAST_FILE, load_weights, read_checkpoint, read_run, under
-from music_generator.training.windows import Pool, WindowOptions, sample_windows, to_batch
+from music_generator.training.batches import to_batch
+from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, Checkpoint, load_weights, read_checkpoint
+from music_generator.training.likelihood import likelihood
+from music_generator.training.options import TrainingOptions, read_run
+from music_generator.training.protocol import Row
 
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
 MAESTRO_LICENCE_FILE = Path(__file__).parent.parent / "licences" / "CC-BY-NC-SA-4.0.txt"
@@ -41,71 +43,75 @@ def bundle_run(
     precisions: tuple[str, ...] = ("int8",),
     progress: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """The bundle of a run's best weights (its last, where it never validated), in `RUN/model` or `out`.
+    """Make a bundle of a run's best weights, or of its last ones if it never validated.
 
-    Raises `BundleError` if the run has no checkpoint, `InputError` if the bundle cannot be written.
+    Args:
+        run: The run's folder.
+        corpus: What it was trained on; the bundle gets the likelihood of its whole validation split.
+        out: The bundle's folder; `RUN/model` if None.
+        precisions: The precisions that generation can use.
+        progress: Called with the number of segments done and of all.
+
+    Raises:
+        BundleError: The run has no checkpoint, or a damaged one.
+        InputError: The bundle cannot be written.
     """
     run = Path(run)
-    config, options = read_run(run)
-    chosen = run / BEST_FILE if (run / BEST_FILE).exists() else run / LAST_FILE
-    tensors, state = read_checkpoint(chosen)
-    network = Network(config)
-    shipped = {name: value.half() for name, value in under(tensors, "weights/").items()}
-    load_weights(network, shipped, str(chosen))
+    facts = read_run(run)
+    checkpoint = read_checkpoint(run / BEST_FILE if (run / BEST_FILE).exists() else run / LAST_FILE)
+    network = Network(facts.config)
+    load_weights(network, {name: value.half() for name, value in checkpoint.weights.items()}, checkpoint.path)
     network.eval()
-    held_out = _held_out(network, corpus, progress)
-    provenance = {
-        "data": corpus.source,
-        "licence": MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {corpus.source}",
-        "train_pieces": len(corpus.split("train")),
-        "train_rows": sum(corpus.pieces[i].rows for i in corpus.split("train")),
-        "parameters": sum(weight.numel() for weight in network.parameters()),
-        "steps": state["step"],
-        "tokens": state["tokens"],
-        "seconds": round(state["seconds"]),
-        "options": asdict(options),
-        "software": {"music-generator-rnn": version("music-generator-rnn"), "torch": torch.__version__},
-        "validation": held_out,
-    }
-    reference = distributions(decode(corpus.piece_rows(i)) for i in corpus.split("train"))
-    texts = {"README.md": model_card(config.to_json(), provenance)}
+    validation = likelihood(network, corpus, progress=progress) if corpus.split("validation") else {}
+    provenance = _provenance(network, corpus, facts.options, checkpoint, validation)
+    texts = {"README.md": model_card(facts.config.to_json(), provenance)}
     if is_maestro_corpus(corpus):
         texts["LICENSE"] = MAESTRO_LICENCE_FILE.read_text("utf-8")
     return bundle_network(
         network,
         out or run / BUNDLE_FOLDER,
         provenance,
-        reference,
+        distributions(decode(corpus.piece_rows(i)) for i in corpus.split("train")),
         shown_music(corpus),
         precisions=precisions,
         texts=texts,
     )
 
 
+def _provenance(
+    network: Network, corpus: Corpus, options: TrainingOptions, checkpoint: Checkpoint, validation: dict[str, Row]
+) -> dict[str, Any]:
+    """Return where the weights come from, as plain data for the bundle's facts."""
+    state = checkpoint.state
+    return {
+        "data": corpus.source,
+        "licence": MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {corpus.source}",
+        "train_pieces": len(corpus.split("train")),
+        "train_rows": sum(corpus.pieces[i].rows for i in corpus.split("train")),
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": round(state.seconds),
+        "options": asdict(options),
+        "software": {"music-generator-rnn": version("music-generator-rnn"), "torch": torch.__version__},
+        "validation": validation,
+    }
+
+
 def shown_music(corpus: Corpus) -> Batch:
-    """A few windows of the train split, with gaps: what shows the ranges of the numbers inside a network."""
-    options = WindowOptions(batch=16, length=SEGMENT)
+    """Return 16 windows of the train split, with gaps: they show the ranges of the numbers inside a network."""
+    options = WindowOptions(batch=16, length=SEGMENT_TOKENS)
     sampled = sample_windows(Pool(corpus, np.asarray(corpus.split("train"))), {}, options, [0])
-    return to_batch(sampled.windows, SEGMENT, sampled.resume)
-
-
-def _held_out(
-    network: Network, corpus: Corpus, progress: Callable[[int, int], None] | None
-) -> dict[str, dict[str, float]]:
-    """The likelihood protocol on the whole validation split in float32; empty where there is none."""
-    try:
-        return likelihood(network, corpus, "validation", progress=progress)
-    except CorpusError:
-        return {}
+    return to_batch(sampled.windows, options.length, sampled.resume)
 
 
 def is_maestro_corpus(corpus: Corpus) -> bool:
-    """Whether a corpus was prepared from a folder of MAESTRO's name."""
+    """Return whether the corpus was prepared from a folder of MAESTRO's name."""
     return corpus.source.casefold().startswith("maestro")
 
 
 def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:
-    """What a model is, as Markdown: data, licence, computing, held-out figures, weaknesses."""
+    """Return the model card as Markdown: data and licence, training, held-out likelihood."""
     lines = [
         "# Model card",
         "",
@@ -133,16 +139,20 @@ def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:
         "",
         "## Held-out likelihood",
         "",
-        "Validation split, nats per token on the 10 ms grid, segments of 512 tokens, context reset at each, composer "
-        "not told, float16 weights evaluated in float32; `infill_N` and `blind_N` are the same tokens in gaps of N "
-        "with and without their future; `decision` is nats per gap of resuming when it is over, not part of the total. "
-        "Checkpoints were chosen by an excerpt of this split.",
+        f"Validation split, nats per token on the 10 ms grid, segments of {SEGMENT_TOKENS} tokens, context reset at "
+        "each, composer unknown, float16 weights evaluated in float32; `infill_N` and `blind_N` are the same tokens in "
+        "gaps of N with and without their future; `decision` is nats per gap of resuming at its end, not part of the "
+        "total. Checkpoints were chosen by an excerpt of this split.",
         "",
-        "| | total | " + " | ".join(FIELDS) + " | decision |",
-        "|---" * (len(FIELDS) + 3) + "|",
+        *_likelihood_table(provenance["validation"]),
     ]
-    for name, row in provenance["validation"].items():
+    return "\n".join(lines) + "\n"
+
+
+def _likelihood_table(rows: dict[str, Row]) -> list[str]:
+    lines = ["| | total | " + " | ".join(FIELDS) + " | decision |", "|---" * (len(FIELDS) + 3) + "|"]
+    for name, row in rows.items():
         cells = [f"{row[key]:.3f}" for key in ("total", *FIELDS)]
         decision = f"{row['decision']:.3f}" if name.startswith("infill") else ""
         lines.append(f"| {name} | {' | '.join(cells)} | {decision} |")
-    return "\n".join(lines) + "\n"
+    return lines

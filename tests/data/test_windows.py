@@ -10,23 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="windows are made for torch, of the extra `train`")
-
-from music_generator.data.corpus import STORED_DTYPE, Corpus  # noqa: E402
-from music_generator.errors import CorpusError, InputError  # noqa: E402
-from music_generator.model.config import CUT, EDGE_OF_PIECE  # noqa: E402
-from music_generator.music.tokens import DURATION_BINS, KEYS, SHIFT_BINS, VELOCITY_BINS, Array  # noqa: E402
-from music_generator.parallel import Shard  # noqa: E402
-from music_generator.training.windows import (  # noqa: E402
+from music_generator.data.corpus import STORED_DTYPE, Corpus
+from music_generator.data.windows import (
     Pool,
     Window,
     WindowOptions,
     even_gaps,
+    sample_gaps,
     sample_windows,
-    sampled_gaps,
     segments,
-    to_batch,
 )
+from music_generator.errors import CorpusError, InputError
+from music_generator.music.tokens import KEYS, Array
+from music_generator.parallel import Shard
 
 PLAIN = WindowOptions(batch=64, length=40, transpose=0, stretch=(1.0,), unknown_composer_share=0.0)
 
@@ -177,10 +173,10 @@ def gaps_of(resume: Array, total: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def test_sampled_gaps_end_where_they_resume() -> None:
+def test_sample_gaps_end_where_they_resume() -> None:
     options = WindowOptions(length=200, future_share=1.0, shortest_gap=4, longest_gap=16)
-    windows = [Window(piano(*[40] * n), 0, False, False) for n in [200] * 300 + [90] * 20 + [3]]
-    resume = sampled_gaps(windows, 200, options, np.random.default_rng(0))
+    windows = [Window(piano(*[40] * n), False, False) for n in [200] * 300 + [90] * 20 + [3]]
+    resume = sample_gaps(windows, 200, options, np.random.default_rng(0))
     assert resume.shape == (len(windows), 200)
     lengths = []
     for row, window in zip(resume, windows, strict=True):
@@ -201,17 +197,17 @@ def test_sampled_gaps_end_where_they_resume() -> None:
 
 
 def test_the_share_of_gaps_with_a_future() -> None:
-    windows = [Window(piano(*[40] * 200), 0, False, False)] * 200
+    windows = [Window(piano(*[40] * 200), False, False)] * 200
     rng = np.random.default_rng(0)
     for share, low, high in ((0.0, 0.0, 0.0), (0.5, 0.4, 0.5), (1.0, 0.9, 1.0)):
         options = WindowOptions(length=200, future_share=share, longest_gap=16)
-        given = (sampled_gaps(windows, 200, options, rng) < 200).mean()
+        given = (sample_gaps(windows, 200, options, rng) < 200).mean()
         assert low <= given <= high
 
 
 @pytest.mark.parametrize("gap", [1, 4, 7, 64])
 def test_even_gaps(gap: int) -> None:
-    windows = [Window(piano(*[40] * n), 0, False, False) for n in (32, 20, 4, 1)]
+    windows = [Window(piano(*[40] * n), False, False) for n in (32, 20, 4, 1)]
     resume = even_gaps(windows, 32, gap)
     for row, window in zip(resume, windows, strict=True):
         for t in range(32):
@@ -246,31 +242,6 @@ def test_segments_of_an_empty_split(tiny_corpus: Corpus) -> None:
     corpus = replace(tiny_corpus, folder=Path("here"), pieces=tiny_corpus.pieces[:5])
     with pytest.raises(CorpusError, match="here: its test split is empty"):
         segments(corpus, "test", 512)
-
-
-def test_to_batch(tiny_corpus: Corpus) -> None:
-    windows = [
-        Window(tiny_corpus.piece_rows(0)[:30], 2, True, False),
-        Window(tiny_corpus.piece_rows(1)[-12:], 0, False, True),
-    ]
-    resume = even_gaps(windows, 30, 5)
-    batch = to_batch(windows, 30, resume)
-    assert batch.present.sum(1).tolist() == [30, 12]
-    assert batch.start.tolist() == [EDGE_OF_PIECE, CUT]
-    assert batch.stop.tolist() == [CUT, EDGE_OF_PIECE]
-    assert batch.ends.tolist() == [False, True]
-    assert batch.composer.tolist() == [2, 0]
-    assert batch.resume.tolist() == resume.tolist()
-    for i, window in enumerate(windows):
-        n = len(window.rows)
-        assert batch.key[i, :n].tolist() == window.rows["key"].tolist()
-        assert batch.onset[i, :n].tolist() == np.cumsum(window.rows["shift"]).tolist()
-        assert batch.held[i, :n].tolist() == window.rows["duration"].tolist()
-        for name, bins in (("shift", SHIFT_BINS), ("velocity", VELOCITY_BINS), ("duration", DURATION_BINS)):
-            binned = getattr(batch, name)[i, :n].numpy()
-            values = np.minimum(window.rows[name], bins.edges[-1] - 1)
-            assert (bins.edges[binned] <= values).all()
-            assert (values < bins.edges[binned + 1]).all()
 
 
 @pytest.mark.parametrize(
