@@ -32,7 +32,7 @@ NEEDED = [
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt"]
 IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
-              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli/main.py"]  # fmt: skip
 # built: one in a wheel for one platform, none in a wheel for any, nor in the archive
 KERNEL = re.compile(r"libkernel\.\w+$")
 # the one MIDI file, which the bundled model wrote

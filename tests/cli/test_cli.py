@@ -628,7 +628,7 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
         (["--shard", "1/2"], "`shard` needs a `seed`"),
         *(
             (["--seed", 1, "--shard", shard], f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
-            for shard in ("0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
+            for shard in ("", "0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
         ),
         (["--format", "midi"], "`format` must be one of wav, flac, ogg, mp3"),
         (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -166,6 +167,18 @@ def test_a_shard_needs_a_seed(request_, output):
 def test_numbers_below_1_are_refused(name):
     with pytest.raises(InputError, match=f"`{name}` must be at least 1, not 0"):
         BatchOptions(**{name: 0})
+
+
+class Killed(Scores):
+    """An output whose process is killed."""
+
+    def write(self, piece: Generated, reference: Distributions) -> int:  # noqa: ARG002
+        os._exit(9)
+
+
+def test_a_killed_process_is_said(request_, tmp_path):
+    with pytest.raises(InputError, match="one of 2 `jobs` was killed"):
+        run(request_, Killed(tmp_path), BatchOptions(variations=4, jobs=2))
 
 
 def test_what_goes_wrong_in_a_process_is_raised(request_, output):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from music_generator.cli import options
 from music_generator.cli.console import Progress, say
 from music_generator.data import maestro, wav_pairs
 from music_generator.data.merge import merge as merge_shards
@@ -15,7 +16,6 @@ from music_generator.data.prepare import Prepared
 from music_generator.data.prepare import prepare as prepare_corpus
 from music_generator.data.unpack import unpack
 from music_generator.errors import InputError
-from music_generator.parallel import read_shard
 
 MAX_FAULTS = 5  # recordings with a fault that are named
 
@@ -37,7 +37,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Make a corpus to train on, from MAESTRO or from any folder of MIDI files."""
-    part = read_shard(shard) if shard else None
+    part = options.read_part(shard)
     begun = time.perf_counter()
     folder = _folder(source, from_, release, downloads, with_audio)
     out = out or Path("corpus") / folder.resolve().name

@@ -17,7 +17,6 @@ from music_generator.generation.batch import BatchOptions, Request, plan_batch, 
 from music_generator.generation.span import SamplingOptions, Span
 from music_generator.model.bundle import PRETRAINED_NAME
 from music_generator.music.performance import LONGEST_SECONDS
-from music_generator.parallel import read_shard
 
 
 def generate(
@@ -55,7 +54,7 @@ def generate(
     """
     name, span = _plan(primer, start, future, seconds, notes)
     export = Export(out, name, not no_audio, not no_plots, format, soundfont)
-    batch = BatchOptions(variations, read_shard(shard) if shard else None, overwrite, jobs)
+    batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer)
     _write(Request(span, sampling, model), export, batch, as_json)
 
@@ -108,7 +107,7 @@ def infill(
     """
     span = tasks.to_infill(read_piece(piece), start, end)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont)
-    batch = BatchOptions(variations, read_shard(shard) if shard else None, overwrite, jobs)
+    batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer)
     _write(Request(span, sampling, model), export, batch, as_json)
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from music_generator.parallel import Shard as Part
+from music_generator.parallel import read_shard
+
 # A file that cannot be read is reported by its reader in one line, hence `readable=False`.
 Model = Annotated[
     str,
@@ -32,3 +35,8 @@ NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
 Format = Annotated[str, typer.Option("--format", help="format of the sound: wav, flac, ogg or mp3")]
 SoundFont = Annotated[Path | None, typer.Option(help="SoundFont to play with FluidSynth")]
+
+
+def read_part(shard: str | None) -> Part | None:
+    """Return the shard that `--shard` names, None without the option."""
+    return None if shard is None else read_shard(shard)

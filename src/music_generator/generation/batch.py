@@ -123,7 +123,8 @@ def plan_batch(request: Request, output: Output[object], options: BatchOptions) 
     existing = [piece for piece in pieces if all(file.exists() for file in _files(output, piece))]
     kept = [] if options.overwrite else existing
     _record(request, output, kept)
-    return Plan([piece for piece in pieces if piece not in kept], len(kept))
+    kept_seeds = {piece.seed for piece in kept}
+    return Plan([piece for piece in pieces if piece.seed not in kept_seeds], len(kept))
 
 
 def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
@@ -175,6 +176,7 @@ def write_batch(
         yield from _write(request, pieces, output)
         return
     from concurrent.futures import ProcessPoolExecutor  # seldom needed, and slow to load
+    from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     size = min(BATCH, -(-len(pieces) // jobs))
@@ -183,6 +185,8 @@ def write_batch(
         parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
         for future in [pool.submit(_write_list, request, part, output) for part in parts]:
             yield from future.result()
+    except BrokenProcessPool as error:
+        raise InputError(f"one of {jobs} `jobs` was killed, perhaps for want of memory; use fewer") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
