@@ -22,6 +22,7 @@ import music_generator
 from music_generator.cli import main as cli
 from music_generator.data import maestro
 from music_generator.data.corpus import Corpus
+from music_generator.model.bundle import FORMAT, open_bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
 
@@ -430,8 +431,9 @@ def test_train_ends_with_a_model(trained):
     assert out.startswith("run/model: {")
     assert json.loads(out.split(": ", 1)[1])["continue"] > 0
     assert {"run.json", "history.csv", "loss.png", "last.safetensors", "best.safetensors"} <= files(folder)
-    graphs = {f"model/{name}.int8.onnx" for name in ("past", "future", "open", "joined")}
-    assert {"model/bundle.json", "model/README.md", *graphs} <= files(folder)
+    opened = open_bundle(folder)
+    assert {"int8"} == set(opened.precisions)
+    assert files(folder / "model") == {"bundle.json", "README.md", "LICENSE", *opened.files}
 
 
 def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
@@ -664,21 +666,25 @@ def test_no_model_folder(run, piece, tiny_corpus, tmp_path):
     assert files(tmp_path) == {"piece.mid"}
 
 
-@pytest.mark.parametrize("name", ["past.int8.onnx", "open.int8.onnx", "weights.safetensors"])
-def test_a_model_with_a_missing_file(run, copied, name):
-    (copied / name).unlink()
-    for command in (["generate", "--model", copied], ["info", copied]):
-        assert_refused(run(*command), f"{name} is missing from the bundle")
+def test_a_model_with_a_missing_file(run, copied):
+    for name in open_bundle(copied).files:
+        data = (copied / name).read_bytes()
+        (copied / name).unlink()
+        for command in (["generate", "--model", copied], ["info", copied]):
+            assert_refused(run(*command), f"{name} is missing from the bundle")
+        (copied / name).write_bytes(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"wrong"])
 def test_a_model_with_a_wrong_file(run, copied, data):
-    with (copied / "joined.float32.onnx").open("ab" if data else "wb") as file:
-        file.write(data)
-    assert_refused(run("generate", "--model", copied), "joined.float32.onnx is not the file that bundle.json describes")
+    for name in open_bundle(copied).files:
+        before = (copied / name).read_bytes()
+        (copied / name).write_bytes(before + data if data else b"")
+        assert_refused(run("generate", "--model", copied), f"{name} is not the file that bundle.json describes")
+        (copied / name).write_bytes(before)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", f'{{"format": {FORMAT}}}'])
 def test_a_model_with_damaged_facts(run, copied, text):
     (copied / "bundle.json").write_text(text)
     assert_refused(run("generate", "--model", copied), "bundle.json is damaged")
@@ -687,7 +693,7 @@ def test_a_model_with_damaged_facts(run, copied, text):
 def test_a_model_of_another_version(run, copied):
     facts = json.loads((copied / "bundle.json").read_text("utf-8"))
     (copied / "bundle.json").write_text(json.dumps(facts | {"format": 99}), "utf-8")
-    assert_refused(run("generate", "--model", copied), "its format is 99, this version reads 2")
+    assert_refused(run("generate", "--model", copied), f"its format is 99, this version reads {FORMAT}")
 
 
 def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
