@@ -27,8 +27,8 @@ from unittest.mock import patch
 from commands import Done, called, fault, last_line
 from mutations import mutated
 
-from music_generator import generation
 from music_generator.engine.engine import Engine
+from music_generator.generation import batch
 from music_generator.model.bundle import Bundle
 
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -64,7 +64,7 @@ def one_engine() -> Iterator[None]:
             made[bundle.folder] = Engine(bundle)
         return made[bundle.folder]
 
-    with patch.object(generation, "Engine", engine):
+    with patch.object(batch, "Engine", engine):
         yield
 
 
