@@ -40,7 +40,7 @@ TABLE: dict[str, set[str]] = {
             "plots", "sound", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-NEEDS_TORCH = {"model.network", "model.step", "model.export", "training.batches", "training.checkpoint",
+NEEDS_TORCH = {"model.network", "model.export", "training.batches", "training.checkpoint",
                "training.muon", "training.likelihood", "training.trainer", "training.release"}  # fmt: skip
 HEAVY = ("torch", "accelerate", "onnx", "onnxruntime", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
 

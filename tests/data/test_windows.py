@@ -13,7 +13,6 @@ import pytest
 from music_generator.data.corpus import STORED_DTYPE, Corpus
 from music_generator.data.windows import (
     Pool,
-    Window,
     WindowOptions,
     even_gaps,
     sample_gaps,
@@ -21,7 +20,7 @@ from music_generator.data.windows import (
     segments,
 )
 from music_generator.errors import CorpusError, InputError
-from music_generator.music.tokens import KEYS, Array
+from music_generator.music.tokens import KEYS, Array, Window
 from music_generator.parallel import Shard
 
 PLAIN = WindowOptions(batch=64, length=40, transpose=0, stretch=(1.0,), unknown_composer_share=0.0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError, InputError
-from music_generator.music.tokens import KEYS
+from music_generator.music.tokens import KEYS, Window
 from music_generator.parallel import WHOLE, Shard
 
 Array = NDArray[Any]
@@ -66,23 +66,6 @@ class WindowOptions:
             raise InputError(f"`transpose` must be 0 to {KEYS - 1} and each factor of `stretch` above 0")
         if not 1 <= self.shortest_gap <= self.longest_gap:
             raise InputError(f"`shortest_gap` ({self.shortest_gap}) must be 1 to `longest_gap` ({self.longest_gap})")
-
-
-@dataclass(frozen=True)
-class Window:
-    """Consecutive token rows of one piece.
-
-    Attributes:
-        rows: (T,) `STORED_DTYPE` or `TOKEN_DTYPE`; the first shift counts from the window's start.
-        begins: the piece begins with it.
-        ends: the piece ends with it.
-        composer: class of the composer; 0 is unknown.
-    """
-
-    rows: Array
-    begins: bool
-    ends: bool
-    composer: int = 0
 
 
 @dataclass(frozen=True)
