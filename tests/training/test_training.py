@@ -376,6 +376,8 @@ def test_every_weight_has_one_optimizer(tiny_corpus: Corpus, tmp_path: Path) -> 
     matrices = {names[i] for i in sets[0]}
     assert "forward_stack.layers.0.weight_hh_l0" in matrices
     assert "heads.key.hidden.weight" in matrices
+    assert {"context.weight", "future.weight", "fuse_in.weight", "fuse_out.weight"} <= matrices
+    assert len(matrices) == 2 * 3 + 4 + 4  # of three recurrent layers, these, and four heads
     assert not any("embedding" in name or "bias" in name or ".out." in name for name in matrices)
 
 

@@ -25,7 +25,7 @@ from music_generator.data.windows import Pool, sample_windows
 from music_generator.errors import InputError, TrainingError
 from music_generator.files import sweep
 from music_generator.model.config import FIELDS, ModelConfig
-from music_generator.model.network import Batch, Network
+from music_generator.model.network import Batch, Head, Network
 from music_generator.parallel import Shard
 from music_generator.training.batches import to_batch
 from music_generator.training.checkpoint import (
@@ -63,16 +63,24 @@ def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> flo
     return options.final_share + (1 - options.final_share) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: bool) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the network, and AdamW for embeddings, outputs and biases.
+def inner_matrices(network: Network) -> list[nn.Parameter]:
+    """Return the matrices inside the network: those of recurrent, context, fuse and hidden layers.
 
-    The gates of a recurrent layer are one stacked matrix. `bfloat16` is the precision of Muon's multiplications.
+    The gates of a recurrent layer are one stacked matrix. Embeddings, inputs and outputs are not inside.
     """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
-        inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future.", "join_"))
-        (matrices if inside and weight.ndim == 2 else others).append(weight)
+    layers: list[nn.Module] = [network.forward_stack, network.context]
+    layers += [module.hidden for module in network.modules() if isinstance(module, Head)]
+    if network.config.direction == "both":
+        layers += [network.backward_stack, network.future, network.fuse_in, network.fuse_out]
+    inside = {id(weight) for layer in layers for weight in layer.parameters() if weight.ndim == 2}
+    return [weight for weight in network.parameters() if id(weight) in inside]
+
+
+def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: bool) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside the network, multiplied in `bfloat16` or float32, and AdamW for the rest."""
+    matrices = inner_matrices(network)
+    inside = {id(weight) for weight in matrices}
+    others = [weight for weight in network.parameters() if id(weight) not in inside]
     precision = torch.bfloat16 if bfloat16 else torch.float32
     muon = Muon(matrices, options.matrix_learning_rate, options.weight_decay, precision=precision)
     adamw = torch.optim.AdamW(
