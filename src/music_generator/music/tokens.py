@@ -106,9 +106,9 @@ class Window:
 
     Attributes:
         rows: (T,) `TOKEN_DTYPE`, or as a corpus stores it; the first shift counts from the window's start.
-        begins: the piece begins with it.
-        ends: the piece ends with it.
-        composer: class of the composer; 0 is unknown.
+        begins: The piece begins with it.
+        ends: The piece ends with it.
+        composer: Class of the composer; 0 is unknown.
     """
 
     rows: Array

@@ -41,6 +41,7 @@ from music_generator.training.history import HISTORY_FILE, VALIDATION_GAP, Progr
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
 from music_generator.training.options import RUN_FILE, Run, TrainingOptions, write_run
+from music_generator.training.protocol import Row
 
 
 def total_steps(corpus: Corpus, options: TrainingOptions) -> int:
@@ -160,7 +161,7 @@ class Trainer:
 
     def _begin(self) -> None:
         if (self.folder / RUN_FILE).exists():
-            raise InputError(f"{self.folder}: holds a run already; go on with --resume, or name another folder")
+            raise InputError(f"{self.folder}: already holds a run; continue it with --resume, or name another folder")
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have looked
         if self.accelerator.is_main_process:
             sweep(self.folder)
@@ -244,7 +245,7 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names])).tolist()
         if not all(math.isfinite(value) for value in (float(norm), *values)):
             raise TrainingError(
-                f"the loss or its gradient is not a finite number at step {self.state.step + 1}; begin anew with a "
+                f"the loss or its gradient is not a finite number at step {self.state.step + 1}; start again with a "
                 f"`learning_rate` below {self.options.learning_rate:g} and a `matrix_learning_rate` below "
                 f"{self.options.matrix_learning_rate:g}"
             )
@@ -272,7 +273,7 @@ class Trainer:
         append_history(self.folder / HISTORY_FILE, progress)
         report(progress)
 
-    def _validate(self) -> dict[str, dict[str, float]]:
+    def _validate(self) -> dict[str, Row]:
         """Return the likelihood of some of the validation split; save the weights if they are the best so far."""
         limit = self.options.validation_segments
         rows = likelihood(self.network, self.corpus, gaps=(VALIDATION_GAP,), limit=limit, autocast=self.autocast)
@@ -309,7 +310,7 @@ def _keep_freed_memory() -> None:
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Return whether to train in bfloat16. Raises `InputError` if the device has none and `precision` asks for it."""
     if precision == "bfloat16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise InputError("this processor has no bfloat16; leave `precision` at auto, or take float32")
+        raise InputError("`precision` must not be bfloat16 on this processor, which has none; use auto or float32")
     return precision == "bfloat16" or (precision == "auto" and _bfloat16_is_fast(device))
 
 
