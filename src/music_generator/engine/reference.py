@@ -10,6 +10,7 @@ the model has a backward stack: its own, and its part of the fuse layer's input)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -368,7 +369,8 @@ class Reference:
         span = SpanState(*slots.span[slot].tolist())
         shift_class, key, velocity_class, _, shift_ticks, duration_ticks = slots.drawn[slot].tolist()
         uniform = slots.noise_of(slot)[1][2]
-        if span.done != WRITING or not accept(span, shift_class, key, shift_ticks, duration_ticks):
-            key = -1
-        slots.span[slot] = tuple(vars(span).values())
+        accepted = span.done == WRITING and accept(span, shift_class, key, shift_ticks, duration_ticks)
+        slots.span[slot] = astuple(span)
+        if not accepted:
+            return 0, -1, 0, 0
         return shift_ticks, key, max(1, value_in_bin("velocity", velocity_class, uniform)), duration_ticks
