@@ -90,9 +90,7 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc]
             (folder / f"libkernel.{left}").unlink(missing_ok=True)
         target = os.environ.get("KERNEL_TARGET") or this_platform()
         if target not in PLATFORMS or target == "wasm32":
-            self.app.display_warning(
-                f"no kernel for {target} : NumPy generates, more slowly"
-            )
+            self.app.display_warning(f"no kernel for {target} : NumPy generates, more slowly")
             return
         try:
             library = compile_kernel(target, folder, [sys.executable, "-m", "ziglang", "cc"])

@@ -27,13 +27,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # with so few units threads only 
 os.environ["no_proxy"] = "*"
 
 import numpy as np
-from commands import Done, called, fault
-from mutations import made_up
-from server import Site, serving
 
 from music_generator.data import maestro
 from music_generator.data.corpus import prepare
 from music_generator.music.midi import write_midi
+from stress.commands import Done, called, fault
+from stress.mutations import made_up
+from stress.server import Site, serving
 
 NOBODY = 65_534
 TRAINED = ("--steps", 3, "--batch", 2, "--length", 32, "--size", 8, "--backward-size", 8)

@@ -30,9 +30,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # with so few units threads only 
 os.environ["no_proxy"] = "*"
 
 import numpy as np
-from commands import called
-from mutations import made_up
-from server import Site, serving
 
 from music_generator.cli import main as cli
 from music_generator.data import maestro
@@ -40,6 +37,9 @@ from music_generator.data.corpus import open_corpus, prepare
 from music_generator.errors import CorpusError
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import write_midi
+from stress.commands import called
+from stress.mutations import made_up
+from stress.server import Site, serving
 
 PIECES, NOTES = 160, 400
 ORPHAN_SECONDS = 20.0  # after which no process of a killed command may be left
@@ -186,8 +186,6 @@ class Train(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import accelerate  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime.quantization  # noqa: F401
-        import torch.onnx  # noqa: F401
 
         import music_generator.training.release  # noqa: F401
 
@@ -253,7 +251,6 @@ class Generate(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import matplotlib.figure  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime  # noqa: F401
 
         # FluidSynth does not give the same samples every time: whole or not is seen by the built-in piano
         stack.enter_context(patch("music_generator.sound.audio.fluidsynth_available", return_value=False))
