@@ -122,7 +122,7 @@ def test_generation_imports_neither_training_nor_torch_modules():
 
 @pytest.mark.parametrize(
     "module",
-    ["music.midi", "sound.audio", "plots", "generation", "data.corpus", "describe", "evaluation", "studio", "cli"],
+    ["music.midi", "sound", "plots", "generation", "data.prepare", "describe", "evaluation", "studio", "cli"],
 )
 def test_loading_brings_in_no_heavy_library(module):
     code = f"import sys, music_generator.{module}; print(*({{*{HEAVY!r}}} & sys.modules.keys()))"

@@ -197,6 +197,6 @@ def test_failed_save_leaves_nothing(monkeypatch, tmp_path):
 
 
 def test_import_is_cheap():
-    code = "import sys, music_generator.plots, music_generator.sound.audio; print('matplotlib' in sys.modules)"
+    code = "import sys, music_generator.plots, music_generator.sound; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -258,7 +258,7 @@ class Generate(Case):
         import onnxruntime  # noqa: F401
 
         # FluidSynth does not give the same samples every time: whole or not is seen by the built-in piano
-        stack.enter_context(patch("music_generator.sound.audio.fluidsynth_available", return_value=False))
+        stack.enter_context(patch("music_generator.sound.fluidsynth.fluidsynth_available", return_value=False))
 
     def run(self, folder: Path) -> None:
         ran("generate", "--seconds", 3, "--seed", 5, "--out", folder)
