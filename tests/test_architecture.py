@@ -32,7 +32,7 @@ TABLE: dict[str, set[str]] = {
     "engine": {"errors", "model", "music"},
     "generation": {"engine", "errors", "files", "model", "music", "parallel"},
     "training": {"data", "errors", "files", "model", "music", "parallel"},
-    "plots": {"errors", "files", "music"},
+    "plots": {"errors", "files", "model", "music"},
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
     "describe": {"data", "engine", "errors", "model", "music", "plots"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
