@@ -187,8 +187,8 @@ def test_download_from_a_mirror_and_unpack(
     serve: Callable[..., Site], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_audio: bool
 ) -> None:
     site, sum_ = serve(archive.read_bytes()), sha256_of(archive)
-    midi, full = maestro.Archive("m-midi.zip", None, sum_), maestro.Archive("m.zip", None, sum_)
-    monkeypatch.setitem(maestro.RELEASES, "3.0.0", maestro.Release("3.0.0", midi, full))
+    midi, full = maestro.Archive("m-midi.zip", sum_), maestro.Archive("m.zip", sum_)
+    monkeypatch.setitem(maestro.RELEASES, "3.0.0", maestro.Release(midi, full))
     seen: list[tuple[int, int | None]] = []
     path = maestro.download(
         "3.0.0", tmp_path / "x", with_audio=with_audio, base_url=site.url, progress=lambda *p: seen.append(p)

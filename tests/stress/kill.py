@@ -131,8 +131,8 @@ class Download(Case):
             for i in range(200):
                 opened.writestr(f"maestro-v3.0.0/2004/{i}.midi", np.random.default_rng(i).bytes(20_000))
         self.site = stack.enter_context(serving(Site(archive.read_bytes())))
-        known = maestro.Archive("m.zip", None, hashlib.sha256(self.site.data).hexdigest())
-        releases = {"3.0.0": maestro.Release("3.0.0", known, known)}
+        known = maestro.Archive("m.zip", hashlib.sha256(self.site.data).hexdigest())
+        releases = {"3.0.0": maestro.Release(known, known)}
         stack.enter_context(patch.dict(maestro.RELEASES, releases))
         self.saved = 0
 
