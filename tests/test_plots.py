@@ -1,4 +1,4 @@
-"""The pictures: that what is drawn is what was given, legible files come out, and nothing global is touched."""
+"""Pictures: what they show, the files, and that nothing global changes."""
 
 import subprocess
 import sys

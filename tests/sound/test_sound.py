@@ -1,4 +1,4 @@
-"""The sound: that it follows pitch, velocity, register and pedals, and that files are whole or absent."""
+"""Sound: it follows pitch, velocity, register and pedals; files are complete or absent."""
 
 import sys
 import wave
