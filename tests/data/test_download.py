@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from maestro_files import Site, sha256_of
+from maestro_files import Site, make_archive, serving, sha256_of
 
 from music_generator.data import download as download_module
 from music_generator.data.download import fetch
 from music_generator.data.unpack import unpack
 from music_generator.errors import DownloadError
+
+archive = pytest.fixture(make_archive)
+serve = pytest.fixture(serving)
 
 
 @pytest.mark.parametrize("validator", [{"etag": '"one"'}, {"etag": 'W/"weak"', "last_modified": "Tue, 01 Jan 2019"}])

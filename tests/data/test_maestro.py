@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maestro_files import MIDI, ROWS, Site, columns_json, csv_text, dataset, sha256_of
+from maestro_files import MIDI, ROWS, Site, columns_json, csv_text, dataset, make_archive, serving, sha256_of
 
 from music_generator.data import maestro
 from music_generator.data.unpack import unpack
 from music_generator.errors import CorpusError, InputError
+
+archive = pytest.fixture(make_archive)
+serve = pytest.fixture(serving)
 
 
 def test_table_has_three_releases_with_sums_of_the_right_form() -> None:

@@ -7,11 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from maestro_files import csv_text, make_zip
+from maestro_files import csv_text, make_archive, make_zip
 
 from music_generator.data import maestro
 from music_generator.data.unpack import is_contained, unpack
 from music_generator.errors import DownloadError
+
+archive = pytest.fixture(make_archive)
 
 
 @pytest.mark.parametrize(
