@@ -199,7 +199,7 @@ def hour(options: argparse.Namespace) -> dict[str, Any]:
 def sound(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds to play a piece with the built-in synthesiser and to write it as WAV."""
     from music_generator.generation import SamplingOptions, compose
-    from music_generator.sound.audio import render, write_audio
+    from music_generator.sound import render, write_audio
 
     engine, seconds = open_engine(options), []
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from music_generator.model.config import ModelConfig
 from music_generator.music import midi
 from music_generator.music.features import Distributions, distributions
 from music_generator.music.midi import read_midi
-from music_generator.sound.audio import write_audio
+from music_generator.sound import write_audio
 from stress import disks
 from stress.commands import Done, called, fault
 from stress.midi import damaged, one_engine
@@ -279,7 +279,7 @@ def test_a_download_cut_by_a_full_disk_is_told(scratch: Path, monkeypatch: pytes
 
 def test_a_sound_that_cannot_be_opened_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from music_generator.music.performance import NOTE_DTYPE, Performance
-    from music_generator.sound.audio import render
+    from music_generator.sound import render
 
     (tmp_path / "a.wav").mkdir()
     (tmp_path / "a.wav" / "full").touch()
