@@ -30,16 +30,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # with so few units threads only 
 os.environ["no_proxy"] = "*"
 
 import numpy as np
-from commands import called
-from mutations import made_up
-from server import Site, serving
 
 from music_generator.cli import main as cli
 from music_generator.data import maestro
-from music_generator.data.corpus import open_corpus, prepare
+from music_generator.data.corpus import open_corpus
+from music_generator.data.prepare import prepare
+from music_generator.data.unpack import unpack
 from music_generator.errors import CorpusError
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import write_midi
+from stress.commands import called
+from stress.mutations import made_up
+from stress.server import Site, serving
 
 PIECES, NOTES = 160, 400
 ORPHAN_SECONDS = 20.0  # after which no process of a killed command may be left
@@ -129,13 +131,13 @@ class Download(Case):
             for i in range(200):
                 opened.writestr(f"maestro-v3.0.0/2004/{i}.midi", np.random.default_rng(i).bytes(20_000))
         self.site = stack.enter_context(serving(Site(archive.read_bytes())))
-        known = maestro.Archive("m.zip", None, hashlib.sha256(self.site.data).hexdigest())
-        releases = {"3.0.0": maestro.Release("3.0.0", known, known)}
+        known = maestro.Archive("m.zip", hashlib.sha256(self.site.data).hexdigest())
+        releases = {"3.0.0": maestro.Release(known, known)}
         stack.enter_context(patch.dict(maestro.RELEASES, releases))
         self.saved = 0
 
     def run(self, folder: Path) -> None:
-        maestro.unpack(maestro.download("3.0.0", folder, base_url=self.site.url), folder)
+        unpack(maestro.download("3.0.0", folder, base_url=self.site.url), folder)
 
     def look(self, folder: Path) -> None:
         parts = [name for name in contents(folder) if ".part" in name]
@@ -159,7 +161,7 @@ class Prepare(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         self.midi = midi_folder(scratch / "midi")
-        self.older = prepare(midi_folder(scratch / "older", 100, 3), scratch / "corpus-before", jobs=1)[0].folder
+        self.older = prepare(midi_folder(scratch / "older", 100, 3), scratch / "corpus-before", jobs=1).folder
 
     def begin(self, folder: Path) -> None:
         shutil.copytree(self.older, folder / "corpus")
@@ -186,12 +188,10 @@ class Train(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import accelerate  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime.quantization  # noqa: F401
-        import torch.onnx  # noqa: F401
 
         import music_generator.training.release  # noqa: F401
 
-        self.corpus = prepare(midi_folder(scratch / "midi-to-train", pieces=6), scratch / "corpus", jobs=1)[0].folder
+        self.corpus = prepare(midi_folder(scratch / "midi-to-train", pieces=6), scratch / "corpus", jobs=1).folder
 
     def run(self, folder: Path) -> None:
         from music_generator.data.windows import WindowOptions
@@ -255,10 +255,9 @@ class Generate(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import matplotlib.figure  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime  # noqa: F401
 
         # FluidSynth does not give the same samples every time: whole or not is seen by the built-in piano
-        stack.enter_context(patch("music_generator.sound.audio.fluidsynth_available", return_value=False))
+        stack.enter_context(patch("music_generator.sound.fluidsynth.fluidsynth_available", return_value=False))
 
     def run(self, folder: Path) -> None:
         ran("generate", "--seconds", 3, "--seed", 5, "--out", folder)

@@ -22,7 +22,7 @@ from music_generator.files import replacing
 from music_generator.parallel import read_shard
 
 if TYPE_CHECKING:
-    from music_generator.data.corpus import Prepared
+    from music_generator.data.prepare import Prepared
     from music_generator.generation import Generated, SamplingOptions, Span
     from music_generator.music.features import Distributions
     from music_generator.music.performance import Performance
@@ -201,7 +201,7 @@ class _Results:
     def __init__(
         self, name: str, out: Path, no_audio: bool, no_plots: bool, format: str, soundfont: Path | None, as_json: bool
     ) -> None:
-        from music_generator.sound.audio import FORMATS
+        from music_generator.sound import FORMATS
 
         if format not in FORMATS:
             raise InputError(f"`--format` must be one of {', '.join(FORMATS)}, not {format!r}")
@@ -387,11 +387,11 @@ def _read(path: Path) -> Performance:
 
 
 def _render(performance: Performance, path: Path, soundfont: Path | None) -> str:
-    from music_generator.sound import audio
+    from music_generator import sound
 
-    sound = audio.render(performance, soundfont=soundfont)
-    audio.write_audio(path, sound)
-    return sound.engine
+    rendered = sound.render(performance, soundfont=soundfont)
+    sound.write_audio(path, rendered)
+    return rendered.engine
 
 
 def _draw(stem: Path, made: Generated, reference: Distributions) -> list[Path]:
@@ -476,7 +476,8 @@ def prepare(
     shard: Shard = None,
 ) -> None:
     """Make a corpus to train on from MAESTRO or from any folder of MIDI files; or a shard of it, for `merge`."""
-    from music_generator.data import corpus, maestro
+    from music_generator.data import maestro
+    from music_generator.data.prepare import prepare as prepare_corpus
 
     mine = None if shard is None else read_shard(shard)
     folder = Path(source)
@@ -489,10 +490,7 @@ def prepare(
         raise InputError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
     out = out or Path("corpus") / folder.resolve().name
     with _progress("preparing") as progress:
-        if mine is None:
-            made = corpus.build(folder, out, jobs=jobs, progress=progress)
-        else:
-            made = corpus.build_shard(folder, out, mine, jobs=jobs, progress=progress)
+        made = prepare_corpus(folder, out, shard=mine, jobs=jobs, progress=progress)
     for file in made.skipped:
         _say(f"skipped {file.path}: {file.reason}")
     if mine is None or mine.index == 1:
@@ -505,10 +503,10 @@ def prepare(
 @app.command(epilog="Example: music-generator merge corpus/maestro")
 def merge(corpus: Annotated[Path, typer.Argument(help="the folder that was given to every `prepare --shard`")]) -> None:
     """Make one corpus of its shards, the same bytes as if it had been prepared at once."""
-    from music_generator.data import corpus as corpora
+    from music_generator.data.merge import merge as merge_shards
 
     begun = time.perf_counter()
-    made = corpora.merge(corpus)
+    made = merge_shards(corpus)
     _print_splits(made)
     _print_prepared(made, begun)
 
@@ -525,11 +523,12 @@ def _print_prepared(made: Prepared, begun: float) -> None:
 
 def _download(release: str, downloads: Path, with_audio: bool) -> Path:
     from music_generator.data import maestro
+    from music_generator.data.unpack import unpack
 
     with _progress(f"downloading MAESTRO {release}") as progress:
         archive = maestro.download(release, downloads, with_audio=with_audio, progress=progress)
     with _progress("unpacking") as progress:
-        return maestro.unpack(archive, downloads, progress=progress)
+        return unpack(archive, downloads, progress=progress)
 
 
 def _report_maestro(folder: Path) -> None:

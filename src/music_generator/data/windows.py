@@ -197,7 +197,7 @@ def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: in
     ends = np.cumsum(counts)
     total = int(counts.sum())
     if not total:
-        raise CorpusError(f"{corpus.folder}: its {split} split is empty")
+        raise CorpusError(corpus.folder, f"its {split} split is empty")
     numbers = np.arange(total) if limit is None or limit >= total else np.linspace(0, total - 1, limit).astype(int)
     windows = []
     for number, i in zip(numbers, np.searchsorted(ends, numbers, side="right"), strict=True):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from music_generator.data.corpus import Corpus, find_sources
+from music_generator.data.corpus import Corpus
+from music_generator.data.sources import find_sources
 from music_generator.engine.engine import Engine
 from music_generator.errors import CorpusError, MidiError
 from music_generator.generation import (
@@ -59,7 +60,7 @@ def held_out_split(corpus: Corpus, split: str | None = None) -> str:
     for name in (split,) if split else ("validation", "test"):
         if corpus.split(name):
             return name
-    raise CorpusError(f"{corpus.folder}: it has no held-out pieces ({split or 'validation or test'}) to compare with")
+    raise CorpusError(corpus.folder, f"it has no held-out pieces ({split or 'validation or test'}) to compare with")
 
 
 def halves(corpus: Corpus, split: str, seed: int) -> tuple[list[int], list[int]]:
@@ -138,7 +139,7 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
         CorpusError: No file is left.
     """
     folder = Path(folder)
-    sources = find_sources(folder)
+    sources = list(find_sources(folder))
     performances, reason = [], ""
     for done, source in enumerate(sources, 1):
         try:
@@ -153,5 +154,5 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
         if progress:
             progress(done, len(sources))
     if not performances:
-        raise CorpusError(f"{folder}: none of its {len(sources)} MIDI files can be evaluated; {reason}")
+        raise CorpusError(folder, f"none of its {len(sources)} MIDI files can be evaluated; {reason}")
     return Sample(tuple(performances), len(sources) - len(performances))
