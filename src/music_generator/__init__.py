@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from music_generator.music.midi import read_midi as read_midi
     from music_generator.music.midi import write_midi as write_midi
     from music_generator.music.performance import Performance as Performance
-    from music_generator.sound.audio import render as render
-    from music_generator.sound.audio import write_audio as write_audio
+    from music_generator.sound import render as render
+    from music_generator.sound import write_audio as write_audio
 
     __version__: str
 
@@ -44,9 +44,9 @@ _HOME = {
     "lead_in": "generation",
     "open_bundle": "model.bundle",
     "read_midi": "music.midi",
-    "render": "sound.audio",
+    "render": "sound",
     "variations": "generation",
-    "write_audio": "sound.audio",
+    "write_audio": "sound",
     "write_midi": "music.midi",
 }
 __all__ = ["__version__", *_HOME]

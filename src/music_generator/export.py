@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from music_generator import plots
+from music_generator import plots, sound
 from music_generator.errors import InputError
 from music_generator.generation.tasks import Generated
 from music_generator.music.features import Distributions, distributions
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import Performance
-from music_generator.sound import audio
 
 __all__ = ["Export", "Exported", "draw_piece", "write_sound"]
 
@@ -26,7 +25,7 @@ class Export:
         name: Start of each file's name.
         audio: Write the sound.
         plots: Draw the piano roll, and the distributions against the training music.
-        format: Format of the sound, one of `sound.audio.FORMATS`.
+        format: Format of the sound, one of `sound.FORMATS`.
         soundfont: SoundFont to play with FluidSynth.
 
     Raises:
@@ -41,8 +40,8 @@ class Export:
     soundfont: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in audio.FORMATS:
-            raise InputError(f"`format` must be one of {', '.join(audio.FORMATS)}, not {self.format!r}")
+        if self.format not in sound.FORMATS:
+            raise InputError(f"`format` must be one of {', '.join(sound.FORMATS)}, not {self.format!r}")
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"cannot write into {self.folder}: it is a file, not a folder")
         if self.soundfont is not None and not self.soundfont.is_file():
@@ -65,13 +64,13 @@ class Export:
         """
         files = self.files(piece.seed)
         write_midi(piece.performance, files[0])
-        sound = write_sound(piece.performance, files[1], self.soundfont) if self.audio else None
+        player = write_sound(piece.performance, files[1], self.soundfont) if self.audio else None
         if self.plots:
             draw_piece(piece.performance, files[-2], generated=(piece.start, piece.end), reference=reference)
         written = piece.written
         return Exported(
             files=tuple(files), seed=piece.seed, notes=len(written), tokens=piece.tokens, start=piece.start,
-            end=piece.end, seconds=max(written.end - piece.start, 0.0), seconds_taken=piece.seconds_taken, sound=sound,
+            end=piece.end, seconds=max(written.end - piece.start, 0.0), seconds_taken=piece.seconds_taken, sound=player,
         )  # fmt: skip
 
 
@@ -117,9 +116,9 @@ def write_sound(performance: Performance, path: Path, soundfont: Path | None = N
         InputError: The SoundFont cannot be read, or the file cannot be written.
         MissingDependencyError: The SoundFont or the format needs a library that is not installed.
     """
-    sound = audio.render(performance, soundfont=soundfont)
-    audio.write_audio(path, sound)
-    return sound.engine
+    rendered = sound.render(performance, soundfont=soundfont)
+    sound.write_audio(path, rendered)
+    return rendered.engine
 
 
 def draw_piece(

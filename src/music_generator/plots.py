@@ -1,7 +1,7 @@
-"""Pictures: a performance's piano roll, its distributions, a training run's loss curves, and an evaluation's curves.
+"""Pictures: piano rolls, distributions, the loss curves of a training run, and the charts of an evaluation.
 
-Matplotlib takes half a second to import, so only the functions import it; they make `Figure` objects that belong to
-the caller and change nothing global (no pyplot).
+Matplotlib takes half a second to import, so only the functions import it. They return `Figure` objects that belong to
+the caller and change nothing global: pyplot is not used.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["distributions", "loss_curves", "piano_roll", "save"]
 
 Array = NDArray[Any]
-Window = tuple[float, float]
+Span = tuple[float, float]  # start and end in seconds
 
-# blue and orange stay apart for every common colour blindness; (softest, loudest)
+# (softest, loudest); blue and orange remain distinct with every common colour blindness
 _SHADES = {"given": ("#bcd7ee", "#08306b"), "generated": ("#fdc692", "#8f2f00")}
 _BLUE, _ORANGE, _GREEN, _PURPLE, _INK, _PALE = "#1f6fb4", "#e0700e", "#16866a", "#8a5aa8", "#333333", "#e4e4e4"
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -47,13 +47,17 @@ def _tidy(axes: Axes, grid: str = "both") -> None:
 # --- piano roll --------------------------------------------------------------------------------------------------
 
 
-def piano_roll(performance: Performance, *, generated: Window | None = None, title: str = "") -> Figure:
-    """Notes over seconds and pitch, louder ones darker, with the pedals beneath.
+def piano_roll(performance: Performance, *, generated: Span | None = None, title: str = "") -> Figure:
+    """Draw notes over seconds and pitch, louder ones darker, with the pedals below.
 
-    `generated` is (start, end) in seconds: events whose onset lies in [start, end) are drawn as what the model
-    wrote, in another colour than what was given, on a shaded ground.
+    Args:
+        performance: The performance.
+        generated: (start, end) in seconds: the events with onsets in [start, end) have another colour than the given
+            ones, and the span is shaded. None if all events are given.
+        title: The title.
 
-    Raises `InputError` if `generated` ends before it starts.
+    Raises:
+        InputError: `generated` ends before it starts.
     """
     from matplotlib.figure import Figure
 
@@ -75,27 +79,27 @@ def piano_roll(performance: Performance, *, generated: Window | None = None, tit
     return figure
 
 
-def _roles(events: Array, generated: Window | None) -> Iterable[tuple[str, Array]]:
-    """The events of each role; a role without any is left out."""
+def _roles(events: Array, generated: Span | None) -> Iterable[tuple[str, Array]]:
+    """Yield the given and the generated events, each if there are any."""
     start, end = generated or (np.inf, np.inf)
     inside = (events["onset"] >= start) & (events["onset"] < end)
     parts = (("given", events[~inside]), ("generated", events[inside]))
     return ((role, part) for role, part in parts if len(part))
 
 
-def _shade(axes: Axes, generated: Window | None, end: float) -> None:
+def _shade(axes: Axes, generated: Span | None, end: float) -> None:
     if generated is not None:
         axes.axvspan(generated[0], min(generated[1], end), color=_ORANGE, alpha=0.07, linewidth=0, zorder=0)
 
 
 def _boxes(events: Array, heights: Array, thickness: float) -> Array:
-    """The corners of one rectangle a event: float, of shape (events, 4, 2)."""
+    """Return the corners of one rectangle for each event, float64 of shape (events, 4, 2)."""
     left, right = events["onset"], events["onset"] + events["duration"]
     bottom, top = heights - thickness / 2, heights + thickness / 2
     return np.stack([left, bottom, left, top, right, top, right, bottom], axis=1).reshape(-1, 4, 2)
 
 
-def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
+def _draw_notes(axes: Axes, notes: Array, generated: Span | None) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
@@ -104,7 +108,7 @@ def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
         boxes = PolyCollection(
             list(_boxes(part, part["pitch"], 0.85)), array=part["velocity"], cmap=shades, norm=Normalize(10, 110)
         )
-        boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # so that the shortest notes are seen too
+        boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # the edge keeps the shortest notes visible
         axes.add_collection(boxes)
     low, high = (int(notes["pitch"].min()), int(notes["pitch"].max())) if len(notes) else (48, 72)
     axes.set_ylim(min(low - 1.5, 47), max(high + 1.5, 73))
@@ -115,7 +119,7 @@ def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
     _tidy(axes)
 
 
-def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Window | None) -> None:
+def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Span | None) -> None:
     from matplotlib.collections import PolyCollection
 
     for role, part in _roles(presses, generated):
@@ -127,8 +131,8 @@ def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Window
     axes.tick_params(axis="y", length=0)
 
 
-def _head(axes: Axes, title: str, generated: Window | None) -> None:
-    """The title at the left and what the colours mean at the right, both above the roll."""
+def _head(axes: Axes, title: str, generated: Span | None) -> None:
+    """Set the title at the left and the legend of the colours at the right, both above the roll."""
     from matplotlib.patches import Patch
 
     axes.set_title(title, loc="left", fontsize=12, color=_INK, parse_math=False)
@@ -152,9 +156,9 @@ _AXIS_LABELS = {
 
 
 def distributions(generated: Distributions, reference: Distributions | None) -> Figure:
-    """Pitch, step, duration and velocity as shares of all notes: `generated` as bars, `reference` as an outline.
+    """Draw pitch, step, duration and velocity as shares of all notes: `generated` as bars, `reference` as an outline.
 
-    Each panel's title tells the overlap: the sum over bins of the smaller share, 1 if both agree everywhere.
+    The title of each panel gives the overlap: the sum over bins of the smaller share, 1 if both agree everywhere.
     """
     from matplotlib.figure import Figure
 
@@ -196,7 +200,9 @@ _LINES = {  # column: label, colour, line width, marker
 def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
     """Draw losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
 
-    `history` is what `training.history.read_history` returns; columns without a number are left out.
+    Args:
+        history: The columns that `training.history.read_history` returns; missing or empty ones are left out.
+        title: The title.
     """
     from matplotlib.figure import Figure
 
@@ -224,11 +230,11 @@ def _draw_losses(axes: Axes, history: dict[str, Array], columns: list[str], name
             axes.plot(at[known], values[known], color=colour, linewidth=width, marker=marker, markersize=5, label=label)
             seen.append(values[known])
     best = history.get(f"validation_{name}", np.empty(0))
-    told = f" (best validation {np.nanmin(best):.3f})" if np.isfinite(best).any() else ""
-    axes.set_title(name + told, loc="left", fontsize=11, color=_INK)
+    suffix = f" (best validation {np.nanmin(best):.3f})" if np.isfinite(best).any() else ""
+    axes.set_title(name + suffix, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel("million tokens" if "tokens" in history else "rows", fontsize=9, color=_INK)
     axes.set_ylabel("nats per token", fontsize=9, color=_INK)
-    if seen and len(np.concatenate(seen)) > 40:  # the first steps' losses would flatten all that follows
+    if seen and len(np.concatenate(seen)) > 40:  # the losses of the first steps would flatten the rest
         low, high = np.percentile(np.concatenate(seen), [0, 97])
         axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     _tidy(axes)
@@ -240,7 +246,12 @@ _CURVES = {"reference": (_INK, "--"), "human": (_BLUE, "-"), "generated": (_ORAN
 
 
 def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "") -> Figure:
-    """One panel a feature: densities of distances, each a (grid, density) under "reference", "human", "generated"."""
+    """Draw the densities of distances between performances, one panel for each feature.
+
+    Args:
+        panels: For each feature the curves "reference", "human" and "generated", each as (grid, density) of one shape.
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     columns = 4
@@ -264,7 +275,12 @@ def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "")
 
 
 def copying(shares: dict[str, Array], title: str = "") -> Figure:
-    """The share of all runs of n notes that stand in the training set, n = 1 …: curves "human" and "generated"."""
+    """Draw the share of all runs of n notes that occur in the training set.
+
+    Args:
+        shares: The curves "human" and "generated", each of shape (n,), for n = 1, 2, …
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.6), layout="constrained")
@@ -286,7 +302,13 @@ _WAYS = {"infill": _ORANGE, "blind": _PURPLE, "empty": "#999999"}
 
 
 def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Figure:
-    """Bars by gap length in seconds: each way's (nats above the truth's, standard error) of the future's tokens."""
+    """Draw how much less likely the tokens after a gap become with each kind of filling than with the true one.
+
+    Args:
+        nats: For each gap length in seconds and each kind of filling ("infill", "blind", "empty"): the nats per token
+            above those of the true filling, and their standard error.
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.4), layout="constrained")
@@ -311,9 +333,10 @@ def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Fi
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` as .png (150 dots per inch), .svg or .pdf, by the suffix of `path`.
+    """Write a figure as .png (150 dots per inch), .svg or .pdf, by the suffix of `path`.
 
-    Raises `InputError` for another suffix or if the file cannot be written; no part of it remains.
+    Raises:
+        InputError: The suffix is another one, or the file cannot be written; no part of it remains.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -322,5 +345,5 @@ def save(figure: Figure, path: str | Path) -> None:
         raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(_SUFFIXES)}")
     FigureCanvasAgg(figure)
     with replacing(path) as beside, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title's letters: a box is drawn, and that says it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title: the picture shows a box
         figure.savefig(beside, dpi=150, format=suffix[1:])

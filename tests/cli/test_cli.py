@@ -456,7 +456,7 @@ def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, 
     facts = json.loads((tmp_path / "further/run.json").read_text("utf-8"))
     assert (facts["config"]["forward_size"], facts["config"]["dropout"]) == (12, 0.5)
     assert_refused(run(*arguments, *SIZES), "has its own cell, direction and sizes")
-    assert_refused(run(*arguments), "further: holds a run already; go on with --resume")
+    assert_refused(run(*arguments), "further: already holds a run; continue it with --resume")
 
 
 def test_resume_takes_no_other_options(run, trained, tiny_corpus):

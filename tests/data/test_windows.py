@@ -13,7 +13,6 @@ import pytest
 from music_generator.data.corpus import STORED_DTYPE, Corpus
 from music_generator.data.windows import (
     Pool,
-    Window,
     WindowOptions,
     even_gaps,
     sample_gaps,
@@ -21,7 +20,7 @@ from music_generator.data.windows import (
     segments,
 )
 from music_generator.errors import CorpusError, InputError
-from music_generator.music.tokens import KEYS, Array
+from music_generator.music.tokens import KEYS, Array, Window
 from music_generator.parallel import Shard
 
 PLAIN = WindowOptions(batch=64, length=40, transpose=0, stretch=(1.0,), unknown_composer_share=0.0)
@@ -249,10 +248,10 @@ def test_segments_of_an_empty_split(tiny_corpus: Corpus) -> None:
     [
         ({"batch": 0}, r"`batch` \(0\) must be at least 1 and `length` \(256\) at least 2"),
         ({"length": 1}, r"`length` \(1\) at least 2"),
-        ({"future_share": 1.1}, "`future_share` and `unknown_composer_share` must be 0 to 1"),
+        ({"future_share": 1.1}, r"`future_share` \(1.1\) and `unknown_composer_share` \(0.5\) must be 0 to 1"),
         ({"shortest_gap": 65}, r"`shortest_gap` \(65\) must be 1 to `longest_gap` \(64\)"),
-        ({"transpose": -1}, "`transpose` must be 0 to 87"),
-        ({"stretch": (1.0, 0.0)}, "each factor of `stretch` above 0"),
+        ({"transpose": -1}, "`transpose` must be 0 to 87, not -1"),
+        ({"stretch": (1.0, 0.0)}, r"each factor of `stretch` must be above 0, not \(1.0, 0.0\)"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, object], text: str) -> None:

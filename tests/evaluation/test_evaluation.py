@@ -160,7 +160,7 @@ def test_windows_and_shares() -> None:
     assert np.isnan(shares[5:]).all()
 
 
-def test_a_copyist_is_told_from_an_inventor(training: Lines) -> None:
+def test_a_copyist_is_distinguished_from_an_inventor(training: Lines) -> None:
     inventor = [rows_of(random_keys(seed, 120)) for seed in (70, 71)]
     copyist = [rows_of([key + 2 for key in random_keys(seed, 400)[50:170]]) for seed in (0, 1)]
     new, old = copying(inventor, training), copying(copyist, training)
@@ -289,7 +289,7 @@ def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: P
         evaluate(folder, tiny_corpus, tmp_path / "file")
 
 
-def test_too_few_held_out_pieces_are_said_so(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_too_few_held_out_pieces_are_reported(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     report = evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0, split="test"))
     assert report.distributions["files"].skipped == "too few held-out pieces last until second 6"
     assert "Not measured: too few held-out pieces" in (tmp_path / "out" / "report.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Scoring by the runtime graphs against the network, gaps, and the report on a model."""
+"""Scoring by the engine against the network, gaps, and the report on a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="the tiny bundle is made with torch")
 
 from conftest import made_performance, woken
 from music_generator.data.corpus import Corpus
-from music_generator.data.windows import Window, segments
+from music_generator.data.windows import segments
 from music_generator.engine.engine import Engine
 from music_generator.evaluation import EvaluationOptions, evaluate, infilling, summary
 from music_generator.evaluation.infilling import (
@@ -29,14 +29,14 @@ from music_generator.evaluation.infilling import (
 )
 from music_generator.evaluation.likelihood import bits_per_second, engine_likelihood
 from music_generator.evaluation.report import Originality
-from music_generator.evaluation.scoring import score
 from music_generator.generation import SamplingOptions
+from music_generator.generation.scoring import score_passages
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
-from music_generator.model.export import bundle_network
+from music_generator.model.export import bundle_network, load_network
 from music_generator.model.network import Network
 from music_generator.music.features import distributions
-from music_generator.music.tokens import TICKS_PER_SECOND, decode, encode
+from music_generator.music.tokens import TICKS_PER_SECOND, Window, decode, encode
 from music_generator.training.likelihood import likelihood
 from music_generator.training.release import shown_music
 
@@ -46,7 +46,7 @@ def exact(tiny_bundle: Path) -> Engine:
     return Engine(open_bundle(tiny_bundle), precision="float32")
 
 
-def test_the_float_graphs_score_as_the_network(exact: Engine, tiny_network: Network, tiny_corpus: Corpus) -> None:
+def test_the_float_engine_scores_as_the_network(exact: Engine, tiny_network: Network, tiny_corpus: Corpus) -> None:
     """Segments of 100 tokens: of unequal length, beginning and ending within pieces."""
     gaps = (4, 16, 64)
     theirs = likelihood(tiny_network, tiny_corpus, "validation", gaps=gaps, length=100)
@@ -67,17 +67,20 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_of_every_kind_score_as_their_network(
+def test_the_engine_scores_every_kind_as_its_network(
     tiny_network: Network, tiny_corpus: Corpus, tmp_path: Path, kind: str
 ) -> None:
-    """Of one layer and several, in both directions, with and without a future; the parts that begin as zeros too."""
+    """One layer and several, both directions, with and without a future; also the parts that begin as zeros.
+
+    The network is the bundle's: its weights are those of the engine, rounded to float16.
+    """
     import torch
 
     torch.manual_seed(5)
     network = woken(Network(replace(tiny_network.config, **KINDS[kind]))).eval()
     music = shown_music(tiny_corpus)
     bundle = bundle_network(network, tmp_path / "model", {}, distributions([]), music, precisions=("float32", "int8"))
-    theirs = likelihood(network, tiny_corpus, "test", gaps=(3, 16), length=60)
+    theirs = likelihood(load_network(bundle), tiny_corpus, "test", gaps=(3, 16), length=60)
     passages = segments(tiny_corpus, "test", length=60)
     ours, rough = (
         engine_likelihood(Engine(bundle, precision=precision), passages, gaps=(3, 16))
@@ -94,7 +97,7 @@ def test_int8_scores_nearly_as_float(exact: Engine, tiny_bundle: Path, tiny_corp
     passages = segments(tiny_corpus, "validation", limit=1)
     rough = Engine(open_bundle(tiny_bundle), precision="int8")
     for gap in (None, 16):
-        one, other = (score(engine, passages, gap) for engine in (exact, rough))
+        one, other = (score_passages(engine, passages, gap) for engine in (exact, rough))
         assert np.array_equal(np.isnan(one.nats), np.isnan(other.nats))
         assert not np.array_equal(one.nats, other.nats, equal_nan=True)
         np.testing.assert_allclose(one.nats, other.nats, atol=0.2)
@@ -106,9 +109,9 @@ def test_in_8_bits_a_passage_scores_the_same_in_any_company(tiny_bundle: Path, t
     """Bit for bit, alone and among others of other lengths."""
     rows, engine = tiny_corpus.piece_rows(0), Engine(open_bundle(tiny_bundle))
     passages = [Window(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
-    together = score(engine, passages, gap)
+    together = score_passages(engine, passages, gap)
     for i, passage in enumerate(passages):
-        alone = score(engine, [passage], gap)
+        alone = score_passages(engine, [passage], gap)
         np.testing.assert_array_equal(together.nats[i, : len(passage.rows)], alone.nats[0])
 
 
@@ -116,7 +119,7 @@ def test_a_passage_scores_alike_alone_and_padded(exact: Engine, tiny_corpus: Cor
     rows = tiny_corpus.piece_rows(0)
     short, long = Window(rows[:21], True, False), Window(rows[40:100], False, False)
     for gap in (None, 8):
-        together, alone = score(exact, [short, long], gap), score(exact, [short], gap)
+        together, alone = score_passages(exact, [short, long], gap), score_passages(exact, [short], gap)
         np.testing.assert_allclose(together.nats[0, :21], alone.nats[0], atol=1e-5)
         assert np.isnan(together.nats[0, 21:]).all()
     assert np.isfinite(alone.nats).all(-1).tolist() == [[True] * 16 + [False] * 5]
@@ -239,7 +242,7 @@ def test_the_quick_form_without_torch(
 
     monkeypatch.setattr(run, "QUICK", {"network_segments": 1, "engine_segments": 1, "performances": 1, "gaps": 1})
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("model.export", "model.network", "model.step", "training.likelihood", "training.batches"):
+    for name in ("model.export", "model.network", "training.likelihood", "training.batches"):
         monkeypatch.delitem(sys.modules, f"music_generator.{name}", raising=False)
     report = evaluate(tiny_bundle, tiny_corpus, tmp_path, options=SMALL, quick=True)
     found = report.likelihood["validation"]

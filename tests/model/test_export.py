@@ -17,9 +17,11 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from music_generator.model.step import Step, input_ranges  # noqa: E402
+from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
+
 from conftest import nucleus  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
-from music_generator.data.windows import Window, even_gaps  # noqa: E402
 from music_generator.engine.engine import PLACES, Engine, backwards  # noqa: E402
 from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.model.bundle import Bundle, graph_file, open_bundle, write_bundle  # noqa: E402
@@ -32,10 +34,8 @@ from music_generator.model.network import (  # noqa: E402
     next_events,
     recency_roll,
 )
-from music_generator.model.step import Step, input_ranges  # noqa: E402
 from music_generator.music.features import Distributions, distributions  # noqa: E402
 from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS, Array  # noqa: E402
-from music_generator.training.batches import to_batch  # noqa: E402
 from music_generator.training.release import shown_music  # noqa: E402
 
 T = 24
@@ -46,8 +46,8 @@ BOTH = ("int8", "float32")
 @pytest.fixture(scope="session")
 def windows(tiny_corpus: Corpus) -> list[Window]:
     """Four windows of two pieces."""
-    some = [Window(tiny_corpus.piece_rows(0)[i * T : (i + 1) * T], i == 0, False, i % 3) for i in range(3)]
-    return [*some, Window(tiny_corpus.piece_rows(1)[-T:], False, True, 1)]
+    some = [Window(tiny_corpus.piece_rows(0)[i * T : (i + 1) * T], i % 3, i == 0, False) for i in range(3)]
+    return [*some, Window(tiny_corpus.piece_rows(1)[-T:], 1, False, True)]
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,14 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls, whole_weights  # noqa: E402
+from music_generator.training.windows import Window, to_batch  # noqa: E402
+
 from conftest import nucleus  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
-from music_generator.data.windows import Window  # noqa: E402
 from music_generator.model.config import MASKED, NONE_AHEAD  # noqa: E402
 from music_generator.model.network import CELL_CLASSES, Network, recency_roll, soon  # noqa: E402
-from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls, whole_weights  # noqa: E402
 from music_generator.music.tokens import NUM_KEYS, Array  # noqa: E402
-from music_generator.training.batches import to_batch  # noqa: E402
 from music_generator.training.release import shown_music  # noqa: E402
 
 
@@ -53,7 +53,7 @@ def test_ranges_hold_all_inputs_of_the_matrices(tiny_network: Network, tiny_corp
 def test_ranges_are_found_in_music_without_any_future(tiny_network: Network, tiny_corpus: Corpus) -> None:
     """No gap is resumed at: the head of shift is asked for no decision; one window of one token is enough."""
     for rows in (tiny_corpus.piece_rows(0)[:30], tiny_corpus.piece_rows(0)[:1]):
-        windows = [Window(rows, True, True)]
+        windows = [Window(rows, 0, True, True)]
         alone = to_batch(windows, 30, np.full((1, 30), 30))
         ranges = input_ranges(tiny_network, alone)
         assert set(ranges) == RANGED | {"join_out"}

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="a batch is of torch, of the extra `train`")
 
 from music_generator.data.corpus import Corpus
-from music_generator.data.windows import Window, even_gaps
+from music_generator.data.windows import even_gaps
 from music_generator.model.config import CUT, EDGE_OF_PIECE
-from music_generator.music.tokens import DURATION_BINS, SHIFT_BINS, VELOCITY_BINS
+from music_generator.music.tokens import DURATION_BINS, SHIFT_BINS, VELOCITY_BINS, Window
 from music_generator.training.batches import to_batch
 
 

@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the likelihood needs torch, of the extra `train`")
 
 from music_generator.data.corpus import Corpus  # noqa: E402
-from music_generator.data.windows import Window, even_gaps, segments  # noqa: E402
+from music_generator.data.windows import even_gaps, segments  # noqa: E402
 from music_generator.errors import CorpusError  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
-from music_generator.music.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, VELOCITY_BINS  # noqa: E402
+from music_generator.music.tokens import DURATION_BINS, END, RESUME, SHIFT_BINS, VELOCITY_BINS, Window  # noqa: E402
 from music_generator.training.batches import to_batch  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
 

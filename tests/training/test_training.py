@@ -261,7 +261,9 @@ def test_read_run_of_something_else(tmp_path: Path, text: str | None, message: s
 
 def test_a_used_folder_is_refused(tiny_corpus: Corpus, half_run: Path) -> None:
     before = {path: path.read_bytes() for path in half_run.iterdir()}
-    with pytest.raises(InputError, match=r"half: holds a run already; go on with --resume, or name another folder"):
+    with pytest.raises(
+        InputError, match=r"half: already holds a run; continue it with --resume, or name another folder"
+    ):
         Trainer(tiny_corpus, half_run, CONFIG, OPTIONS)
     assert {path: path.read_bytes() for path in half_run.iterdir()} == before
 
@@ -301,7 +303,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_corpus: Corpus, tmp_path: P
     with torch.no_grad():
         trainer.network.context.weight[0, 0] = math.nan
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    text = "not a finite number at step 5; begin anew with a `learning_rate` below 0.002 and a `matrix_learning_rate`"
+    text = "not a finite number at step 5; start again with a `learning_rate` below 0.002 and a `matrix_learning_rate`"
     with pytest.raises(TrainingError, match=text):
         trainer.run()
     after = trainer.network.state_dict()
@@ -310,9 +312,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_corpus: Corpus, tmp_path: P
     assert all(value.isfinite().all() for value in kept.tensors.values())
 
 
-def test_a_learning_rate_far_too_high_is_told(tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_a_learning_rate_far_too_high_stops_the_run(tiny_corpus: Corpus, tmp_path: Path) -> None:
     options = replace(OPTIONS, learning_rate=1e30, matrix_learning_rate=1e30, warm_up=0.0)
-    with pytest.raises(TrainingError, match=r"at step [2-9]; begin anew with a `learning_rate` below 1e\+30"):
+    with pytest.raises(TrainingError, match=r"at step [2-9]; start again with a `learning_rate` below 1e\+30"):
         Trainer(tiny_corpus, tmp_path / "run", CONFIG, options).run()
 
 
@@ -372,12 +374,16 @@ def test_every_weight_has_one_optimizer(tiny_corpus: Corpus, tmp_path: Path) -> 
     matrices = {names[i] for i in sets[0]}
     assert "forward_stack.layers.0.weight_hh_l0" in matrices
     assert "heads.key.hidden.weight" in matrices
+    assert {"context.weight", "future.weight", "fuse_in.weight", "fuse_out.weight"} <= matrices
+    assert len(matrices) == 2 * 3 + 4 + 4  # of three recurrent layers, these, and four heads
     assert not any("embedding" in name or "bias" in name or ".out." in name for name in matrices)
 
 
 def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_path: Path) -> None:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        with pytest.raises(InputError, match="this processor has no bfloat16; leave `precision` at auto"):
+        with pytest.raises(
+            InputError, match="`precision` must not be bfloat16 on this processor, which has none; use auto"
+        ):
             Trainer(tiny_corpus, tmp_path / "run", CONFIG, replace(OPTIONS, precision="bfloat16"))
         pytest.skip("this processor has no bfloat16: it was refused")
     reports: list[Progress] = []

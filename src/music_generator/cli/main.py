@@ -21,7 +21,7 @@ from music_generator.errors import MusicGeneratorError
 LAUNCH_SECONDS = 10.0
 
 # the extra that installs a library
-_EXTRAS = {"torch": "train", "accelerate": "train", "onnx": "train", "soundfile": "audio", "starlette": "studio",
+_EXTRAS = {"torch": "train", "accelerate": "train", "soundfile": "audio", "starlette": "studio",
            "uvicorn": "studio"}  # fmt: skip
 
 

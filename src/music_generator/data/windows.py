@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError, InputError
-from music_generator.music.tokens import KEYS
+from music_generator.music.tokens import KEYS, Window
 from music_generator.parallel import WHOLE, Shard
 
 Array = NDArray[Any]
@@ -31,20 +31,20 @@ EDGE_SHARE = 1 / 32  # of the windows start with their piece, and as many end wi
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """How training windows are drawn.
+    """The options of drawing training windows.
 
     Attributes:
-        batch: windows a step.
-        length: tokens a window.
-        future_share: share of the gaps whose future the network gets, 0 to 1.
-        shortest_gap: tokens.
-        longest_gap: tokens.
-        transpose: semitones up or down, at most.
-        stretch: factors of time, one of which is drawn for each window.
-        unknown_composer_share: share of the windows whose composer the network does not get, 0 to 1.
+        batch: Windows a step.
+        length: Tokens a window.
+        future_share: Share of the gaps whose future the network gets, 0 to 1.
+        shortest_gap: Tokens.
+        longest_gap: Tokens.
+        transpose: Semitones up or down, at most.
+        stretch: Factors of time, one of which is drawn for each window.
+        unknown_composer_share: Share of the windows whose composer the network does not get, 0 to 1.
 
     Raises:
-        InputError: a value is out of range.
+        InputError: A value is out of range.
     """
 
     batch: int = 32
@@ -61,28 +61,16 @@ class WindowOptions:
         if self.batch < 1 or self.length < 2:
             raise InputError(f"`batch` ({self.batch}) must be at least 1 and `length` ({self.length}) at least 2")
         if not 0 <= self.future_share <= 1 or not 0 <= self.unknown_composer_share <= 1:
-            raise InputError("`future_share` and `unknown_composer_share` must be 0 to 1")
-        if not 0 <= self.transpose < KEYS or not all(0 < factor < math.inf for factor in self.stretch):
-            raise InputError(f"`transpose` must be 0 to {KEYS - 1} and each factor of `stretch` above 0")
+            raise InputError(
+                f"`future_share` ({self.future_share}) and `unknown_composer_share` ({self.unknown_composer_share}) "
+                "must be 0 to 1"
+            )
+        if not 0 <= self.transpose < KEYS:
+            raise InputError(f"`transpose` must be 0 to {KEYS - 1}, not {self.transpose}")
+        if not all(0 < factor < math.inf for factor in self.stretch):
+            raise InputError(f"each factor of `stretch` must be above 0, not {self.stretch}")
         if not 1 <= self.shortest_gap <= self.longest_gap:
             raise InputError(f"`shortest_gap` ({self.shortest_gap}) must be 1 to `longest_gap` ({self.longest_gap})")
-
-
-@dataclass(frozen=True)
-class Window:
-    """Consecutive token rows of one piece.
-
-    Attributes:
-        rows: (T,) `STORED_DTYPE` or `TOKEN_DTYPE`; the first shift counts from the window's start.
-        begins: the piece begins with it.
-        ends: the piece ends with it.
-        composer: class of the composer; 0 is unknown.
-    """
-
-    rows: Array
-    begins: bool
-    ends: bool
-    composer: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,11 +110,11 @@ def sample_windows(
     """Draw a shard of a batch of windows, augment them and cut them into gaps.
 
     Args:
-        pool: the pieces to draw from.
-        composers: class of each known composer, from 1.
-        options: how to draw; `options.batch` is the size of the whole batch.
-        seed: such as the run's seed and the step. It alone decides the windows of the whole batch.
-        shard: the part of the batch to return.
+        pool: The pieces to draw from.
+        composers: Class of each known composer, from 1.
+        options: How to draw; `options.batch` is the size of the whole batch.
+        seed: Such as the run's seed and the step. It alone decides the windows of the whole batch.
+        shard: The part of the batch to return.
     """
     drawn = pool.draw(options.batch, np.random.default_rng(seed))
     windows, resume = [], []
@@ -196,13 +184,13 @@ def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: in
     """Cut every piece of a split into consecutive windows of `length` rows, without composers.
 
     Args:
-        corpus: a prepared corpus.
-        split: the name of one of its splits.
-        length: tokens a segment; a piece's last one may be shorter.
-        limit: return this many of them, evenly spread, instead of all.
+        corpus: A prepared corpus.
+        split: The name of one of its splits.
+        length: Tokens a segment; a piece's last one may be shorter.
+        limit: Return this many of them, evenly spread, instead of all.
 
     Raises:
-        CorpusError: the split is empty.
+        CorpusError: The split is empty.
     """
     pieces = np.asarray(corpus.split(split), np.int64)
     counts = -(-np.diff(corpus.offsets)[pieces] // length)

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.data.windows import Window
 from music_generator.engine.engine import Engine
 from music_generator.evaluation.overlap import compare, mean_area
 from music_generator.evaluation.report import GapFilling, GapLength
 from music_generator.evaluation.samples import excerpt, last_onset
-from music_generator.evaluation.scoring import score
 from music_generator.generation import SamplingOptions, Span, generate_many, variations
+from music_generator.generation.scoring import score_passages
 from music_generator.model.config import FIELDS
 from music_generator.music.features import performance_features
 from music_generator.music.performance import Performance, join
-from music_generator.music.tokens import TICKS_PER_SECOND, encode
+from music_generator.music.tokens import TICKS_PER_SECOND, Window, encode
 
 Array = NDArray[Any]
 
@@ -116,7 +115,7 @@ def future_nats(engine: Engine, filled: Sequence[Performance], gaps: Sequence[Ga
     means = np.empty((len(gaps), len(FIELDS)))
     for first in range(0, len(gaps), BATCH_GAPS):
         some = windows[first : first + BATCH_GAPS]
-        nats = score(engine, [window for window, _ in some]).nats
+        nats = score_passages(engine, [window for window, _ in some]).nats
         for b, (window, count) in enumerate(some):
             stop = len(window.rows)
             means[first + b] = nats[b, stop - count : stop].mean(0)

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.data.corpus import Corpus
-from music_generator.data.windows import GAP_TOKENS, Window, even_gaps, segments
+from music_generator.data.windows import GAP_TOKENS, even_gaps, segments
 from music_generator.engine.engine import Engine
 from music_generator.evaluation.report import LikelihoodTable, SplitLikelihood
-from music_generator.evaluation.scoring import Scores, score
+from music_generator.generation.scoring import Scores, score_passages
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import FIELDS
-from music_generator.music.tokens import TICKS_PER_SECOND
+from music_generator.music.tokens import TICKS_PER_SECOND, Window
 from music_generator.training.protocol import Measure, Row, measures
 
 BATCH_SEGMENTS = 64
@@ -41,7 +41,7 @@ def engine_likelihood(
     rows = measures(engine.config, gaps)
     for first in range(0, len(windows), BATCH_SEGMENTS):
         some = windows[first : first + BATCH_SEGMENTS]
-        blind = score(engine, some)
+        blind = score_passages(engine, some)
         for row in rows:
             _add(row, engine, some, blind)
         if progress:
@@ -58,7 +58,7 @@ def _add(row: Measure, engine: Engine, windows: Sequence[Window], blind: Scores)
         counted = even_gaps(windows, length, row.gap) < length
         row.add(*_sums(np.where(counted[..., None], blind.nats, np.nan)))
     else:
-        scores = score(engine, windows, row.gap)
+        scores = score_passages(engine, windows, row.gap)
         row.add(*_sums(scores.nats), float(scores.decisions.sum()), len(scores.decisions))
 
 

@@ -11,7 +11,7 @@ from music_generator.generation import SamplingOptions
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How much is measured.
+    """The amount of what is measured.
 
     Attributes:
         network_segments: Segments of each split for the network in float32; all if None.

@@ -31,7 +31,7 @@ def markdown(report: Report) -> str:
         ("Originality", _originality),
     ):
         lines += ["", f"## {title}", "", *section(report)]
-    lines += ["", "## Time", "", ", ".join(f"{name} {taken:.1f} s" for name, taken in report.seconds.items()) + "."]
+    lines += ["", "## Time", "", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items()) + "."]
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +168,7 @@ def _originality(report: Report) -> list[str]:
     section = report.originality
     if isinstance(section, Skipped):
         return [f"Not measured: {section.skipped}."]
-    lines = ["Runs of notes, in any key and at any tempo, that stand in the training set; held-out human music of the "
+    lines = ["Runs of notes, in any key and at any tempo, that occur in the training set; held-out human music of the "
              "same lengths is the control.", "", f"**{_verdict(section)}**", ""]  # fmt: skip
     parts = (section.human, section.generated)
     rows = [["notes examined", *(f"{part.notes:,}" for part in parts)]]

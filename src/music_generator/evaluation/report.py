@@ -14,14 +14,14 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Skipped:
-    """A section that was not measured, and why."""
+    """A section that was not measured; `skipped` is the reason."""
 
     skipped: str
 
 
 @dataclass(frozen=True)
 class Model:
-    """What was measured: a model bundle, or a folder of MIDI files, of which only the name is known."""
+    """The model bundle that was measured, or the folder of MIDI files, of which only the name is known."""
 
     kind: str
     name: str
@@ -62,7 +62,7 @@ class SplitLikelihood:
         network: None without torch; `network_skipped` then says so.
         network_on_same_segments: The network on the engine's segments.
         engine_worse_by: By row, nats per token that the engine is worse by on the same segments.
-        network_skipped: Why the network was not measured.
+        network_skipped: The reason why the network was not measured.
     """
 
     engine: LikelihoodTable
@@ -101,7 +101,7 @@ class Comparison:
         mean_overlap: Mean overlap area of the features.
         human_mean_overlap: The same of the other half of humans.
         lowest: The feature of the lowest overlap.
-        skipped: Why nothing was measured.
+        skipped: The reason why nothing was measured.
     """
 
     performances: int
@@ -118,7 +118,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GapFilling:
-    """How well the future follows gaps that were filled in one way, and how alike the filling is to the truth.
+    """Gaps filled in one way: how well the true future follows, and how like the truth the fillings are.
 
     Attributes:
         future_nats: Nats per token of the true future, in total and of each field.
@@ -160,7 +160,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Copying:
-    """How much of a set of music is in the training set. Runs and matches are counted in notes.
+    """The part of some music that is in the training set. Runs and matches are counted in notes.
 
     Attributes:
         notes: Notes examined.

@@ -140,19 +140,19 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
     """
     folder = Path(folder)
     sources = list(find_sources(folder))
-    taken, reason = [], ""
+    performances, reason = [], ""
     for done, source in enumerate(sources, 1):
         try:
             performance = read_midi(folder / source.path).performance
             start = float(performance.notes["onset"][0]) if len(performance) else 0.0
             if len(performance) > 1 and last_onset(performance) - start >= MIN_SHARE * seconds:
-                taken.append(excerpt(performance, start, seconds))
+                performances.append(excerpt(performance, start, seconds))
             else:
                 reason = f"{source.path} lasts less than {MIN_SHARE * seconds:g} s"
         except MidiError as error:
             reason = str(error)
         if progress:
             progress(done, len(sources))
-    if not taken:
+    if not performances:
         raise CorpusError(folder, f"none of its {len(sources)} MIDI files can be evaluated; {reason}")
-    return Sample(tuple(taken), len(sources) - len(taken))
+    return Sample(tuple(performances), len(sources) - len(performances))

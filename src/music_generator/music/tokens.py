@@ -103,6 +103,23 @@ class Bins:
         return np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self) - 1)
 
 
+@dataclass(frozen=True)
+class Window:
+    """Consecutive token rows of one piece.
+
+    Attributes:
+        rows: (T,) `TOKEN_DTYPE`, or as a corpus stores it; the first shift counts from the window's start.
+        begins: The piece begins with it.
+        ends: The piece ends with it.
+        composer: Class of the composer; 0 is unknown.
+    """
+
+    rows: Array
+    begins: bool
+    ends: bool
+    composer: int = 0
+
+
 def bin_rows(rows: Array) -> dict[str, Array]:
     """Return the class of each field of token rows (..., T): by name, int64 of the same shape."""
     return {

@@ -45,14 +45,14 @@ def sound(
     piece: Performance, form: str, soundfont: Path | None, gain: float | None = None
 ) -> Generator[Heard, None, None]:
     """A job of one step: the piece as a sound file. `gain` is what an earlier span was scaled by, to be as loud."""
-    from music_generator.sound import audio
+    from music_generator.sound import FORMATS, render, write_audio
 
-    if form not in audio.FORMATS:
-        raise InputError(f"`format` must be one of {', '.join(audio.FORMATS)}, not {form!r}")
-    made = audio.render(piece, soundfont=soundfont, gain=gain)
+    if form not in FORMATS:
+        raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {form!r}")
+    made = render(piece, soundfont=soundfont, gain=gain)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sound.{form}"
-        audio.write_audio(path, made)
+        write_audio(path, made)
         yield Heard(path.read_bytes(), made.seconds, made.engine, made.gain)
 
 

@@ -24,9 +24,8 @@ from music_generator.generation import (
     to_lead_in,
     variations,
 )
-from music_generator.generation.span import Row
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
-from music_generator.generation.writer import Writer, Writers
+from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LOWEST_PITCH, Performance
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 from music_generator.studio.options import StudioOptions
@@ -144,9 +143,9 @@ class _Line:
 
     number: int
     tick: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
 
-    def take(self, row: Row) -> Json:
+    def take(self, row: list[int]) -> Json:
         """The row as a stroke in seconds."""
         shift, key, velocity, duration = row
         self.rows.append(row)
@@ -173,9 +172,9 @@ def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, Non
         "seeds": seeds,
         "commands": [command(asked, options) for options in each],
     }
-    first = Writer.of(engine, span, each[0])
-    lines = {first.again(options.seed): _Line(i, first.first_tick) for i, options in enumerate(each)}
-    writers = Writers(engine, len(each), joined=first.ahead is not None)
+    first = Writer(engine, span, each[0])
+    lines = {first.with_seed(options.seed): _Line(i, first.first_tick) for i, options in enumerate(each)}
+    writers = BatchWriter(engine, len(each), has_future=first.future is not None)
     for writer in lines:
         writers.add(writer)
     while len(writers):

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from music_generator.data.corpus import STORED_DTYPE
-from music_generator.data.windows import Window
 from music_generator.model.config import CUT, EDGE_OF_PIECE
 from music_generator.model.network import Batch
-from music_generator.music.tokens import bin_rows
+from music_generator.music.tokens import Window, bin_rows
 
 
 def to_batch(windows: Sequence[Window], length: int, resume: NDArray[Any]) -> Batch:

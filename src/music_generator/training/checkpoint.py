@@ -26,7 +26,7 @@ Optimizers = Sequence[torch.optim.Optimizer]
 
 @dataclass
 class State:
-    """What a run needs to go on, apart from tensors.
+    """The state that a run continues from, apart from tensors.
 
     Attributes:
         step: Steps done.
@@ -45,7 +45,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds: tensors by name, and the run's state."""
+    """The contents of a checkpoint file: tensors by name, and the run's state."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -107,13 +107,12 @@ def load_weights(network: Network, weights: dict[str, Tensor], source: Any) -> N
         BundleError: A weight is missing, unknown or of another shape.
     """
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    for name in sorted(shapes.keys() ^ weights.keys()):
-        raise BundleError(f"{source} does not fit this configuration: `{name}` is only in one of the two")
-    for name, shape in shapes.items():
-        if tuple(weights[name].shape) != shape:
+    for name in sorted(shapes.keys() | weights.keys()):
+        there = tuple(weights[name].shape) if name in weights else "missing"
+        here = shapes.get(name, "unknown")
+        if there != here:
             raise BundleError(
-                f"{source} does not fit this configuration: size mismatch for `{name}`, "
-                f"{tuple(weights[name].shape)} instead of {shape}"
+                f"{source} does not fit this configuration: size mismatch, `{name}` is {there} there and {here} here"
             )
     network.load_state_dict({name: value.float() for name, value in weights.items()})
 

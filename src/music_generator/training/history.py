@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from music_generator.errors import BundleError, InputError
 from music_generator.files import replacing
 from music_generator.model.config import FIELDS
+from music_generator.training.protocol import Row
 
 Array = NDArray[Any]
 
@@ -44,7 +45,7 @@ class Progress:
     tokens_per_second: float
     learning_rate: float
     train: dict[str, float]
-    validation: dict[str, dict[str, float]] | None = None
+    validation: dict[str, Row] | None = None
 
     @property
     def seconds_left(self) -> float:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from music_generator.data.corpus import Corpus
-from music_generator.data.windows import GAP_TOKENS, SEGMENT_TOKENS, Window, even_gaps, segments
+from music_generator.data.windows import GAP_TOKENS, SEGMENT_TOKENS, even_gaps, segments
 from music_generator.model.config import FIELDS, MASKED
 from music_generator.model.network import Network
-from music_generator.music.tokens import RESUME
+from music_generator.music.tokens import RESUME, Window
 from music_generator.training.batches import to_batch
 from music_generator.training.protocol import Measure, Row, measures
 

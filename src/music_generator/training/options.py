@@ -18,10 +18,10 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train.
+    """The options of training.
 
     Attributes:
-        epochs: How often the train split's rows are counted once each; may be a fraction.
+        epochs: Times that the train split's rows are gone through; may be a fraction.
         steps: Steps, in place of `epochs`.
         learning_rate: Of AdamW, for embeddings, outputs and biases.
         matrix_learning_rate: Of Muon, for the matrices inside the network.
@@ -77,7 +77,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run was started with: the network, how to train it, and the name of the corpus."""
+    """The start of a run: the shape of its network, how to train it, and the name of the corpus."""
 
     config: ModelConfig
     options: TrainingOptions

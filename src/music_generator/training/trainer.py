@@ -25,7 +25,7 @@ from music_generator.data.windows import Pool, sample_windows
 from music_generator.errors import InputError, TrainingError
 from music_generator.files import sweep
 from music_generator.model.config import FIELDS, ModelConfig
-from music_generator.model.network import Batch, Network
+from music_generator.model.network import Batch, Head, Network
 from music_generator.parallel import Shard
 from music_generator.training.batches import to_batch
 from music_generator.training.checkpoint import (
@@ -41,6 +41,7 @@ from music_generator.training.history import HISTORY_FILE, VALIDATION_GAP, Progr
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
 from music_generator.training.options import RUN_FILE, Run, TrainingOptions, write_run
+from music_generator.training.protocol import Row
 
 
 def total_steps(corpus: Corpus, options: TrainingOptions) -> int:
@@ -63,16 +64,24 @@ def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> flo
     return options.final_share + (1 - options.final_share) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: bool) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the network, and AdamW for embeddings, outputs and biases.
+def inner_matrices(network: Network) -> list[nn.Parameter]:
+    """Return the matrices inside the network: those of recurrent, context, fuse and hidden layers.
 
-    The gates of a recurrent layer are one stacked matrix. `bfloat16` is the precision of Muon's multiplications.
+    The gates of a recurrent layer are one stacked matrix. Embeddings, inputs and outputs are not inside.
     """
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
-        inside = any(part in name for part in ("_stack.", ".hidden.", "context.", "future.", "join_"))
-        (matrices if inside and weight.ndim == 2 else others).append(weight)
+    layers: list[nn.Module] = [network.forward_stack, network.context]
+    layers += [module.hidden for module in network.modules() if isinstance(module, Head)]
+    if network.config.direction == "both":
+        layers += [network.backward_stack, network.future, network.fuse_in, network.fuse_out]
+    inside = {id(weight) for layer in layers for weight in layer.parameters() if weight.ndim == 2}
+    return [weight for weight in network.parameters() if id(weight) in inside]
+
+
+def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: bool) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside the network, multiplied in `bfloat16` or float32, and AdamW for the rest."""
+    matrices = inner_matrices(network)
+    inside = {id(weight) for weight in matrices}
+    others = [weight for weight in network.parameters() if id(weight) not in inside]
     precision = torch.bfloat16 if bfloat16 else torch.float32
     muon = Muon(matrices, options.matrix_learning_rate, options.weight_decay, precision=precision)
     adamw = torch.optim.AdamW(
@@ -152,7 +161,7 @@ class Trainer:
 
     def _begin(self) -> None:
         if (self.folder / RUN_FILE).exists():
-            raise InputError(f"{self.folder}: holds a run already; go on with --resume, or name another folder")
+            raise InputError(f"{self.folder}: already holds a run; continue it with --resume, or name another folder")
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have looked
         if self.accelerator.is_main_process:
             sweep(self.folder)
@@ -236,7 +245,7 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names])).tolist()
         if not all(math.isfinite(value) for value in (float(norm), *values)):
             raise TrainingError(
-                f"the loss or its gradient is not a finite number at step {self.state.step + 1}; begin anew with a "
+                f"the loss or its gradient is not a finite number at step {self.state.step + 1}; start again with a "
                 f"`learning_rate` below {self.options.learning_rate:g} and a `matrix_learning_rate` below "
                 f"{self.options.matrix_learning_rate:g}"
             )
@@ -264,7 +273,7 @@ class Trainer:
         append_history(self.folder / HISTORY_FILE, progress)
         report(progress)
 
-    def _validate(self) -> dict[str, dict[str, float]]:
+    def _validate(self) -> dict[str, Row]:
         """Return the likelihood of some of the validation split; save the weights if they are the best so far."""
         limit = self.options.validation_segments
         rows = likelihood(self.network, self.corpus, gaps=(VALIDATION_GAP,), limit=limit, autocast=self.autocast)
@@ -301,7 +310,7 @@ def _keep_freed_memory() -> None:
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Return whether to train in bfloat16. Raises `InputError` if the device has none and `precision` asks for it."""
     if precision == "bfloat16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise InputError("this processor has no bfloat16; leave `precision` at auto, or take float32")
+        raise InputError("`precision` must not be bfloat16 on this processor, which has none; use auto or float32")
     return precision == "bfloat16" or (precision == "auto" and _bfloat16_is_fast(device))
 
 
