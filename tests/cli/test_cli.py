@@ -606,7 +606,7 @@ def test_a_gap_that_does_not_fit_is_refused(run, piece, tmp_path, start, end, me
 @pytest.mark.parametrize("temperature", [0, -1, "nan"])
 def test_a_temperature_of_0_or_below_is_refused_with_the_reason(run, tmp_path, temperature):
     done = run("generate", "--temperature", temperature)
-    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself for ever", "try 0.8")
+    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself endlessly", "try 0.8")
     assert not files(tmp_path)
 
 
@@ -693,7 +693,7 @@ def test_a_model_with_damaged_facts(run, copied, text):
 def test_a_model_of_another_version(run, copied):
     facts = json.loads((copied / "bundle.json").read_text("utf-8"))
     (copied / "bundle.json").write_text(json.dumps(facts | {"format": 99}), "utf-8")
-    assert_refused(run("generate", "--model", copied), f"its format is 99, this version reads {FORMAT}")
+    assert_refused(run("generate", "--model", copied), f"the bundle has format 99, this version reads format {FORMAT}; ")
 
 
 def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
