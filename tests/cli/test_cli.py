@@ -693,7 +693,9 @@ def test_a_model_with_damaged_facts(run, copied, text):
 def test_a_model_of_another_version(run, copied):
     facts = json.loads((copied / "bundle.json").read_text("utf-8"))
     (copied / "bundle.json").write_text(json.dumps(facts | {"format": 99}), "utf-8")
-    assert_refused(run("generate", "--model", copied), f"the bundle has format 99, this version reads format {FORMAT}; ")
+    assert_refused(
+        run("generate", "--model", copied), f"the bundle has format 99, this version reads format {FORMAT}; "
+    )
 
 
 def test_a_corpus_of_another_version(run, tiny_corpus, tmp_path):
