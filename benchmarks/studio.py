@@ -34,14 +34,14 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAM
 def made(seconds: float, notes: int) -> Performance:
     """A piece of so many notes, chords and runs over the whole keyboard, with pedals."""
     rng = np.random.default_rng(0)
-    strokes = np.empty(notes, NOTE_DTYPE)
-    strokes["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
-    strokes["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
-    strokes["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
-    strokes["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
+    events = np.empty(notes, NOTE_DTYPE)
+    events["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
+    events["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
+    events["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
+    events["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
     presses = np.arange(0.2, seconds - 2, 1.6)
     pedals = np.array([(onset, 1.2, 0, 100) for onset in presses], PEDAL_DTYPE)
-    return Performance(strokes, pedals)
+    return Performance(events, pedals)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ INFILL = """() => new Promise((resolve) => {
   const look = () => {
     const shown = roll.extra.length || studio.choice?.variations.some((each) => each.done);
     if (!first && shown && !roll.stale.size) first = performance.now() - begun;
-    if (studio.choice && !studio.choice.job) { resolve([first, performance.now() - begun]); return; }
+    if (studio.choice && !studio.choice.writing) { resolve([first, performance.now() - begun]); return; }
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);

@@ -50,7 +50,7 @@ def opened(browser: Any, address: str, **context: Any) -> Any:
     page.fill("#seed", "12")
     page.evaluate("studioPage.studio.setSpan(12, 20)")
     page.evaluate("document.getElementById('infill').click()")
-    until(page, "studioPage.studio.choice && !studioPage.studio.choice.job")
+    until(page, "studioPage.studio.choice && !studioPage.studio.choice.writing")
     return page
 
 
@@ -65,14 +65,14 @@ def main() -> None:
             page = opened(browser, address, color_scheme="light", **DESKTOP)
             shoot(page, "choice")
             page.keyboard.press("Enter")
-            page.click("#takeaway")
-            shoot(page, "takeaway")
+            page.click("#export")
+            shoot(page, "export")
             page = opened(browser, address, color_scheme="dark", **DESKTOP)
             page.keyboard.press("Enter")
             for _ in range(2):
                 page.keyboard.press("+")
-            within = "s.strokes.filter((x) => x.on > 13 && x.on < 15.5 && x.key > 60).map((x) => x.id)"
-            page.evaluate(f"(() => {{ const s = studioPage.studio; s.choose({within}); s.setSpan(12, 20); }})()")
+            within = "s.events.filter((x) => x.onset > 13 && x.onset < 15.5 && x.key > 60).map((x) => x.id)"
+            page.evaluate(f"(() => {{ const s = studioPage.studio; s.select({within}); s.setSpan(12, 20); }})()")
             shoot(page, "edit-dark")
             page = opened(browser, address, color_scheme="dark", **PHONE)
             shoot(page, "phone-dark")
@@ -84,7 +84,7 @@ def main() -> None:
             page = empty(browser, address, color_scheme="light", **DESKTOP)
             page.fill("#seconds", "1500")
             page.evaluate("document.getElementById('compose').click()")
-            until(page, "studioPage.studio.choice?.variations[0]?.strokes.length > 400")
+            until(page, "studioPage.studio.choice?.variations[0]?.events.length > 400")
             shoot(page, "writing", 0)
             page = opened(browser, address, color_scheme="light", **PHONE)
             page.keyboard.press("Enter")

@@ -34,17 +34,17 @@ from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
 from music_generator.sound import audio
-from music_generator.studio.api import EXAMPLE, Studio, TooLargeError
-from music_generator.studio.jobs import BusyError, Ended, Jobs
+from music_generator.studio.api import EXAMPLE, Studio, LimitError
+from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.render import span_of
+from music_generator.studio.render import excerpt
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.server import STATIC, listen, make_app
-from music_generator.studio.writing import TASKS, command, plan, read_asked
+from music_generator.studio.writing import TASKS, command, plan, read_write_request
 
 TOKEN, PORT = "a-token", 8765
 PIECE = made_performance(3, 80)
-LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=60, longest_sound=90, most_strokes=5000)
+LIMITS = StudioOptions(max_body_bytes=1 << 20, max_written_seconds=60, max_sound_seconds=90, max_events=5000)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def asked_for(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
     return asked
 
 
-def events(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def messages(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
     response = client.post("api/write", json=asked)
     assert response.status_code == 200, response.text
     return [json.loads(line) for line in response.text.splitlines()]
@@ -96,22 +96,22 @@ def expected(engine: Engine, task: str, piece: Performance, seed: int) -> genera
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_streams_is_what_the_command_line_writes(client, engine, piece, task):
-    seen = events(client, asked_for(task, piece))
-    assert [seen[0]["event"], seen[1]["event"], seen[-1]["event"]] == ["job", "begin", "done"]
-    begin, done = seen[1], [event for event in seen if event["event"] == "variation"]
+    seen = messages(client, asked_for(task, piece))
+    assert [seen[0]["type"], seen[1]["type"], seen[-1]["type"]] == ["job", "begin", "done"]
+    begin, done = seen[1], [event for event in seen if event["type"] == "variation"]
     assert begin["seeds"] == [11, 12] == sorted(event["seed"] for event in done)  # the shorter one is done first
     for event in done:
         made = expected(engine, task, piece, event["seed"])
         assert (begin["start"], begin["end"]) == (made.start, made.end)
         assert piece_from_json(event, "it", 5000) == made.written
-        streamed = [e for e in seen if e["event"] == "strokes" and e["variation"] == event["variation"]]
+        streamed = [e for e in seen if e["type"] == "events" and e["variation"] == event["variation"]]
         notes = {tuple(note[i] for i in (0, 2, 3)) for e in streamed for note in e["notes"]}
         assert {(n["onset"], n["pitch"], n["velocity"]) for n in made.written.notes} <= notes
 
 
 @pytest.mark.parametrize("task", ["lead-in", "bridge"])
 def test_the_future_is_moved_by_what_is_said(client, engine, piece, task):
-    begin = events(client, asked_for(task, piece))[1]
+    begin = messages(client, asked_for(task, piece))[1]
     future = piece if task == "lead-in" else made_performance(4, 40)
     made = expected(engine, task, piece, 11)
     moved = future.shifted(begin["future_shift"])
@@ -119,8 +119,8 @@ def test_the_future_is_moved_by_what_is_said(client, engine, piece, task):
 
 
 def test_continuing_from_a_second(client, engine, piece):
-    begin, done = [e for e in events(client, asked_for("continue", piece, **{"from": 6.0, "variations": 1}))
-                   if e["event"] in ("begin", "variation")]  # fmt: skip
+    begin, done = [e for e in messages(client, asked_for("continue", piece, **{"from": 6.0, "variations": 1}))
+                   if e["type"] in ("begin", "variation")]  # fmt: skip
     made = generation.continue_from(engine, piece, 4.0, SamplingOptions(seed=11), start=6.0)
     assert begin["start"] == 6.0
     assert piece_from_json(done, "it", 5000) == made.written
@@ -130,8 +130,8 @@ def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
     """What the page shows as the command line writes the same, from the piece saved as MIDI."""
     piece = read_midi(write_midi(piece)).performance  # on the ticks of its file
     asked = asked_for("infill", piece, temperature=0.9, composer="Frédéric Chopin", variations=1, name="my piece")
-    seen = events(client, asked)
-    words = shlex.split(next(e for e in seen if e["event"] == "begin")["commands"][0])
+    seen = messages(client, asked)
+    words = shlex.split(next(e for e in seen if e["type"] == "begin")["commands"][0])
     write_midi(piece, tmp_path / "my piece.mid")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*words, "--no-audio", "--no-plots", "--json"])
@@ -139,7 +139,7 @@ def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
         cli.main()
     assert not ended.value.code
     written = json.loads(capsys.readouterr().out)
-    [variation] = [e for e in seen if e["event"] == "variation"]
+    [variation] = [e for e in seen if e["type"] == "variation"]
     assert written["notes"] == len(variation["notes"])
     notes = read_midi(tmp_path / written["files"][0]).performance.between(4.0, 8.0).notes
     assert np.allclose(notes["onset"], [note[0] for note in variation["notes"]], atol=2e-3)
@@ -147,7 +147,7 @@ def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_commands_name_what_is_not_the_default(piece, task):
-    asked = read_asked(asked_for(task, piece, name="a b", top_p=0.9), LIMITS)
+    asked = read_write_request(asked_for(task, piece, name="a b", top_p=0.9), LIMITS)
     line = command(asked, asked.options)
     assert line.startswith("music-generator ")
     assert "--top-p 0.9 --seed 11" in line
@@ -190,8 +190,8 @@ def test_commands_name_what_is_not_the_default(piece, task):
 def test_what_does_not_fit_is_one_line(client, piece, change, message):
     response = client.post("api/write", json=asked_for("infill", piece) | change)
     assert response.status_code == 422
-    assert message in response.json()["error"]
-    assert "\n" not in response.json()["error"]
+    assert message in response.json()["error"]["message"]
+    assert "\n" not in response.json()["error"]["message"]
 
 
 ANYTHING = st.recursive(
@@ -210,15 +210,15 @@ def test_whatever_is_asked_is_planned_or_refused(task, change, row):
     if isinstance(row, list):
         asked["piece"] = {"notes": [row]}
     with suppress(InputError):
-        span = plan(read_asked(asked, LIMITS), LIMITS)
-        assert 0 <= span.start < span.end <= span.start + LIMITS.longest_written + 1e-6
+        span = plan(read_write_request(asked, LIMITS), LIMITS)
+        assert 0 <= span.start < span.end <= span.start + LIMITS.max_written_seconds + 1e-6
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"5", b"\xff", b"[" * 100_000])
 def test_what_is_not_json_is_refused(client, body):
     response = client.post("api/write", content=body)
     assert response.status_code == 422
-    assert response.json()["error"].startswith("the request must be")
+    assert response.json()["error"]["message"].startswith("the request must be")
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -237,13 +237,13 @@ def test_midi_goes_through_unchanged(client, piece):
 def test_another_file_is_one_line(client, data):
     response = client.post("api/read", content=data)
     assert response.status_code == 422
-    assert "\n" not in response.json()["error"]
+    assert "\n" not in response.json()["error"]["message"]
 
 
 def test_a_file_without_notes_is_one_line(client):
     response = client.post("api/read", content=write_midi(Performance()))
     assert response.status_code == 422
-    assert "no notes" in response.json()["error"]
+    assert "no notes" in response.json()["error"]["message"]
 
 
 def test_the_example_is_of_the_models_making(client, engine):
@@ -288,7 +288,7 @@ def test_spans_sound_as_loud_as_the_first(client, piece):
 def test_sound_that_cannot_be_is_one_line(client, piece, change, message):
     response = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 0, "to": 4} | change)
     assert response.status_code == 422
-    assert message in response.json()["error"]
+    assert message in response.json()["error"]["message"]
 
 
 def test_the_picture_is_one(client, piece):
@@ -314,8 +314,8 @@ def test_the_wire_loses_nothing(data):
 @settings(max_examples=40, deadline=None)
 def test_two_spans_in_a_row_hold_what_one_does(start, length):
     piece = made_performance(5, 60)
-    parts = [span_of(piece, start, start + length), span_of(piece, start + length, start + 2 * length)]
-    whole = span_of(piece, start, start + 2 * length)
+    parts = [excerpt(piece, start, start + length), excerpt(piece, start + length, start + 2 * length)]
+    whole = excerpt(piece, start, start + 2 * length)
     assert sum(map(len, parts)) == len(whole)
     onsets = np.concatenate([parts[0].notes["onset"], parts[1].notes["onset"] + length])
     assert np.allclose(onsets, whole.notes["onset"])
@@ -373,7 +373,7 @@ def test_jobs_are_bounded_and_can_be_cancelled():
         while len(ran) < 2:
             await asyncio.sleep(0.002)
         ran.clear()
-        with pytest.raises(BusyError, match="busy with 2 things"):
+        with pytest.raises(BusyError, match="2 jobs are already running"):
             jobs.submit(endless())
         assert jobs.cancel(both[0].id)
         assert (await collect(both[0]))[-1] == Ended("cancelled")
@@ -394,10 +394,12 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs():
             yield 1
             raise error
 
-        assert (await collect(jobs.submit(failing(InputError("so\nand so")))))[-1] == Ended("failed", "so and so")
+        error = InputError("so")
+        assert (await collect(jobs.submit(failing(error))))[-1] == Ended("failed", error)
         ended = (await collect(jobs.submit(failing(KeyError("x")))))[-1]
         assert ended.how == "failed"
-        assert "unexpected KeyError" in ended.error
+        assert isinstance(ended.error, UnexpectedError)
+        assert "unexpected KeyError" in str(ended.error)
         assert (await collect(jobs.submit(counting(1, [], "a"))))[-1] == Ended("done")
         jobs.close()
 
@@ -410,9 +412,9 @@ def test_too_many_at_once_are_refused(piece, monkeypatch):
     def slow(*_: Any) -> Generator[dict[str, Any], None, None]:
         begun.set()
         gate.wait(10)
-        yield {"event": "begin"}
+        yield {"type": "begin"}
 
-    app = make_app(open_bundle(), TOKEN, PORT, StudioOptions(jobs=1))
+    app = make_app(open_bundle(), TOKEN, PORT, StudioOptions(max_jobs=1))
     with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
         asked = asked_for("compose", piece, variations=1)
         while client.post("api/write", json=asked | {"seconds": 0.1}).status_code == 429:
@@ -423,7 +425,7 @@ def test_too_many_at_once_are_refused(piece, monkeypatch):
         assert begun.wait(10)
         response = client.post("api/write", json=asked)
         assert response.status_code == 429
-        assert "busy with 1 things already" in response.json()["error"]
+        assert "1 jobs are already running" in response.json()["error"]["message"]
         assert client.post("api/read", content=write_midi(piece)).status_code == 200  # nothing else waits
         gate.set()
         first.join(10)
@@ -453,7 +455,7 @@ def test_few_requests_are_taken_apart_at_once(client, monkeypatch):
     for thread in threads:
         thread.join(10)
     assert answers == [200] * 8
-    assert most[0] == LIMITS.readers == 2
+    assert most[0] == LIMITS.max_parsed == 2
 
 
 # --- who may ask -------------------------------------------------------------------------------------------------
@@ -479,14 +481,14 @@ def test_nothing_comes_from_outside():
 def test_without_the_token_there_is_nothing(client, path):
     response = client.get(f"http://127.0.0.1:{PORT}{path}")
     assert response.status_code == 403
-    assert "token" in response.json()["error"]
+    assert "token" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1:80", "127.0.0.1", "0.0.0.0:8765", ""])
 def test_another_host_is_refused(client, host):
     response = client.get("api/info", headers={"host": host})
     assert response.status_code == 403
-    assert "own address" in response.json()["error"]
+    assert "own address" in response.json()["error"]["message"]
 
 
 def test_another_origin_is_refused(client):
@@ -503,7 +505,7 @@ def test_no_file_but_the_pages(client, path):
 def test_an_upload_is_limited(client):
     response = client.post("api/read", content=b"\0" * ((1 << 20) + 1))
     assert response.status_code == 413
-    assert "at most 1 MB" in response.json()["error"]
+    assert "at most 1 MB" in response.json()["error"]["message"]
 
     def chunks() -> Iterator[bytes]:  # no length is announced
         for _ in range(20):
@@ -517,9 +519,9 @@ def test_a_request_that_does_not_come_is_given_up():
         await asyncio.sleep(10)
         raise AssertionError("waited for too long")
 
-    studio = Studio(open_bundle(), StudioOptions(body_seconds=0.05))
+    studio = Studio(open_bundle(), StudioOptions(request_timeout_seconds=0.05))
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
-    with pytest.raises(TooLargeError, match=r"took over 0\.05 s"):
+    with pytest.raises(LimitError, match=r"took over 0\.05 s"):
         asyncio.run(studio._body(request))
 
 
@@ -550,8 +552,8 @@ def test_options_out_of_range():
 
 
 def test_the_span_that_fits(piece):
-    """Strokes that the future leaves no time are left out, others end where it strikes their key."""
-    asked = read_asked(asked_for("infill", piece), LIMITS)
+    """Events that the future leaves no time are left out, others end where it strikes their key."""
+    asked = read_write_request(asked_for("infill", piece), LIMITS)
     span = plan(asked, LIMITS)
     first = span.future.notes[0]
     key, ticks = int(first["pitch"]) - LOWEST_PITCH, round(first["onset"] * 100)

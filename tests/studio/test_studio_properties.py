@@ -31,7 +31,7 @@ from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS
 
 TOKEN, PORT = "a-token", 8765
-LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=3, longest_sound=3, most_strokes=5000)
+LIMITS = StudioOptions(max_body_bytes=1 << 20, max_written_seconds=3, max_sound_seconds=3, max_events=5000)
 PIECE = read_midi(write_midi(made_performance(3, 60))).performance  # on the ticks of its file
 SHORT = piece_to_json(PIECE.between(0, 1))
 
@@ -89,12 +89,12 @@ def answered(response: Any) -> None:
     assert response.status_code in (200, 422), response.text
     line = ""
     if response.status_code == 422:
-        line = response.json()["error"]
+        line = response.json()["error"]["message"]
         assert line
     elif response.headers["content-type"] == "application/x-ndjson":
         last = json.loads(response.text.splitlines()[-1])
-        assert last["event"] in ("done", "failed")
-        line = last.get("error", "")
+        assert last["type"] in ("done", "failed")
+        line = last.get("error", {}).get("message", "")
     assert "unexpected" not in line
     assert len(line.splitlines()) <= 1
     assert len(line) < 400
@@ -140,7 +140,7 @@ def test_any_upload(client, data):
 def test_what_was_found_is_one_line(client, endpoint, change, message):
     response = client.post(f"api/{endpoint}", content=json.dumps(ASKED[endpoint] | change))
     assert response.status_code == 422
-    assert message in response.json()["error"]
+    assert message in response.json()["error"]["message"]
 
 
 def test_a_title_in_letters_that_the_font_lacks(client):
@@ -198,8 +198,8 @@ def outside(task: str, start: float, end: float, shift: float) -> tuple[Performa
     return past, future.shifted(shift)
 
 
-def within(strokes: Any, start: float, end: float) -> bool:
-    return all(start <= stroke[0] < end for stroke in (*strokes["notes"], *strokes["pedals"]))
+def within(piece: Any, start: float, end: float) -> bool:
+    return all(start <= event[0] < end for event in (*piece["notes"], *piece["pedals"]))
 
 
 @given(
@@ -214,16 +214,16 @@ def test_the_events_obey_their_grammar(client, task, start, seconds, variations,
     response = client.post("api/write", json=asked_for(task, start, seconds, variations, seed))
     assert response.status_code == 200, response.text
     job, begin, *middle, last = map(json.loads, response.text.splitlines())
-    assert (job["event"], begin["event"], last) == ("job", "begin", {"event": "done"})
+    assert (job["type"], begin["type"], last) == ("job", "begin", {"type": "done"})
     assert begin["seeds"] == [seed + i for i in range(variations)]
     assert len(begin["commands"]) == variations
     done: set[int] = set()
     past, future = outside(task, begin["start"], begin["end"], begin["future_shift"])
     for event in middle:
-        assert event["event"] in ("strokes", "variation")
+        assert event["type"] in ("events", "variation")
         assert event["variation"] not in done  # nothing comes after a variation's last word
         assert within(event, begin["start"], begin["end"])
-        if event["event"] == "variation":
+        if event["type"] == "variation":
             done.add(event["variation"])
             untouched(past, piece_from_json(event, "it", 5000), future, begin["start"])
     assert done == set(range(variations))
@@ -232,7 +232,7 @@ def test_the_events_obey_their_grammar(client, task, start, seconds, variations,
 def untouched(past: Performance, written: Performance, future: Performance, start: float) -> None:
     """With what was written between them, from `start` on, the past and the future are what they were.
 
-    A stroke of the past that sounds on may end earlier, but not before the span: where its key is struck again.
+    An event of the past that sounds on may end earlier, but not before the span: where its key is struck again.
     """
     whole = join([past, written, future])
     for name in ("notes", "pedals"):
@@ -253,7 +253,7 @@ def port(tiny_bundle: Path) -> Iterator[int]:
     """The port of a server that waits 0.3 s for a request."""
     addresses: list[str] = []
     running: list[Any] = []
-    options = StudioOptions(port=0, body_seconds=0.3)
+    options = StudioOptions(port=0, request_timeout_seconds=0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server.secrets, "token_urlsafe", lambda _=0: TOKEN)
         patch.setattr(server._Server, "capture_signals", lambda self: closing(Ended(running, self)))
@@ -314,7 +314,7 @@ def test_a_request_that_does_not_get_to_its_body_is_given_up(port, begun, drip):
 def test_a_body_that_comes_byte_by_byte_is_given_up(port):
     answer = sent(port, HEAD.encode() % port + b"content-length: 1000\r\n\r\n", b"M")
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"the request took over 0.3 s to come" in answer
+    assert b"the request took over 0.3 s to arrive" in answer
 
 
 def test_a_refused_request_cannot_go_on_for_ever(port):
