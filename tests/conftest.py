@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from music_generator.data import corpus as corpora
 from music_generator.data import maestro
-from music_generator.data.corpus import Corpus
+from music_generator.data.corpus import Corpus, open_corpus
+from music_generator.data.prepare import prepare
 from music_generator.music.features import distributions
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Performance
@@ -86,9 +86,9 @@ def tiny_maestro(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_corpus(tiny_maestro: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The prepared corpus of `tiny_maestro`: 5, 2 and 1 pieces of about 300 notes, two composers."""
-    corpus, skipped = corpora.prepare(tiny_maestro, tmp_path_factory.mktemp("corpus") / "tiny", jobs=1)
-    assert not skipped
-    return corpus
+    made = prepare(tiny_maestro, tmp_path_factory.mktemp("corpus") / "tiny", jobs=1)
+    assert not made.skipped
+    return open_corpus(made.folder)
 
 
 @pytest.fixture(scope="session")

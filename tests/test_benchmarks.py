@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from music_generator.data.corpus import build
+from music_generator.data.prepare import prepare
 from music_generator.music.midi import read_midi
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -101,7 +101,7 @@ def test_the_many_files_are_midi_files_of_so_many_notes(tmp_path: Path) -> None:
     assert len(read_midi(midi_file(3, 20)).performance) == 20
     make_files(tmp_path / "midi", 0, 3, 20)
     make_files(tmp_path / "midi", 999, 1002, 20)
-    made = build(tmp_path / "midi", tmp_path / "out", jobs=1)
+    made = prepare(tmp_path / "midi", tmp_path / "out", jobs=1)
     assert (made.files, made.pieces) == (6, 5)  # one is cut off
     names = ("00000/0000000", "00000/0000001", "00000/0000002")
     first, copy, other = ((tmp_path / "midi" / f"{name}.mid").read_bytes() for name in names)

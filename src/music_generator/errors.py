@@ -1,6 +1,8 @@
-"""What can go wrong for a reason the user can mend: one root and its few children."""
+"""The errors this package raises on purpose: one root, and one class for each kind of cause a user can mend."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 __all__ = [
     "BundleError",
@@ -10,6 +12,7 @@ __all__ = [
     "MidiError",
     "MissingDependencyError",
     "MusicGeneratorError",
+    "PathError",
     "TrainingError",
 ]
 
@@ -22,11 +25,27 @@ class InputError(MusicGeneratorError, ValueError):
     """An argument or option is out of range or does not fit another one."""
 
 
-class MidiError(MusicGeneratorError):
-    """A file is not MIDI, is damaged, or holds nothing that can be used."""
+class PathError(MusicGeneratorError):
+    """Something is wrong with one file or folder; the text is "PATH: REASON".
+
+    Attributes:
+        path: The file or folder, or None if the data came as bytes.
+        reason: What is wrong with it and what to do, without the path.
+    """
+
+    def __init__(self, path: str | Path | None, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{'these bytes' if self.path is None else self.path}: {self.reason}"
 
 
-class CorpusError(MusicGeneratorError):
+class MidiError(PathError):
+    """A file is not MIDI, is damaged, or contains nothing that can be used."""
+
+
+class CorpusError(PathError):
     """A dataset or a prepared corpus is missing, incomplete or of another version."""
 
 
@@ -35,11 +54,11 @@ class DownloadError(MusicGeneratorError):
 
 
 class BundleError(MusicGeneratorError):
-    """A model bundle or a training run is missing a file, damaged or of another version."""
+    """A model bundle or a training run lacks a file, is damaged or is of another version."""
 
 
 class TrainingError(MusicGeneratorError):
-    """Training cannot go on; the text says at which step and what to change."""
+    """Training cannot continue; the text says at which step and what to change."""
 
 
 class MissingDependencyError(MusicGeneratorError):

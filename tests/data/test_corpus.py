@@ -19,21 +19,10 @@ import numpy as np
 import pytest
 
 from music_generator.data import maestro
-from music_generator.data.corpus import (
-    FILES,
-    FORMAT,
-    STORED_DTYPE,
-    Corpus,
-    Skipped,
-    Source,
-    _read_all,
-    build,
-    build_shard,
-    find_sources,
-    merge,
-    open_corpus,
-    prepare,
-)
+from music_generator.data.corpus import FORMAT, STORED_DTYPE, Corpus, open_corpus
+from music_generator.data.merge import merge
+from music_generator.data.prepare import Skipped, prepare, read_all
+from music_generator.data.sources import Source, find_sources
 from music_generator.errors import CorpusError, InputError
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
@@ -77,6 +66,11 @@ def fill_maestro(folder: Path) -> Path:
     return folder
 
 
+def prepare_and_open(folder: str | Path, out: str | Path, **options: Any) -> tuple[Corpus, list[Skipped]]:
+    made = prepare(folder, out, **options)
+    return open_corpus(out), made.skipped
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -90,7 +84,7 @@ def by_path(corpus: Corpus) -> dict[str, str]:
 
 def test_a_folder_becomes_a_corpus(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    corpus, skipped = prepare(
+    corpus, skipped = prepare_and_open(
         fill(tmp_path / "midi"), tmp_path / "out" / "corpus", jobs=1, progress=lambda *now: told.append(now)
     )
     assert skipped == []
@@ -110,7 +104,7 @@ def test_a_folder_becomes_a_corpus(tmp_path: Path) -> None:
 def test_the_rows_of_each_piece_are_its_tokens(tmp_path: Path) -> None:
     fill(tmp_path / "midi", 5)
     write_midi(piece(9).shifted(3), tmp_path / "midi" / "late.mid")
-    corpus, _ = prepare(tmp_path / "midi", tmp_path / "out", jobs=1)
+    corpus, _ = prepare_and_open(tmp_path / "midi", tmp_path / "out", jobs=1)
     for index, (known, seed) in enumerate(zip(corpus.pieces, (0, 3, 2, 1, 4, 9), strict=True)):
         rows = corpus.piece_rows(index)
         assert rows.dtype == STORED_DTYPE
@@ -127,8 +121,8 @@ def test_the_rows_of_each_piece_are_its_tokens(tmp_path: Path) -> None:
 def test_the_same_corpus_with_any_number_of_jobs(tmp_path: Path, jobs: int | None) -> None:
     fill(tmp_path / "midi", 40)
     (tmp_path / "midi" / "broken.mid").write_bytes(b"MThd")
-    one, skipped_by_one = prepare(tmp_path / "midi", tmp_path / "one", jobs=1)
-    many, skipped_by_many = prepare(tmp_path / "midi", tmp_path / "many", jobs=jobs)
+    one, skipped_by_one = prepare_and_open(tmp_path / "midi", tmp_path / "one", jobs=1)
+    many, skipped_by_many = prepare_and_open(tmp_path / "midi", tmp_path / "many", jobs=jobs)
     assert contents(one.folder) == contents(many.folder)
     assert skipped_by_one == skipped_by_many != []
 
@@ -151,7 +145,7 @@ def test_duplicates_share_a_split(tmp_path: Path) -> None:
         write_midi(piece(seed), tmp_path / "midi" / f"{seed}.mid")
         write_midi(piece(seed), tmp_path / "midi" / "again" / f"other {seed}.mid")
         write_midi(piece(seed).shifted(2.5), tmp_path / "midi" / f"{seed} after a silence.mid")
-    corpus, _ = prepare(tmp_path / "midi", tmp_path / "out", jobs=1)
+    corpus, _ = prepare_and_open(tmp_path / "midi", tmp_path / "out", jobs=1)
     splits = by_path(corpus)
     for seed in range(10):
         copies = (f"{seed}.mid", f"again/other {seed}.mid", f"{seed} after a silence.mid")
@@ -163,13 +157,13 @@ def test_duplicates_share_a_split(tmp_path: Path) -> None:
 def test_pieces_that_differ_in_one_note_are_different(tmp_path: Path) -> None:
     for pitch in range(60, 70):
         write_midi(Performance(np.array([(0, 1, pitch, 64)], NOTE_DTYPE)), tmp_path / "midi" / f"{pitch}.mid")
-    corpus, _ = prepare(tmp_path / "midi", tmp_path / "out", jobs=1)
+    corpus, _ = prepare_and_open(tmp_path / "midi", tmp_path / "out", jobs=1)
     assert len({p.digest for p in corpus.pieces}) == 10
     assert len(corpus.split("validation")) == 1
 
 
 def test_a_single_piece_is_for_training(tmp_path: Path) -> None:
-    corpus, _ = prepare(fill(tmp_path / "midi", 1), tmp_path / "out")
+    corpus, _ = prepare_and_open(fill(tmp_path / "midi", 1), tmp_path / "out")
     assert corpus.split("train") == [0]
 
 
@@ -180,7 +174,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path: Path) -
     (folder / "drums.mid").write_bytes(DRUMS)
     (folder / "notes.txt").write_text("no MIDI file")
     (folder / "folder.mid").mkdir()
-    corpus, skipped = prepare(folder, tmp_path / "out", jobs=1)
+    corpus, skipped = prepare_and_open(folder, tmp_path / "out", jobs=1)
     assert len(corpus.pieces) == 3
     assert [skip.path for skip in skipped] == ["broken.mid", "deep/empty.mid", "drums.mid"]
     assert skipped[0].reason.startswith("the MIDI file is damaged or cut off (")
@@ -193,7 +187,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path: Path) -
 def test_long_silences_and_notes_are_cut_to_what_is_stored(tmp_path: Path) -> None:
     notes = np.array([(0, 1000, 60, 64), (2000, 1, 62, 64)], NOTE_DTYPE)
     write_midi(Performance(notes), tmp_path / "midi" / "slow.mid")
-    corpus, _ = prepare(tmp_path / "midi", tmp_path / "out")
+    corpus, _ = prepare_and_open(tmp_path / "midi", tmp_path / "out")
     assert corpus.rows[["shift", "duration"]].tolist() == [(0, 65_535), (65_535, 100)]
 
 
@@ -202,7 +196,7 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.mid")
     write_midi(piece(0), tmp_path / "midi" / "café.mid")
     shutil.copy(tmp_path / "midi" / "café.mid", tmp_path / "midi" / name)
-    corpus, skipped = prepare(tmp_path / "midi", tmp_path / "out")
+    corpus, skipped = prepare_and_open(tmp_path / "midi", tmp_path / "out")
     assert skipped == []
     assert {p.path for p in corpus.pieces} == {name, "café.mid"}
     assert "café" in (tmp_path / "out" / "corpus.json").read_text("utf-8", "replace")
@@ -227,7 +221,7 @@ def test_nothing_usable(tmp_path: Path) -> None:
 
 
 def test_maestro_keeps_its_splits_and_composers(tmp_path: Path) -> None:
-    corpus, skipped = prepare(fill_maestro(tmp_path / "maestro"), tmp_path / "out")
+    corpus, skipped = prepare_and_open(fill_maestro(tmp_path / "maestro"), tmp_path / "out")
     assert skipped == []
     assert by_path(corpus) == {"2004/0.midi": "train", "2004/1.midi": "validation", "2004/2.midi": "test"}
     assert [(p.composer, p.title, p.year) for p in corpus.pieces] == [
@@ -242,7 +236,7 @@ def test_maestro_keeps_its_splits_and_composers(tmp_path: Path) -> None:
 def test_maestro_in_the_folder_it_was_unpacked_into(tmp_path: Path) -> None:
     fill_maestro(tmp_path / "data" / "maestro-v3.0.0")
     assert [s.path for s in find_sources(tmp_path / "data")] == [f"maestro-v3.0.0/2004/{i}.midi" for i in range(3)]
-    corpus, skipped = prepare(tmp_path / "data", tmp_path / "out")
+    corpus, skipped = prepare_and_open(tmp_path / "data", tmp_path / "out")
     assert skipped == []
     assert [p.split for p in corpus.pieces] == ["train", "validation", "test"]
 
@@ -258,7 +252,7 @@ def test_maestro_without_any_of_its_files(tmp_path: Path) -> None:
 @pytest.mark.maestro
 @pytest.mark.skipif("MAESTRO_DIR" not in os.environ, reason="MAESTRO_DIR names no folder of MAESTRO v3.0.0's files")
 def test_all_of_the_real_maestro(tmp_path: Path) -> None:
-    corpus, skipped = prepare(os.environ["MAESTRO_DIR"], tmp_path / "out")
+    corpus, skipped = prepare_and_open(os.environ["MAESTRO_DIR"], tmp_path / "out")
     assert skipped == []
     assert len(corpus.pieces) == 1099
     notes = {split: sum(corpus.pieces[i].notes for i in corpus.split(split)) for split in ("train", "validation")}
@@ -271,7 +265,7 @@ def test_all_of_the_real_maestro(tmp_path: Path) -> None:
 def in_shards(folder: Path, out: Path, count: int) -> Path:
     """All shards of a folder, the last one first."""
     for index in range(count, 0, -1):
-        build_shard(folder, out, Shard(index, count), jobs=1)
+        prepare(folder, out, shard=Shard(index, count), jobs=1)
     return out
 
 
@@ -282,7 +276,7 @@ def test_merged_shards_are_the_corpus_byte_by_byte(tmp_path: Path, count: int) -
     shutil.copytree(folder / "deep", folder / "again")
     (folder / "b.mid").write_bytes(b"MThd")
     (folder / "z.mid").touch()
-    whole = build(folder, tmp_path / "whole", jobs=1)
+    whole = prepare(folder, tmp_path / "whole", jobs=1)
     out = in_shards(folder, tmp_path / "parts", count)
     assert {path.name for path in out.iterdir()} == {"shards"}
     with pytest.raises(CorpusError, match="no prepared corpus"):
@@ -298,7 +292,7 @@ def test_merged_shards_are_the_corpus_byte_by_byte(tmp_path: Path, count: int) -
 
 def test_maestro_in_shards(tmp_path: Path) -> None:
     folder = fill_maestro(tmp_path / "maestro")
-    build(folder, tmp_path / "whole")
+    prepare(folder, tmp_path / "whole")
     merge(in_shards(folder, tmp_path / "parts", 2))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -315,15 +309,19 @@ def test_a_missing_shard(tmp_path: Path) -> None:
 def test_a_foreign_shard(tmp_path: Path) -> None:
     folder = fill(tmp_path / "midi", 8)
     out = in_shards(folder, tmp_path / "out", 2)
-    build_shard(folder, out, Shard(3, 3))
-    with pytest.raises(CorpusError, match="shards of divisions into 2 and 3; delete the folders of all"):
+    prepare(folder, out, shard=Shard(3, 3))
+    with pytest.raises(
+        CorpusError, match="it has shards of divisions into 2 and 3; delete those of all divisions but one"
+    ):
         merge(out)
     shutil.rmtree(out / "shards" / "3-of-3")
     write_midi(piece(99), folder / "new.mid")
-    build_shard(folder, out, Shard(2, 2))
-    with pytest.raises(CorpusError, match=re.escape("2-of-2: of other files than 1-of-2; make it anew from the same")):
+    prepare(folder, out, shard=Shard(2, 2))
+    with pytest.raises(
+        CorpusError, match=re.escape("2-of-2: it was made of other files than 1-of-2; prepare it again from the same")
+    ):
         merge(out)
-    build_shard(folder, out, Shard(1, 2))
+    prepare(folder, out, shard=Shard(1, 2))
     assert merge(out).pieces == 9
 
 
@@ -338,7 +336,7 @@ def test_a_damaged_shard(tmp_path: Path, name: str, damage: str) -> None:
         path.write_bytes(
             data[: len(data) // 2] if damage == "cut off" else data.replace(b"{", b"[").replace(b"u2", b"i2")
         )
-    with pytest.raises(CorpusError, match=r"2-of-2: the shard is damaged \(.+\); make it anew"):
+    with pytest.raises(CorpusError, match=r"2-of-2: the shard is damaged \(.+\); prepare it again"):
         merge(out)
     assert [path.name for path in out.iterdir()] == ["shards"]
 
@@ -363,21 +361,21 @@ def test_shards_without_a_usable_file(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from music_generator.data.corpus import build_shard
+from music_generator.data.prepare import prepare
 from music_generator.parallel import Shard
 
 def progress(done, total):
     if done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-build_shard(sys.argv[1], sys.argv[2], Shard(1, 2), jobs=1, progress=progress)
+prepare(sys.argv[1], sys.argv[2], shard=Shard(1, 2), jobs=1, progress=progress)
 """
 
 
 def test_a_killed_shard_leaves_nothing_half_written(tmp_path: Path) -> None:
     """A real SIGKILL: the shard made before stays as it was, and what was left goes with the merge."""
     folder = fill(tmp_path / "midi", 9)
-    build(folder, tmp_path / "whole")
+    prepare(folder, tmp_path / "whole")
     out = in_shards(folder, tmp_path / "out", 2)
     before = contents(out / "shards" / "1-of-2")
     for _ in range(2):
@@ -390,24 +388,24 @@ def test_a_killed_shard_leaves_nothing_half_written(tmp_path: Path) -> None:
     (out / "shards" / "mine.txt").write_text("not of this package")
     merge(out)
     assert [path.name for path in (out / "shards").iterdir()] == ["mine.txt"]
-    assert {name: (out / name).read_bytes() for name in FILES} == contents(tmp_path / "whole")
+    assert {name: (out / name).read_bytes() for name in ("tokens.npy", "corpus.json")} == contents(tmp_path / "whole")
 
 
 def test_a_full_disk_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("music_generator.data.corpus._to_json", full)
+    monkeypatch.setattr("music_generator.data.prepare.to_json", full)
     out = tmp_path / "out"
     with pytest.raises(InputError, match=re.escape(f"cannot write {out}: No space left on device")):
-        build_shard(fill(tmp_path / "midi", 3), out, Shard(1, 2), jobs=1)
+        prepare(fill(tmp_path / "midi", 3), out, shard=Shard(1, 2), jobs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["midi"]
 
 
 def test_what_waits_to_be_written_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the disk is, the processes that read are never more than a few chunks ahead of it."""
     folder = fill(tmp_path / "midi", 6)
-    sources = find_sources(folder) * 100
+    sources = list(find_sources(folder)) * 100
     taken = 0
 
     def counted() -> Iterator[Source]:
@@ -416,8 +414,8 @@ def test_what_waits_to_be_written_does_not_grow_with_the_files(tmp_path: Path, m
             taken += 1
             yield source
 
-    monkeypatch.setattr("music_generator.data.corpus.CHUNK", 4)
-    found = iter(_read_all(folder, counted(), 2))
+    monkeypatch.setattr("music_generator.data.prepare.CHUNK_FILES", 4)
+    found = iter(read_all(folder, counted(), 2))
     for _ in range(20):
         next(found)
     assert taken <= 20 + 4 * (4 * 2 + 2)
@@ -431,7 +429,7 @@ def test_a_corpus_is_replaced(tmp_path: Path) -> None:
     fill(tmp_path / "midi", 2)
     prepare(tmp_path / "midi", tmp_path / "out")
     write_midi(piece(2), tmp_path / "midi" / "third.mid")
-    corpus, _ = prepare(tmp_path / "midi", tmp_path / "out")
+    corpus, _ = prepare_and_open(tmp_path / "midi", tmp_path / "out")
     assert len(corpus.pieces) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["midi", "out"]
 
@@ -440,7 +438,7 @@ def test_an_empty_folder_is_taken_and_the_current_one_too(tmp_path: Path, monkey
     fill(tmp_path / "midi", 2)
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    assert len(prepare(tmp_path / "midi", ".")[0].pieces) == 2
+    assert len(prepare_and_open(tmp_path / "midi", ".")[0].pieces) == 2
     assert sorted(contents(tmp_path / "out")) == ["corpus.json", "tokens.npy"]
 
 
@@ -459,14 +457,14 @@ def test_what_lies_beside_a_corpus_in_its_folder_is_left_alone(tmp_path: Path) -
     prepare(fill(tmp_path / "midi", 2), tmp_path / "out")
     (tmp_path / "out" / "run").mkdir()
     (tmp_path / "out" / "corpus.json").write_text("of another version")
-    assert len(prepare(tmp_path / "midi", tmp_path / "out")[0].pieces) == 2
+    assert len(prepare_and_open(tmp_path / "midi", tmp_path / "out")[0].pieces) == 2
     assert (tmp_path / "out" / "run").is_dir()
 
 
 def test_an_unfinished_corpus_is_replaced(tmp_path: Path) -> None:
     prepare(fill(tmp_path / "midi", 2), tmp_path / "out")
     (tmp_path / "out" / "corpus.json").unlink()
-    assert len(prepare(tmp_path / "midi", tmp_path / "out")[0].pieces) == 2
+    assert len(prepare_and_open(tmp_path / "midi", tmp_path / "out")[0].pieces) == 2
 
 
 def test_a_file_in_place_of_the_parent_folder(tmp_path: Path) -> None:
@@ -477,13 +475,13 @@ def test_a_file_in_place_of_the_parent_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_old_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_half(file: Any, _: int) -> None:
+    def write_half(file: Any, _: Any) -> None:
         file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     prepare(fill(tmp_path / "midi", 2), tmp_path / "out")
     before = contents(tmp_path / "out")
-    monkeypatch.setattr("music_generator.data.corpus._write_header", write_half)
+    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", write_half)
     with pytest.raises(InputError, match=re.escape(f"cannot write {tmp_path / 'out'}: No space left on device")):
         prepare(tmp_path / "midi", tmp_path / "out")
     assert contents(tmp_path / "out") == before
@@ -495,7 +493,7 @@ def test_a_full_disk_keeps_the_old_corpus(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
-    return prepare(fill(tmp_path / "midi", 3), tmp_path / "corpus")[0].folder
+    return prepare_and_open(fill(tmp_path / "midi", 3), tmp_path / "corpus")[0].folder
 
 
 def refusal(folder: Path) -> str:
@@ -516,7 +514,7 @@ def test_a_corpus_of_another_version(prepared: Path) -> None:
     header = json.loads((prepared / "corpus.json").read_text("utf-8"))
     header["format"] = FORMAT + 1
     (prepared / "corpus.json").write_text(json.dumps(header))
-    text = f"its format is {FORMAT + 1}, this version reads {FORMAT}; make it anew with `music-generator prepare`"
+    text = f"its format is {FORMAT + 1}, this version reads {FORMAT}; prepare it again with `music-generator prepare`"
     assert refusal(prepared) == f"{prepared}: {text}"
 
 
@@ -529,7 +527,7 @@ def test_no_tokens(prepared: Path) -> None:
 def test_tokens_cut_off(prepared: Path, length: int) -> None:
     path = prepared / "tokens.npy"
     path.write_bytes(path.read_bytes()[:length])
-    assert re.search(r"the corpus is damaged \(.+\); make it anew", refusal(prepared))
+    assert re.search(r"the corpus is damaged \(.+\); prepare it again", refusal(prepared))
 
 
 @pytest.mark.parametrize(
@@ -537,7 +535,7 @@ def test_tokens_cut_off(prepared: Path, length: int) -> None:
 )
 def test_tokens_of_something_else(prepared: Path, array: Any) -> None:
     np.save(prepared / "tokens.npy", array)
-    assert refusal(prepared) == f"{prepared}: tokens.npy does not fit corpus.json; make the corpus anew"
+    assert refusal(prepared) == f"{prepared}: tokens.npy does not fit corpus.json; prepare the corpus again"
 
 
 def test_tokens_in_another_kind_of_file(prepared: Path) -> None:
@@ -561,7 +559,7 @@ def test_tokens_in_another_kind_of_file(prepared: Path) -> None:
 )
 def test_a_damaged_header(prepared: Path, text: str) -> None:
     (prepared / "corpus.json").write_text(text)
-    assert re.search(r"the corpus is damaged \(.+\); make it anew", refusal(prepared))
+    assert re.search(r"the corpus is damaged \(.+\); prepare it again", refusal(prepared))
 
 
 def test_an_unknown_split(prepared: Path) -> None:

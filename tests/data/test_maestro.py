@@ -24,7 +24,8 @@ import pytest
 from music_generator.data import download as download_module
 from music_generator.data import maestro
 from music_generator.data import wav_pairs as pairs
-from music_generator.data.download import fetch, is_contained, unpack
+from music_generator.data.download import fetch
+from music_generator.data.unpack import is_contained, unpack
 from music_generator.errors import CorpusError, DownloadError, InputError
 
 # format 0, one track, 500 ticks a quarter: C4 for one second
@@ -197,12 +198,12 @@ def test_download_from_a_mirror_and_unpack(
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert os.listdir(path.parent) == [path.name]  # noqa: PTH208 - no .part, no note
 
-    folder = maestro.unpack(path, tmp_path / "data")
+    folder = unpack(path, tmp_path / "data")
     assert folder == tmp_path / "data" / "maestro-v3.0.0"
     assert maestro.find_recordings(tmp_path / "data").counts["train"] == maestro.SplitCount(1, 1)
     # neither is done twice
     assert maestro.download("3.0.0", tmp_path / "x", with_audio=with_audio, base_url="http://127.0.0.1:1") == path
-    assert maestro.unpack(path, tmp_path / "data") == folder
+    assert unpack(path, tmp_path / "data") == folder
 
 
 def test_unknown_release_and_scheme_are_refused(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def test_wrong_checksum_removes_the_file(serve: Callable[..., Site], archive: Pa
         fetch(site.url, tmp_path / "d" / "m.zip", sha256="0" * 64)
     assert not list((tmp_path / "d").iterdir())
     shutil.copy(archive, tmp_path / "m.zip")
-    with pytest.raises(DownloadError, match="is there already, but has the sha256"):
+    with pytest.raises(DownloadError, match="exists, but has the sha256"):
         fetch(site.url, tmp_path / "m.zip", sha256="0" * 64)
     assert (tmp_path / "m.zip").exists()
 
@@ -306,7 +307,7 @@ def test_no_checksum_is_logged_and_half_a_zip_refused(
 
 def test_web_page_is_refused(serve: Callable[..., Site], tmp_path: Path) -> None:
     page = b"<!doctype html><title>Please log in</title>"
-    with pytest.raises(DownloadError, match=r"other than a zip archive \(text/html"):
+    with pytest.raises(DownloadError, match=r"did not return a zip archive \(text/html"):
         fetch(serve(page, content_type="text/html; charset=utf-8").url, tmp_path / "m.zip")
     with pytest.raises(DownloadError, match=r"it begins with b'<!doctyp'.*proxy"):
         fetch(serve(page).url, tmp_path / "m.zip")
@@ -320,7 +321,7 @@ def test_refusals_and_passing_errors(serve: Callable[..., Site], archive: Path, 
     assert len(site.asked) == 1
     site.statuses = [503, 429]
     fetch(site.url, tmp_path / "m.zip", sha256=sha256_of(archive))
-    with pytest.raises(DownloadError, match=r"cannot download http://127\.0\.0\.1:1/x.*goes on from there"):
+    with pytest.raises(DownloadError, match=r"cannot download http://127\.0\.0\.1:1/x.*continues there"):
         fetch("http://127.0.0.1:1/x", tmp_path / "n.zip")
 
 
@@ -432,7 +433,7 @@ def test_other_folder_in_the_way_is_kept(archive: Path, tmp_path: Path) -> None:
     mine = tmp_path / "data" / "maestro-v3.0.0" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(DownloadError, match="is in the way: it is not what"):
+    with pytest.raises(DownloadError, match="exists and is not the content of"):
         unpack(archive, tmp_path / "data")
     assert mine.read_text() == "mine"
 
@@ -474,7 +475,7 @@ def test_missing_columns_are_named(tmp_path: Path, suffix: str) -> None:
     rows = [{k: v for k, v in row.items() if k not in ("split", "duration")} for row in ROWS]
     left = tuple(name for name in maestro.COLUMNS if name not in ("split", "duration"))
     text = csv_text(rows, left) if suffix == ".csv" else json.dumps(rows)
-    with pytest.raises(CorpusError, match=rf"maestro-v3\.0\.0\{suffix} lacks the columns split, duration"):
+    with pytest.raises(CorpusError, match=rf"maestro-v3\.0\.0\{suffix}: it lacks the columns split, duration"):
         maestro.read_metadata(dataset(tmp_path, text, suffix))
 
 
@@ -540,12 +541,12 @@ def test_survey_reports_what_is_missing(tmp_path: Path) -> None:
 def test_folders_that_are_not_one_maestro(tmp_path: Path) -> None:
     assert not maestro.is_maestro(tmp_path)
     assert not maestro.is_maestro(tmp_path / "nowhere")
-    with pytest.raises(CorpusError, match="is not MAESTRO: it holds no maestro-v"):
+    with pytest.raises(CorpusError, match="this is not MAESTRO: there is no maestro-v"):
         maestro.find_recordings(tmp_path)
     for version in ("1.0.0", "2.0.0"):
         dataset(tmp_path / f"maestro-v{version}", csv_text(), version=version)
     assert maestro.is_maestro(tmp_path)
-    with pytest.raises(CorpusError, match="holds several"):
+    with pytest.raises(CorpusError, match="it contains several"):
         maestro.find_recordings(tmp_path)
 
 
@@ -562,18 +563,23 @@ def write_wav(path: Path, samples: np.ndarray[Any, Any], rate: int = 8000, width
     return path
 
 
+def pair_of(folder: Path, recording: maestro.Recording) -> pairs.AudioPair:
+    midi_path, wav_path = folder / recording.midi_filename, folder / recording.audio_filename
+    return pairs.pair_files(midi_path, wav_path, recording.duration_seconds)
+
+
 def test_pairs_and_their_faults(tmp_path: Path) -> None:
     folder = dataset(tmp_path, csv_text())
     recordings = maestro.read_metadata(folder)
     write_wav(folder / "2004/a.wav", np.zeros(12_000), channels=2)
     write_wav(folder / "2004/b.wav", np.zeros(44_000))
-    pair = pairs.pair_info(folder, recordings[0])
+    pair = pair_of(folder, recordings[0])
     assert (pair.midi_seconds, pair.wav_seconds, pair.sample_rate, pair.channels) == (1.0, 1.5, 8000, 2)
     assert pair.difference_seconds == pytest.approx(0.5)
     faults = list(pairs.check_pairs(folder, recordings))
     assert [fault.recording.title for fault in faults] == ["In the Mists", "Sonata Op. 1"]
     assert "b.wav is 4.25 s longer than its MIDI file" in faults[0].problem
-    assert "cannot read" in faults[1].problem
+    assert "cannot be read" in faults[1].problem
     assert faults[1].pair is None
     assert len(list(pairs.check_pairs(folder, recordings, tolerance_seconds=0.1))) == 3
 
@@ -589,7 +595,7 @@ def test_bad_wav_files_are_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         with pytest.raises(CorpusError, match=message):
-            pairs.pair_info(tmp_path, recording)
+            pair_of(tmp_path, recording)
 
 
 def test_audio_beside(tmp_path: Path) -> None:
@@ -626,7 +632,7 @@ def test_offset_refusals(tmp_path: Path) -> None:
         pairs.estimate_offset(path, [61.0, 62.0])
     with pytest.raises(CorpusError, match="is silent in its first 60 seconds"):
         pairs.estimate_offset(path, [0.5])
-    with pytest.raises(CorpusError, match="cannot read"):
+    with pytest.raises(CorpusError, match="cannot be read"):
         pairs.estimate_offset(tmp_path / "none.wav", [0.5])
     with pytest.raises(CorpusError, match="must have 16, 24 or 32 bits per sample, not 8"):
         pairs.estimate_offset(write_wav(path, np.zeros(8000), width=1), [0.5])

@@ -40,7 +40,8 @@ from music_generator.generation import (
 )
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
-from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance, TempoMap
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance
+from music_generator.music.tempo_map import TempoMap
 from music_generator.music.tokens import (
     DURATION_BINS,
     END,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -26,8 +27,8 @@ from music_generator.music.performance import (
     UNA_CORDA,
     Array,
     Performance,
-    TempoMap,
 )
+from music_generator.music.tempo_map import TempoMap
 
 END = "00ff2f00"
 NOTE = "00 90 3c 40  87 68 80 3c 40"  # C4 from where the track is, for 1000 ticks: one second at 500 a quarter
@@ -364,6 +365,17 @@ def test_not_midi(tmp_path: Path) -> None:
     path = tmp_path / "song.mid"
     path.write_bytes(b"RIFF and so on")
     assert refusal(path) == f"{path}: not a MIDI file (it does not begin with MThd)"
+
+
+def test_an_error_has_the_path_and_the_reason_apart(tmp_path: Path) -> None:
+    """Also after the way from one process to another."""
+    for source, path in ((b"", None), (tmp_path / "none.mid", tmp_path / "none.mid")):
+        with pytest.raises(MidiError) as caught:
+            read_midi(source)
+        for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+            assert error.path == path
+            assert str(error) == f"{path or 'these bytes'}: {error.reason}"
+            assert error.reason in ("the file is empty", "no such file")
 
 
 def test_empty_file(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from music_generator.music.performance import (
     UNA_CORDA,
     Array,
     Performance,
-    TempoMap,
     join,
 )
+from music_generator.music.tempo_map import TempoMap
 
 Event = tuple[float, float, int, int]
 

@@ -16,16 +16,16 @@ from music_generator.music.performance import (
     UNA_CORDA,
     Array,
     Performance,
-    TempoMap,
 )
+from music_generator.music.tempo_map import TempoMap
 from music_generator.music.tokens import (
     DURATION_BINS,
     END,
     KEYS,
+    NUM_KEYS,
     RESUME,
     SHIFT_BINS,
     SHIFT_CLASSES,
-    NUM_KEYS,
     TICKS_PER_SECOND,
     TOKEN_DTYPE,
     VELOCITY_BINS,

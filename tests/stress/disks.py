@@ -32,7 +32,7 @@ from mutations import made_up
 from server import Site, serving
 
 from music_generator.data import maestro
-from music_generator.data.corpus import prepare
+from music_generator.data.prepare import prepare
 from music_generator.music.midi import write_midi
 
 NOBODY = 65_534
@@ -104,7 +104,7 @@ def commands(scratch: Path, *, with_training: bool) -> Commands:
     midi.mkdir()
     for i in range(6):
         write_midi(made_up(i, 400), midi / f"{i}.mid")
-    corpus = prepare(midi, scratch / "corpus", jobs=1)[0].folder
+    corpus = prepare(midi, scratch / "corpus", jobs=1).folder
     music = ("--seconds", 2, "--seed", 5, "--out")
     found: Commands = {
         "generate": lambda out: called("generate", *music, out),

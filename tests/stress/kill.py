@@ -36,7 +36,9 @@ from server import Site, serving
 
 from music_generator.cli import main as cli
 from music_generator.data import maestro
-from music_generator.data.corpus import open_corpus, prepare
+from music_generator.data.corpus import open_corpus
+from music_generator.data.prepare import prepare
+from music_generator.data.unpack import unpack
 from music_generator.errors import CorpusError
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import write_midi
@@ -135,7 +137,7 @@ class Download(Case):
         self.saved = 0
 
     def run(self, folder: Path) -> None:
-        maestro.unpack(maestro.download("3.0.0", folder, base_url=self.site.url), folder)
+        unpack(maestro.download("3.0.0", folder, base_url=self.site.url), folder)
 
     def look(self, folder: Path) -> None:
         parts = [name for name in contents(folder) if ".part" in name]
@@ -159,7 +161,7 @@ class Prepare(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         self.midi = midi_folder(scratch / "midi")
-        self.older = prepare(midi_folder(scratch / "older", 100, 3), scratch / "corpus-before", jobs=1)[0].folder
+        self.older = prepare(midi_folder(scratch / "older", 100, 3), scratch / "corpus-before", jobs=1).folder
 
     def begin(self, folder: Path) -> None:
         shutil.copytree(self.older, folder / "corpus")
@@ -191,7 +193,7 @@ class Train(Case):
 
         import music_generator.training.release  # noqa: F401
 
-        self.corpus = prepare(midi_folder(scratch / "midi-to-train", pieces=6), scratch / "corpus", jobs=1)[0].folder
+        self.corpus = prepare(midi_folder(scratch / "midi-to-train", pieces=6), scratch / "corpus", jobs=1).folder
 
     def run(self, folder: Path) -> None:
         from music_generator.model.config import ModelConfig

@@ -12,7 +12,8 @@ from functools import cache
 import numpy as np
 
 from music_generator.music.midi import write_midi
-from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.tempo_map import TempoMap
 
 Random = np.random.Generator
 Mutation = Callable[[bytes, Random], bytes]

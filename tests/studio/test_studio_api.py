@@ -32,7 +32,8 @@ from music_generator.errors import InputError
 from music_generator.generation import SamplingOptions
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
-from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
+from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.tempo_map import TempoMap
 from music_generator.sound import audio
 from music_generator.studio.api import EXAMPLE, Studio, LimitError
 from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError

@@ -24,7 +24,8 @@ from starlette.testclient import TestClient
 from conftest import made_performance
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
-from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap, join
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, join
+from music_generator.music.tempo_map import TempoMap
 from music_generator.studio import server
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.schema import piece_from_json, piece_to_json

@@ -22,7 +22,7 @@ from music_generator.files import replacing
 from music_generator.parallel import read_shard
 
 if TYPE_CHECKING:
-    from music_generator.data.corpus import Prepared
+    from music_generator.data.prepare import Prepared
     from music_generator.generation import Generated, SamplingOptions, Span
     from music_generator.music.features import Distributions
     from music_generator.music.performance import Performance
@@ -475,7 +475,8 @@ def prepare(
     shard: Shard = None,
 ) -> None:
     """Make a corpus to train on from MAESTRO or from any folder of MIDI files; or a shard of it, for `merge`."""
-    from music_generator.data import corpus, maestro
+    from music_generator.data import maestro
+    from music_generator.data.prepare import prepare as prepare_corpus
 
     mine = None if shard is None else read_shard(shard)
     folder = Path(source)
@@ -488,10 +489,7 @@ def prepare(
         raise InputError(f"{folder}: no MAESTRO metadata (maestro-v*.csv or .json) in it")
     out = out or Path("corpus") / folder.resolve().name
     with _progress("preparing") as progress:
-        if mine is None:
-            made = corpus.build(folder, out, jobs=jobs, progress=progress)
-        else:
-            made = corpus.build_shard(folder, out, mine, jobs=jobs, progress=progress)
+        made = prepare_corpus(folder, out, shard=mine, jobs=jobs, progress=progress)
     for file in made.skipped:
         _say(f"skipped {file.path}: {file.reason}")
     if mine is None or mine.index == 1:
@@ -504,10 +502,10 @@ def prepare(
 @app.command(epilog="Example: music-generator merge corpus/maestro")
 def merge(corpus: Annotated[Path, typer.Argument(help="the folder that was given to every `prepare --shard`")]) -> None:
     """Make one corpus of its shards, the same bytes as if it had been prepared at once."""
-    from music_generator.data import corpus as corpora
+    from music_generator.data.merge import merge as merge_shards
 
     begun = time.perf_counter()
-    made = corpora.merge(corpus)
+    made = merge_shards(corpus)
     _print_splits(made)
     _print_prepared(made, begun)
 
@@ -524,11 +522,12 @@ def _print_prepared(made: Prepared, begun: float) -> None:
 
 def _download(release: str, downloads: Path, with_audio: bool) -> Path:
     from music_generator.data import maestro
+    from music_generator.data.unpack import unpack
 
     with _progress(f"downloading MAESTRO {release}") as progress:
         archive = maestro.download(release, downloads, with_audio=with_audio, progress=progress)
     with _progress("unpacking") as progress:
-        return maestro.unpack(archive, downloads, progress=progress)
+        return unpack(archive, downloads, progress=progress)
 
 
 def _report_maestro(folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""Corpora: MAESTRO, downloads, preparation, opening."""
+"""Data to train on: MAESTRO and other folders of MIDI files, prepared as a corpus."""

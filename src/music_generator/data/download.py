@@ -1,4 +1,4 @@
-"""One zip archive from the web onto disk: resumed after an interruption, checked, and unpacked safely."""
+"""Download a zip archive: resumed after an interruption, and checked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import hashlib
 import http.client
 import json
 import logging
-import re
 import shutil
 import ssl
-import stat
 import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,17 +21,16 @@ from typing import NoReturn
 
 from music_generator.errors import DownloadError, InputError
 
-Progress = Callable[[int, "int | None"], None]  # bytes done, bytes in all (None where the server does not say)
+Progress = Callable[[int, "int | None"], None]  # bytes done, bytes in all or None if the server does not say
 
 BLOCK_BYTES = 1 << 18
-PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)  # before each new try after a failure that brought nothing new
-MOST_MEMBERS = 100_000
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)  # before the next try, after failures in a row that brought no new bytes
 
 _log = logging.getLogger(__name__)
 
 
 class _DroppedError(Exception):
-    """The connection ended early or the server was busy: worth another try."""
+    """The connection ended early or the server was busy: another try may succeed."""
 
 
 _PASSING = (
@@ -55,27 +51,39 @@ def fetch(
     progress: Progress | None = None,
     timeout_seconds: float = 60,
 ) -> Path:
-    """The zip archive at `url` (http or https) as the file `path`; downloaded unless it is there already.
+    """Download a zip archive, unless it exists already.
 
-    What has arrived lies in `PATH.part` until it is whole and checked, and a later call goes on from there (HTTP
-    Range with If-Range, RFC 9110 section 13.1.5, so that a file changed on the server is never spliced). A dropped
-    connection is tried again; `timeout_seconds` is the longest silence. With `sha256` None only the length and the
-    zip directory are checked here (and each member's CRC by `unpack`); the log says so.
+    The bytes received are in `PATH.part` until the archive is complete and checked, and a later call continues from
+    there (HTTP Range with If-Range, RFC 9110 section 13.1.5, so that two versions of a file are never mixed). A
+    dropped connection is tried again.
 
-    Raises `DownloadError` if the server refuses, answers something other than a zip archive, keeps dropping the
-    connection, if the disk has too little room, or if the checksum differs (the file is then removed).
+    Args:
+        url: The address, http or https.
+        path: The file to write.
+        sha256: The expected checksum. With None only the length and the zip directory are checked here, and each
+            member's CRC by `unpack`; the log says so.
+        progress: Called with the bytes done and the bytes in all.
+        timeout_seconds: The longest time without a byte.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: `url` is neither http nor https.
+        DownloadError: The server refuses, answers with something other than a zip archive or keeps dropping the
+            connection, the disk has too little room, or the checksum differs (the file is then removed).
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"`url` must begin with http:// or https://, not {url}")
     path = Path(path)
     partial = _Partial(path.with_name(path.name + ".part"))
-    with _doing(f"write {path}"):
+    with errors_named(f"write {path}"):
         if path.exists():
             _already_there(path, sha256)
-            partial.discard()  # of a run that was killed after the last step
+            partial.discard()  # left by a process that was killed after the last step
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _receive_all(url, partial, progress or _no_progress, timeout_seconds)
+        _receive_all(url, partial, progress or no_progress, timeout_seconds)
         if wrong := _fault(partial.path, sha256):
             partial.discard()
             raise DownloadError(f"{url} {wrong}; what was downloaded has been removed, please try again")
@@ -84,12 +92,13 @@ def fetch(
     return path
 
 
-def _no_progress(_done: int, _total: int | None) -> None:
-    pass
+def no_progress(_done: int, _total: int | None) -> None:
+    """Report nothing."""
 
 
 @contextmanager
-def _doing(what: str) -> Iterator[None]:
+def errors_named(what: str) -> Iterator[None]:
+    """Turn an `OSError` into a `DownloadError` that says what could not be done."""
     try:
         yield
     except OSError as error:
@@ -98,13 +107,13 @@ def _doing(what: str) -> Iterator[None]:
 
 def _already_there(path: Path, sha256: str | None) -> None:
     if not path.is_file():
-        raise DownloadError(f"{path} is in the way: it is not a file")
+        raise DownloadError(f"{path} exists and is not a file; move it away")
     if wrong := _fault(path, sha256):
-        raise DownloadError(f"{path} is there already, but {wrong}; remove it and download again")
+        raise DownloadError(f"{path} exists, but {wrong}; remove it and download again")
 
 
 def _fault(path: Path, sha256: str | None) -> str | None:
-    """What is wrong with the archive, or None."""
+    """Return the fault of the archive, or None."""
     if sha256 is None:
         _log.warning("no checksum is published for %s: only its length and the zip's CRCs are checked", path.name)
         return None if zipfile.is_zipfile(path) else "is not a whole zip archive"
@@ -118,7 +127,7 @@ def _fault(path: Path, sha256: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Partial:
-    """What has arrived of a file, with a note beside it of which version of the file that is."""
+    """The part of a file that was received, with a note beside it that identifies the version of the file."""
 
     path: Path
 
@@ -130,7 +139,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """The ETag or date of the file at `url` that this is a part of; None if that is not known."""
+        """Return the ETag or date of the file at `url` that this is a part of; None if it is not known."""
         try:
             note = json.loads(self.note.read_text("utf-8"))
             return str(note["validator"]) if note["url"] == url and note["validator"] else None
@@ -147,13 +156,13 @@ class _Partial:
 
 
 def _validator(headers: Message) -> str | None:
-    """What If-Range may hold: a strong ETag, else the date of the last change."""
+    """Return a value for If-Range: a strong ETag, else the date of the last change."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
 
 def _receive_all(url: str, partial: _Partial, progress: Progress, timeout_seconds: float) -> None:
-    """Try until the file is whole; give up after as many failures in a row that brought nothing new."""
+    """Try until the file is complete; give up after some failures in a row that brought no new bytes."""
     furthest, failures = partial.size(), 0
     while True:
         try:
@@ -166,7 +175,7 @@ def _receive_all(url: str, partial: _Partial, progress: Progress, timeout_second
             furthest = max(furthest, partial.size())
             if failures > len(PAUSES_SECONDS):
                 raise DownloadError(
-                    f"cannot download {url}: {reason}; what has arrived is kept, the same command goes on from there"
+                    f"cannot download {url}: {reason}; what was received is kept, the same command continues there"
                 ) from error
             _log.info("%s: %s; trying again", url, reason)
             time.sleep(PAUSES_SECONDS[max(failures - 1, 0)])
@@ -183,7 +192,7 @@ def _receive_once(url: str, partial: _Partial, progress: Progress, timeout_secon
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
-                return  # all of it had arrived before
+                return  # the file was complete before
             _refused(error, url, partial)
 
 
@@ -213,18 +222,18 @@ def _receive(response: http.client.HTTPResponse, url: str, partial: _Partial, pr
 
 
 def _resumed_at(response: http.client.HTTPResponse, url: str, partial: _Partial) -> int:
-    """The byte at which the answer goes on: the end of what is here, or 0 where the server starts over."""
+    """Return the byte at which the response begins: the end of the part here, or 0 if the server starts over."""
     if response.status != 206:
         return 0
     have, known, sent = partial.size(), partial.validator(url), _validator(response.headers)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-") or (sent and sent != known):
         partial.discard()
-        raise _DroppedError("the file has changed on the server, or it sent another part than asked for")
+        raise _DroppedError("the file has changed on the server, or it sent a part that was not requested")
     return have
 
 
 def _refuse_page(url: str, what: str) -> NoReturn:
-    raise DownloadError(f"{url} gave something other than a zip archive ({what}): is a proxy or login page in between?")
+    raise DownloadError(f"{url} did not return a zip archive ({what}); check for a proxy or a login page in between")
 
 
 def _store(
@@ -248,114 +257,3 @@ def check_space(folder: Path, needed_bytes: int) -> None:
         raise DownloadError(
             f"{needed_bytes / 1e9:.2f} GB are needed in {folder}, but only {free / 1e9:.2f} GB are free"
         )
-
-
-def is_contained(name: str) -> bool:
-    """Whether a `/`-separated relative path stays inside the folder it is joined to, on every platform."""
-    parts = name.removesuffix("/").split("/")
-    return not re.search(r"[\\:\x00-\x1f]", name) and not any(part in ("", ".", "..") for part in parts)
-
-
-def unpack(
-    archive: str | Path,
-    folder: str | Path,
-    *,
-    max_bytes: int = 300 * 10**9,
-    max_ratio: float = 50.0,
-    progress: Progress | None = None,
-) -> Path:
-    """Unpack an archive that holds one folder into `folder`, and return that one folder's path.
-
-    It is unpacked under a hidden name and renamed once every member's CRC has been found right, so that a folder of
-    the proper name is always whole. If it is there already with all its files at their sizes, nothing is done.
-
-    Raises `DownloadError` if the archive is damaged or encrypted, if a member would land outside (absolute path,
-    `..`, backslash, drive letter, link), if it would unpack to more than `max_bytes` or more than `max_ratio` times
-    its own size, if the disk has too little room, or if another folder of the same name is in the way.
-    """
-    archive, folder = Path(archive), Path(folder)
-    with _doing(f"unpack {archive} into {folder}"), _opened(archive) as opened:
-        members = _checked_members(opened, archive, max_bytes, max_ratio)
-        root = _one_root(members, archive)
-        target, hidden = folder / root, folder / f".{root}.unpacking"
-        shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
-        if target.exists():
-            return _already_unpacked(target, members, archive)
-        folder.mkdir(parents=True, exist_ok=True)
-        check_space(folder, sum(member.file_size for member in members))
-        try:
-            _extract(opened, members, hidden, progress or _no_progress)
-            (hidden / root).replace(target)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-    return target
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    if not archive.is_file():
-        raise DownloadError(f"there is no archive {archive}")
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            yield opened
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-        raise DownloadError(f"{archive} is not a zip archive or is damaged: {error}; download it again") from error
-
-
-def _checked_members(opened: zipfile.ZipFile, archive: Path, max_bytes: int, max_ratio: float) -> list[zipfile.ZipInfo]:
-    members = opened.infolist()
-    for member in members:
-        if wrong := _member_fault(member):
-            raise DownloadError(f"{archive} is refused: its member {member.orig_filename!r} {wrong}")
-    if len({member.filename.casefold() for member in members}) < len(members):
-        raise DownloadError(f"{archive} is refused: it holds the same name twice")
-    total, size = sum(member.file_size for member in members), archive.stat().st_size
-    if total > max_bytes or total > max_ratio * size or len(members) > MOST_MEMBERS:
-        raise DownloadError(
-            f"{archive} is refused: its {size} bytes would unpack to {total} bytes in {len(members)} members "
-            f"(at most {max_bytes} bytes, {max_ratio:g} times its size and {MOST_MEMBERS} members are allowed)"
-        )
-    return members
-
-
-def _member_fault(member: zipfile.ZipInfo) -> str | None:
-    if not is_contained(member.orig_filename):
-        return "could land outside the folder"
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is neither stored nor deflated"
-    return "is encrypted" if member.flag_bits & 1 else None
-
-
-def _one_root(members: list[zipfile.ZipInfo], archive: Path) -> str:
-    roots = {member.filename.split("/")[0] for member in members}
-    if len(roots) != 1 or any("/" not in member.filename for member in members):
-        raise DownloadError(f"{archive} must hold exactly one folder, not {', '.join(sorted(roots)[:5]) or 'nothing'}")
-    return roots.pop()
-
-
-def _already_unpacked(target: Path, members: list[zipfile.ZipInfo], archive: Path) -> Path:
-    for member in members:
-        path = target.parent / member.filename
-        if not (path.is_dir() if member.is_dir() else path.is_file() and path.stat().st_size == member.file_size):
-            raise DownloadError(
-                f"{target} is in the way: it is not what {archive} holds ({member.filename} is missing or "
-                f"differs); move it away or choose another folder"
-            )
-    return target
-
-
-def _extract(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, progress: Progress) -> None:
-    done, total = 0, sum(member.file_size for member in members)
-    for member in members:
-        path = folder / member.filename
-        if member.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with opened.open(member) as source, path.open("xb") as file:
-            while block := source.read(BLOCK_BYTES):  # reading to the end checks the CRC
-                file.write(block)
-                done += len(block)
-                progress(done, total)

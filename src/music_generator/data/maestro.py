@@ -1,4 +1,4 @@
-"""MAESTRO: its releases and their download, its metadata and official splits.
+"""MAESTRO: its releases, their download, the metadata and the official splits.
 
 Source: Hawthorne et al., "Enabling Factorized Piano Music Modeling and Generation with the MAESTRO Dataset"
 (ICLR 2019), https://magenta.tensorflow.org/datasets/maestro, licence CC BY-NC-SA 4.0.
@@ -17,23 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from music_generator.data.download import Progress, fetch, is_contained
-from music_generator.data.download import unpack as unpack  # download and unpack are one matter to the caller
+from music_generator.data.corpus import SPLITS
+from music_generator.data.download import Progress, fetch
+from music_generator.data.unpack import is_contained
 from music_generator.errors import CorpusError, InputError
 
-__all__ = ["RELEASES", "Recording", "Survey", "download", "find_recordings", "is_maestro", "read_metadata", "unpack"]
+__all__ = ["RELEASES", "Recording", "Survey", "download", "find_recordings", "is_maestro", "read_metadata"]
 
 BASE_URL = "https://storage.googleapis.com/magentadata/datasets/maestro"
-SPLITS = ("train", "validation", "test")
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of a release: its size (where known) and its published sha256 (None where it could not be verified)."""
+    """One file of a release: its size if known, and its published sha256, or None if it could not be verified."""
 
     name: str
     size_bytes: int | None = None
@@ -42,16 +38,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Release:
-    """One version of MAESTRO, with and without its WAV files."""
+    """One version of MAESTRO: the archive of MIDI files alone, and the full one with WAV files."""
 
     version: str
     midi: Archive
     full: Archive
 
 
-# Sums of v3.0.0: the dataset's page; of v1.0.0 MIDI: its author in github.com/magenta/magenta/issues/1342; of v2.0.0:
-# MusPy's muspy/datasets/maestro.py (whence the MIDI sizes too) and others that agree. None for v1.0.0 with audio: a
-# sum is quoted in one place only, and a wrong one would throw away 87 GB.
+# Sources of the checksums: the dataset's page for v3.0.0; its author in github.com/magenta/magenta/issues/1342 for the
+# MIDI files of v1.0.0; MusPy's muspy/datasets/maestro.py and others that agree for v2.0.0. The MIDI sizes are MusPy's.
+# None for v1.0.0 with audio: only one place quotes a checksum, and a wrong one would throw away 87 GB.
 RELEASES: dict[str, Release] = {
     release.version: release
     for release in (
@@ -98,12 +94,21 @@ def download(
     base_url: str = BASE_URL,
     progress: Progress | None = None,
 ) -> Path:
-    """The archive of `release` ("1.0.0", "2.0.0" or "3.0.0") in `folder`, downloaded or resumed as `fetch` tells.
+    """Download the archive of a release into `folder`, or resume its download as `fetch` does.
 
-    `with_audio` asks for the archive with WAV files (about 100 GB) in place of the MIDI-only one (about 50 MB).
-    `base_url` may name a mirror; the checksum stays the published one. `unpack` comes next.
+    Args:
+        release: "1.0.0", "2.0.0" or "3.0.0".
+        folder: The folder for the archive.
+        with_audio: Whether to download the archive with WAV files (about 100 GB), not that of MIDI files (50 MB).
+        base_url: A mirror; the archive must have the published checksum.
+        progress: Called with the bytes done and the bytes in all.
 
-    Raises `InputError` for an unknown release and `DownloadError` as `fetch` does.
+    Returns:
+        The path of the archive, for `unpack`.
+
+    Raises:
+        InputError: The release is unknown.
+        DownloadError: As `fetch` raises it.
     """
     if release not in RELEASES:
         raise InputError(f"`release` must be one of {', '.join(RELEASES)}, not {release}")
@@ -129,7 +134,7 @@ COLUMNS = ("canonical_composer", "canonical_title", "split", "year", "midi_filen
 
 
 def _metadata_files(folder: Path) -> list[Path]:
-    """Every file that could be the metadata: CSV files before JSON files, in `folder` before its MAESTRO folders."""
+    """Return the files that may be the metadata: CSV rather than JSON files, in `folder` rather than in one in it."""
     for place in ("", "maestro-v*/"):
         for suffix in (".csv", ".json"):
             if files := sorted(path for path in folder.glob(f"{place}maestro-v*{suffix}") if path.is_file()):
@@ -138,27 +143,31 @@ def _metadata_files(folder: Path) -> list[Path]:
 
 
 def is_maestro(folder: str | Path) -> bool:
-    """Whether `folder`, or a `maestro-v…` folder in it, holds MAESTRO's metadata."""
+    """Return whether `folder`, or a folder `maestro-v…` in it, contains MAESTRO's metadata."""
     return bool(_metadata_files(Path(folder)))
 
 
 def metadata_file(folder: str | Path) -> Path:
+    """Return the metadata file of the dataset in `folder`; raises as `read_metadata` does."""
     files = _metadata_files(Path(folder))
     if not files:
-        raise CorpusError(f"{folder} is not MAESTRO: it holds no maestro-v….csv or maestro-v….json")
+        raise CorpusError(folder, "this is not MAESTRO: there is no maestro-v….csv or maestro-v….json in it")
     if len(files) > 1:
-        raise CorpusError(f"{folder} holds several: {', '.join(map(str, files))}; name the folder of one release")
+        raise CorpusError(folder, f"it contains several ({', '.join(map(str, files))}); name the folder of one release")
     return files[0]
 
 
 def read_metadata(folder: str | Path) -> list[Recording]:
-    """Every recording the metadata lists, in its order, whether its files are there or not.
+    """Read all recordings that the metadata lists, in its order, also those whose files are missing.
 
-    `folder` is the dataset's or the one it lies in. The CSV file is read, or the JSON file where there is none, as
-    rows (a list of records) or as columns (the layout of 3.0.0).
+    The CSV file is read, or the JSON file if there is no other: a list of records, or a table of columns as in 3.0.0.
 
-    Raises `CorpusError` if there is none, or if it cannot be read: another encoding than UTF-8 or UTF-16 with a
-    byte order mark, a missing column, an unknown split, a path that leaves the folder, a MIDI file listed twice.
+    Args:
+        folder: The folder of the dataset, or the one that contains it.
+
+    Raises:
+        CorpusError: There is no metadata, or it cannot be read: an encoding other than UTF-8 or UTF-16 with a byte
+            order mark, a missing column, an unknown split, a path that leaves the folder, a MIDI file listed twice.
     """
     return _read_metadata(metadata_file(folder))
 
@@ -166,12 +175,12 @@ def read_metadata(folder: str | Path) -> list[Recording]:
 def _read_metadata(path: Path) -> list[Recording]:
     text = _text(path)
     rows = _csv_rows(text, path) if path.suffix == ".csv" else _json_rows(text, path)
-    recordings = [_recording(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
+    recordings = [_recording(row, path, number) for number, row in enumerate(rows, 1)]
     if not recordings:
-        raise CorpusError(f"{path} lists no recordings")
+        raise CorpusError(path, "it lists no recordings")
     midi_filename, times = Counter(recording.midi_filename for recording in recordings).most_common(1)[0]
     if times > 1:
-        raise CorpusError(f"{path} lists {midi_filename} {times} times")
+        raise CorpusError(path, f"it lists {midi_filename} {times} times")
     return recordings
 
 
@@ -180,9 +189,9 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
         return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
+        raise CorpusError(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise CorpusError(path, f"it is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def _csv_rows(text: str, path: Path) -> list[dict[str, Any]]:
@@ -191,14 +200,14 @@ def _csv_rows(text: str, path: Path) -> list[dict[str, Any]]:
         _check_columns(reader.fieldnames or (), path)
         return list(reader)
     except csv.Error as error:
-        raise CorpusError(f"{path} is not a CSV file: {error}") from error
+        raise CorpusError(path, f"it is not a CSV file: {error}") from error
 
 
 def _json_rows(text: str, path: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path} is not a JSON file: {error}") from error
+        raise CorpusError(path, f"it is not a JSON file: {error}") from error
     if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
         _check_columns(set(data[0]).intersection(*data), path)
         return data
@@ -207,37 +216,41 @@ def _json_rows(text: str, path: Path) -> list[dict[str, Any]]:
         keys = list(data[COLUMNS[0]])
         if all(set(data[name]) == set(keys) for name in COLUMNS):
             return [{name: data[name][key] for name in COLUMNS} for key in keys]
-    raise CorpusError(f"{path} must be a list of records or a table of columns of one length")
+    raise CorpusError(path, "it must be a list of records or a table of columns of one length")
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
     if missing := [name for name in COLUMNS if name not in set(names)]:
-        raise CorpusError(f"{path} lacks the columns {', '.join(missing)}")
+        raise CorpusError(path, f"it lacks the columns {', '.join(missing)}")
 
 
-def _recording(row: Mapping[str, Any], where: str) -> Recording:
+def _recording(row: Mapping[str, Any], path: Path, number: int) -> Recording:
+    def fault(reason: str) -> CorpusError:
+        return CorpusError(path, f"row {number}: {reason}")
+
     values = [row[name] for name in COLUMNS]
     if None in values or None in row:  # as csv marks a row that is too short or too long
-        raise CorpusError(f"{where}: it must have a value in each column")
+        raise fault("it must have a value in each column")
     composer, title, split, year, midi_filename, audio_filename, duration = (str(value) for value in values)
     if split not in SPLITS:
-        raise CorpusError(f"{where}: the split must be one of {', '.join(SPLITS)}, not {split!r}")
+        raise fault(f"the split must be one of {', '.join(SPLITS)}, not {split!r}")
     for name in (midi_filename, audio_filename):
         if not is_contained(name):
-            raise CorpusError(f"{where}: the path {name!r} must stay inside the dataset's folder")
+            raise fault(f"the path {name!r} must stay inside the dataset's folder")
     try:
         seconds = float(duration)
         if not (math.isfinite(seconds) and seconds > 0):
             raise ValueError
         return Recording(composer, title, split, int(year), midi_filename, audio_filename, seconds)
     except ValueError as error:
-        message = f"{where}: the year must be a whole number and the duration positive, not {year!r} and {duration!r}"
-        raise CorpusError(message) from error
+        raise fault(
+            f"the year must be a whole number and the duration positive, not {year!r} and {duration!r}"
+        ) from error
 
 
 @dataclass(frozen=True)
 class SplitCount:
-    """How many recordings of a split the metadata lists, and how many of their MIDI files are there."""
+    """The number of recordings that the metadata lists in a split, and how many of their MIDI files are present."""
 
     present: int
     listed: int
@@ -245,10 +258,14 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is there of MAESTRO in `folder`; a split may be incomplete or absent.
+    """The part of MAESTRO that is present; a split may be incomplete or missing.
 
-    `recordings` are those whose MIDI file is there and `missing` the MIDI files that are not, both in the metadata's
-    order; `counts` has every split's name; `version` is None if the metadata's file name gives none.
+    Attributes:
+        folder: The folder of the dataset.
+        version: The release, or None if the name of the metadata file does not say it.
+        recordings: The recordings whose MIDI file is present, in the order of the metadata.
+        missing: The MIDI files that are not present, in the same order.
+        counts: The numbers of recordings of each split.
     """
 
     folder: Path
@@ -259,9 +276,13 @@ class Survey:
 
 
 def find_recordings(folder: str | Path) -> Survey:
-    """Which of the listed MIDI files are there; `folder` is the dataset's or the one it lies in.
+    """Find out which of the listed MIDI files are present; missing ones are no error.
 
-    Raises `CorpusError` as `read_metadata` does; missing MIDI files are no error.
+    Args:
+        folder: The folder of the dataset, or the one that contains it.
+
+    Raises:
+        CorpusError: As `read_metadata` raises it.
     """
     path = metadata_file(folder)
     recordings = _read_metadata(path)

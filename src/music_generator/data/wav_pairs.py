@@ -1,4 +1,4 @@
-"""MIDI files and the WAV files that go with them: durations, sample rate, and how much later one is than the other."""
+"""Compare MIDI files with their WAV files: durations, and the offset of the notes in the recording."""
 
 from __future__ import annotations
 
@@ -33,33 +33,25 @@ class AudioPair:
 
     @property
     def difference_seconds(self) -> float:
-        """By how many seconds the WAV file is longer than the MIDI file."""
+        """The duration of the WAV file minus that of the MIDI file."""
         return self.wav_seconds - self.midi_seconds
 
 
 @dataclass(frozen=True)
 class PairFault:
-    """What is wrong with a recording's audio; `pair` is None if the WAV file is missing or cannot be read."""
+    """A problem of a recording's audio; `pair` is None if the WAV file is missing or cannot be read."""
 
     recording: Recording
     problem: str
     pair: AudioPair | None = None
 
 
-def pair_info(folder: str | Path, recording: Recording) -> AudioPair:
-    """A recording's MIDI duration from the metadata beside its WAV file's header; `folder` as for `read_metadata`.
-
-    Raises `CorpusError` if the WAV file is missing, not PCM, or cut short.
-    """
-    return _pair_info(maestro.metadata_file(folder).parent, recording)
-
-
-def _pair_info(root: Path, recording: Recording) -> AudioPair:
-    return pair_files(root / recording.midi_filename, root / recording.audio_filename, recording.duration_seconds)
-
-
 def pair_files(midi_path: Path, wav_path: Path, midi_seconds: float) -> AudioPair:
-    """Any MIDI file of known duration beside its WAV file's header. Raises `CorpusError` as `pair_info` does."""
+    """Compare a MIDI file of `midi_seconds` with the header of its WAV file.
+
+    Raises:
+        CorpusError: The WAV file is missing, not PCM, or cut short.
+    """
     with _open_wav(wav_path) as wav:
         rate, channels, seconds = wav.getframerate(), wav.getnchannels(), wav.getnframes() / wav.getframerate()
     return AudioPair(midi_path, wav_path, midi_seconds, seconds, rate, channels)
@@ -68,12 +60,18 @@ def pair_files(midi_path: Path, wav_path: Path, midi_seconds: float) -> AudioPai
 def check_pairs(
     folder: str | Path, recordings: Iterable[Recording], *, tolerance_seconds: float = 1.0
 ) -> Iterator[PairFault]:
-    """Those of `recordings` whose WAV file is missing, unreadable, or longer or shorter than their MIDI file by more
-    than `tolerance_seconds`."""
+    """Yield the recordings whose WAV file is missing, unreadable or of another duration than the MIDI file.
+
+    Args:
+        folder: As for `read_metadata`.
+        recordings: The recordings to check.
+        tolerance_seconds: The largest difference of the durations that is accepted.
+    """
     root = maestro.metadata_file(folder).parent
     for recording in recordings:
         try:
-            pair = _pair_info(root, recording)
+            midi_path, wav_path = root / recording.midi_filename, root / recording.audio_filename
+            pair = pair_files(midi_path, wav_path, recording.duration_seconds)
         except CorpusError as error:
             yield PairFault(recording, str(error))
             continue
@@ -84,12 +82,12 @@ def check_pairs(
 
 
 def has_audio(survey: Survey) -> bool:
-    """Whether any recording that is there has its WAV file too."""
+    """Return whether any recording that is present has its WAV file too."""
     return any((survey.folder / recording.audio_filename).is_file() for recording in survey.recordings)
 
 
 def audio_beside(midi_path: str | Path) -> Path | None:
-    """The WAV file of the same name beside a MIDI file, or None; for pairs outside MAESTRO too."""
+    """Return the WAV file of the same name beside a MIDI file, or None; not only in MAESTRO."""
     candidates = (Path(midi_path).with_suffix(suffix) for suffix in (".wav", ".WAV"))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -100,30 +98,39 @@ def _open_wav(path: Path) -> Iterator[wave.Wave_read]:
         with path.open("rb") as file, wave.open(file) as wav:
             needed = wav.getnframes() * wav.getnchannels() * wav.getsampwidth()
             if not wav.getframerate() or needed > path.stat().st_size:
-                raise CorpusError(f"{path} is cut short or its header is damaged")
+                raise CorpusError(path, "the WAV file is cut short or its header is damaged")
             yield wav
     except (wave.Error, EOFError) as error:
-        raise CorpusError(f"{path} is not a PCM WAV file: {str(error) or 'it ends in its header'}") from error
+        raise CorpusError(path, f"it is not a PCM WAV file: {str(error) or 'it ends in its header'}") from error
     except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
+        raise CorpusError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 HOP_SECONDS = 0.01
-QUIETEST = 1e-6  # of the loudest hop's energy: rises below -60 dB are noise, not notes
+QUIETEST = 1e-6  # share of the loudest hop's energy: rises below -60 dB are noise, not notes
 
 
 def estimate_offset(
     wav_path: str | Path, onsets_seconds: ArrayLike, *, first_seconds: float = 60.0, within_seconds: float = 10.0
 ) -> float:
-    """How many seconds later than in the MIDI file the notes begin in the WAV file (negative: earlier).
+    """Estimate how much later the notes begin in the WAV file than in the MIDI file.
 
-    The rise of the WAV's log energy over hops of 10 ms is cross-correlated with the note onsets, both over the first
-    `first_seconds`, and the best lag within ±`within_seconds` is refined by a parabola. This is spectral-flux onset
-    detection (Bello et al., "A Tutorial on Onset Detection in Music Signals", 2005, section III-A) in one band: good
-    to about one hop where notes are struck clearly.
+    The rise of the WAV's log energy over hops of 10 ms is cross-correlated with the note onsets, and the best lag is
+    refined by a parabola. This is spectral-flux onset detection (Bello et al., "A Tutorial on Onset Detection in Music
+    Signals", 2005, section III-A) in one band, accurate to about one hop if the attacks are clear.
 
-    Raises `InputError` if no onset lies in that time, and `CorpusError` if the WAV file is missing, silent there, or
-    not PCM of 16, 24 or 32 bits.
+    Args:
+        wav_path: The WAV file, PCM of 16, 24 or 32 bits.
+        onsets_seconds: The note onsets of the MIDI file, of shape (notes,).
+        first_seconds: The part of both files to compare.
+        within_seconds: The largest offset to try in either direction.
+
+    Returns:
+        The offset in seconds; negative if the WAV file is earlier.
+
+    Raises:
+        InputError: No onset lies in that part.
+        CorpusError: The WAV file is missing, silent in that part, or not PCM of 16, 24 or 32 bits.
     """
     onsets = np.asarray(onsets_seconds, np.float64).ravel()
     onsets = onsets[(onsets >= 0) & (onsets < first_seconds)]
@@ -131,7 +138,7 @@ def estimate_offset(
         raise InputError(f"`onsets_seconds` must hold an onset in the first {first_seconds:g} seconds")
     energy, hop_seconds = _hop_energies(Path(wav_path), first_seconds)
     if not energy.any():
-        raise CorpusError(f"{wav_path} is silent in its first {first_seconds:g} seconds")
+        raise CorpusError(wav_path, f"it is silent in its first {first_seconds:g} seconds")
     log_energy = np.log(energy + QUIETEST * energy.max())
     rises = np.maximum(np.diff(log_energy, prepend=np.log(QUIETEST * energy.max())), 0)
     struck = np.bincount((onsets / hop_seconds).astype(np.int64)).astype(np.float64)
@@ -139,11 +146,11 @@ def estimate_offset(
 
 
 def _hop_energies(path: Path, first_seconds: float) -> tuple[Array, float]:
-    """The energy of each hop of the file's first seconds, and a hop's exact length in seconds."""
+    """Return the energy of each hop of the file's first seconds, and the exact duration of a hop in seconds."""
     with _open_wav(path) as wav:
         rate, channels, width = wav.getframerate(), wav.getnchannels(), wav.getsampwidth()
         if width not in (2, 3, 4):
-            raise CorpusError(f"{path} must have 16, 24 or 32 bits per sample, not {8 * width}")
+            raise CorpusError(path, f"it must have 16, 24 or 32 bits per sample, not {8 * width}")
         hop = max(1, round(rate * HOP_SECONDS))
         energies = []
         for _ in range(math.ceil(first_seconds)):
@@ -154,7 +161,7 @@ def _hop_energies(path: Path, first_seconds: float) -> tuple[Array, float]:
 
 
 def _samples(data: bytes, width: int) -> Array:
-    """Little-endian PCM of `width` bytes as fractions of full scale, float64."""
+    """Convert little-endian PCM of `width` bytes to fractions of full scale, float64."""
     data = data[: len(data) // width * width]
     if width == 3:
         padded = np.zeros((len(data) // 3, 4), np.uint8)
@@ -164,7 +171,7 @@ def _samples(data: bytes, width: int) -> Array:
 
 
 def _best_lag(later: Array, earlier: Array, most: int) -> float:
-    """The lag, at most `most` either way, at which `earlier` delayed by it resembles `later` best."""
+    """Return the lag, -`most` to `most`, by which `earlier` must be delayed to resemble `later` best."""
     size = 1 << (len(later) + len(earlier) + 2 * most).bit_length()
     spectra = (np.fft.rfft(signal - signal.mean(), size) for signal in (later, earlier))
     product = next(spectra) * np.conj(next(spectra))

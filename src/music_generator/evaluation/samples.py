@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from music_generator.data.corpus import Corpus, find_sources
+from music_generator.data.corpus import Corpus
+from music_generator.data.sources import find_sources
 from music_generator.engine.engine import Engine
 from music_generator.errors import CorpusError, MidiError
 from music_generator.generation import (
@@ -55,7 +56,7 @@ def held_out_split(corpus: Corpus, split: str | None = None) -> str:
     for name in (split,) if split else ("validation", "test"):
         if corpus.split(name):
             return name
-    raise CorpusError(f"{corpus.folder}: it has no held-out pieces ({split or 'validation or test'}) to compare with")
+    raise CorpusError(corpus.folder, f"it has no held-out pieces ({split or 'validation or test'}) to compare with")
 
 
 def halves(corpus: Corpus, split: str, seed: int) -> tuple[list[int], list[int]]:
@@ -132,7 +133,7 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
     left.
     """
     folder = Path(folder)
-    sources = find_sources(folder)
+    sources = list(find_sources(folder))
     taken, reason = [], ""
     for done, source in enumerate(sources, 1):
         try:
@@ -147,5 +148,5 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
         if progress:
             progress(done, len(sources))
     if not taken:
-        raise CorpusError(f"{folder}: none of its {len(sources)} MIDI files can be evaluated; {reason}")
+        raise CorpusError(folder, f"none of its {len(sources)} MIDI files can be evaluated; {reason}")
     return Sample(tuple(taken), len(sources) - len(taken))

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
+from music_generator.music.performance import LONGEST_SECONDS as LONGEST_SECONDS
 from music_generator.music.performance import Performance, join
 from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
 
 Array = NDArray[Any]
 Row = tuple[int, int, int, int]  # a token, as `TOKEN_DTYPE`
 
-LONGEST_SECONDS = 24 * 3600.0
 LOWEST_TEMPERATURE = 0.01
 
 

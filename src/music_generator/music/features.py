@@ -1,4 +1,4 @@
-"""What can be counted in performances: distributions over all their notes, and features of each one."""
+"""Statistics of performances: histograms over all their notes, and features of each performance."""
 
 from __future__ import annotations
 
@@ -26,23 +26,32 @@ EDGES: dict[str, Array] = {
 
 @dataclass(frozen=True)
 class Distributions:
-    """Counts of each of the `EDGES` bins; values beyond the last edge are counted in the last bin."""
+    """Histograms of pitch, step, duration and velocity; values past the last edge fall into the last bin.
+
+    Attributes:
+        counts: int64 of shape (bins,) under each name of `EDGES`.
+    """
 
     counts: dict[str, Array]
 
     def shares(self, name: str) -> Array:
-        """The share of all notes in each bin; zeros where there are no notes."""
+        """Return the share of the notes in each bin, float64 of shape (bins,); zeros if there are no notes."""
         counts = self.counts[name]
         shares: Array = counts / max(counts.sum(), 1)
         return shares
 
     def to_json(self) -> dict[str, list[int]]:
-        """Plain lists, for a JSON file; the inverse of `from_json`."""
+        """Return plain lists for a JSON file; the inverse of `from_json`."""
         return {name: [int(c) for c in counts] for name, counts in self.counts.items()}
 
     @classmethod
     def from_json(cls, data: dict[str, list[int]]) -> Distributions:
-        """The inverse of `to_json`. Raises `ValueError` if there is not one count for each bin."""
+        """Read what `to_json` returned.
+
+        Raises:
+            KeyError: A name of `EDGES` is missing.
+            ValueError: A name does not have one count for each bin.
+        """
         counts = {name: np.asarray(data[name], np.int64) for name in EDGES}
         if wrong := [name for name, edges in EDGES.items() if counts[name].shape != (len(edges) - 1,)]:
             raise ValueError(f"not one count for each bin of {', '.join(wrong)}")
@@ -50,7 +59,7 @@ class Distributions:
 
 
 def distributions(performances: Iterable[Performance]) -> Distributions:
-    """Histograms over all notes of all `performances`; a piece's first note has no step."""
+    """Count all notes of all `performances`; the first note of a piece has no step."""
     counts = {name: np.zeros(len(edges) - 1, np.int64) for name, edges in EDGES.items()}
     for performance in performances:
         notes = performance.notes
@@ -65,22 +74,22 @@ def distributions(performances: Iterable[Performance]) -> Distributions:
     return Distributions(counts)
 
 
-# --- features of one performance: numbers that need no bar lines, after mgeval (Yang & Lerch 2020, Neural Computing and
-# Applications 32, sec. 3.2). Each function takes the performance and how many seconds it stands for; without notes they
-# give zeros.
+# --- features of one performance that need no bar lines, after mgeval (Yang & Lerch 2020, Neural Computing and
+# Applications 32, sec. 3.2). Each function takes the performance and the seconds of music it covers; without notes it
+# returns zeros.
 
 LENGTH_EDGES = np.concatenate([[0.0], np.geomspace(0.05, 3.2, 13), [np.inf]])  # seconds; two bins an octave
 
 
 def _share(counts: Array) -> Array:
-    """Counts or weights as parts of their sum; zeros stay zeros."""
+    """Divide counts or weights by their sum; zeros stay zeros."""
     total = counts.sum()
     shares: Array = counts / total if total > 0 else counts.astype(np.float64)
     return shares
 
 
 def _covered_seconds(onset: Array, end: Array) -> float:
-    """How long at least one of the events is held; they are sorted by onset."""
+    """Return the time in which at least one of the events lasts; they are sorted by onset."""
     if not len(onset):
         return 0.0
     before = np.concatenate([[-np.inf], np.maximum.accumulate(end)[:-1]])
@@ -142,23 +151,28 @@ def _sustain_share(performance: Performance, seconds: float) -> float:
 
 FEATURES: dict[str, Callable[[Performance, float], float | Array]] = {
     "pitch_count": _pitch_count,  # different keys struck
-    "pitch_classes": _pitch_classes,  # 12, each note weighted with its length
+    "pitch_classes": _pitch_classes,  # 12, each note weighted by its duration
     "pitch_class_transitions": _pitch_class_transitions,  # 12 × 12, from each note to the next
     "pitch_range": _pitch_range,  # semitones from the lowest to the highest
-    "mean_interval": _mean_interval,  # semitones, up or down alike, from each note to the next
+    "mean_interval": _mean_interval,  # semitones from each note to the next, up or down
     "mean_inter_onset": _mean_inter_onset,  # seconds from each note to the next, 0 within a chord
     "note_lengths": _note_lengths,  # the bins of `LENGTH_EDGES`
     "velocities": _velocities,  # 32 bins
-    "polyphony": _polyphony,  # keys held at once, while any is
+    "polyphony": _polyphony,  # mean number of keys down while any is down
     "notes_per_second": _notes_per_second,
-    "sustain_share": _sustain_share,  # of the time
+    "sustain_share": _sustain_share,  # of the time covered
 }
 
 
 def performance_features(performances: Sequence[Performance], seconds: float) -> dict[str, Array]:
-    """Each of `FEATURES` of each performance: float64 of shape (performances, values).
+    """Compute each of `FEATURES` for each performance.
 
-    Each performance stands for `seconds` of music from its time 0, so that rests at its ends count too.
+    Args:
+        performances: The performances.
+        seconds: The music that each one covers from its time 0, so that rests at its ends count too.
+
+    Returns:
+        float64 of shape (performances, values) under each feature's name.
     """
     return {
         name: np.array([np.atleast_1d(feature(performance, seconds)) for performance in performances], np.float64)

@@ -1,4 +1,4 @@
-"""`Performance` ⇄ token rows, one row per key or pedal event, on a grid of 10 ms; and the bins the model sees."""
+"""Encode a `Performance` as token rows on a grid of 10 ms, decode them, and the bins of the model's classes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.music.performance import (
-    HIGHEST_PITCH,
-    LOWEST_PITCH,
-    NOTE_DTYPE,
-    PEDAL_DTYPE,
-    Performance,
-    TempoMap,
-)
+from music_generator.music.performance import HIGHEST_PITCH, LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.tempo_map import TempoMap
 
 __all__ = [
     "DURATION_BINS",
@@ -31,18 +25,21 @@ __all__ = [
 Array = NDArray[Any]
 
 TICKS_PER_SECOND = 100
-KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1  # 88 piano keys, then
-NUM_KEYS = KEYS + 3  # sustain, sostenuto, una corda: pressing a pedal is a event like any other
+KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1  # the piano's 88
+NUM_KEYS = KEYS + 3  # with sustain, sostenuto and una corda: a pedal press is an event like a note
 
 TOKEN_DTYPE = np.dtype([("shift", "i4"), ("key", "u1"), ("velocity", "u1"), ("duration", "i4")])
-"""A row. shift: ticks since the previous row's onset (the first row's: since 0); duration: ticks the key is held, at
-least 1; key: 0-87 piano keys from A0, 88-90 pedals; velocity: 1-127, of a pedal its depth."""
+"""One event. shift: ticks since the previous row's onset, in the first row since tick 0; key: 0-87 for the piano's keys
+from A0, 88-90 for the pedals; velocity: 1-127, for a pedal its depth; duration: ticks until the release, at least 1."""
 
 
 def encode(performance: Performance) -> Array:
-    """The performance as token rows (`TOKEN_DTYPE`) in order of onset, then key; the inverse of `decode`.
+    """Return the token rows of a performance; the inverse of `decode`.
 
     Onsets and ends are rounded to ticks of 10 ms. Of events of one key that fall on one tick the longest stays.
+
+    Returns:
+        `TOKEN_DTYPE` of shape (events,), in order of onset, then key.
     """
     keys = np.concatenate([performance.notes["pitch"] - LOWEST_PITCH, performance.pedals["pedal"] + KEYS])
     force = np.concatenate([performance.notes["velocity"], performance.pedals["depth"]])
@@ -60,9 +57,14 @@ def encode(performance: Performance) -> Array:
 
 
 def decode(rows: Array, start_tick: int = 0, tempo_map: TempoMap | None = None) -> Performance:
-    """The performance of token rows whose first shift counts from `start_tick`; the inverse of `encode`.
+    """Return the performance of token rows; the inverse of `encode`.
 
-    Times come back as whole ticks of 10 ms, except that a event still held when its key is struck again ends there.
+    Times are whole ticks of 10 ms. An event ends where its key is struck again.
+
+    Args:
+        rows: `TOKEN_DTYPE` of shape (events,).
+        start_tick: The tick from which the first row's shift counts.
+        tempo_map: The tempo map of the result; the default one if None.
     """
     onset = (start_tick + np.cumsum(rows["shift"], dtype=np.int64)) / TICKS_PER_SECOND
     duration = rows["duration"] / TICKS_PER_SECOND
@@ -80,9 +82,10 @@ def decode(rows: Array, start_tick: int = 0, tempo_map: TempoMap | None = None) 
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Whole numbers in bins: `edges[i]` is the first value of bin i, the last edge is past the last bin.
+    """Bins of whole numbers; values past the last bin fall into the last bin.
 
-    Values past the last bin are counted as its last value.
+    Attributes:
+        edges: int64 of shape (bins + 1,): the first value of each bin, and the first value past the last bin.
     """
 
     edges: Array
@@ -92,16 +95,16 @@ class Bins:
 
     @property
     def widths(self) -> Array:
-        """How many values fall into each bin."""
+        """The number of values in each bin, of shape (bins,)."""
         return np.diff(self.edges)
 
     def index(self, values: Array) -> Array:
-        """The bin of each value, as int64."""
+        """Return the bin of each value, int64 of the same shape."""
         return np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self) - 1)
 
 
 def _geometric(first: int, ratio: float, last: int) -> Bins:
-    """One bin per value while a step by `ratio` is less than one value, then bins that grow by it, up to `last`."""
+    """Return one bin per value where a step by `ratio` is less than one value, then bins that grow by it, to `last`."""
     edges = [first]
     while edges[-1] <= last:
         edges.append(max(edges[-1] + 1, round(edges[-1] * ratio)))
@@ -112,7 +115,7 @@ SHIFT_BINS = _geometric(0, 1.07, 20 * TICKS_PER_SECOND)
 DURATION_BINS = _geometric(1, 1.07, 60 * TICKS_PER_SECOND)
 VELOCITY_BINS = Bins(np.arange(0, 129, 4))
 
-# classes of the shift head after the bins
-RESUME = len(SHIFT_BINS)  # the gap is finished: the next token is the first one of the future
-END = RESUME + 1  # the piece is over
+# the classes of the shift head after its bins
+RESUME = len(SHIFT_BINS)  # the gap ends: the next token is the first one of the future
+END = RESUME + 1  # the piece ends
 SHIFT_CLASSES = END + 1

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.music.midi import LONGEST_SECONDS
-from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, TempoMap
+from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.tempo_map import TempoMap
 
 Json = dict[str, Any]
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may contain a single one, which cannot be encoded as UTF-8

@@ -162,7 +162,7 @@ def segments(corpus: Corpus, split: str, length: int, limit: int | None = None) 
     ends = np.cumsum(counts)
     total = int(counts.sum())
     if not total:
-        raise CorpusError(f"{corpus.folder}: its {split} split is empty")
+        raise CorpusError(corpus.folder, f"its {split} split is empty")
     chosen = np.arange(total) if limit is None or limit >= total else np.linspace(0, total - 1, limit).astype(int)
     windows = []
     for number, place in zip(chosen, np.searchsorted(ends, chosen, side="right"), strict=True):

@@ -1,0 +1,1 @@
+"""Music as data: performances, tempo maps, token rows, MIDI files, features."""
