@@ -1,4 +1,4 @@
-"""The studio's figures, in a real Chromium: first notes, all variations, frames with a long piece, the start.
+"""Measure the studio in a real Chromium: start, first notes, all variations, frames with a long piece.
 
     python benchmarks/studio.py [--runs 20] [--json FILE]
 
@@ -32,7 +32,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAM
 
 
 def made(seconds: float, notes: int) -> Performance:
-    """A piece of so many notes, chords and runs over the whole keyboard, with pedals."""
+    """Make a piece of `notes` notes, chords and runs over the whole keyboard, with pedals."""
     rng = np.random.default_rng(0)
     events = np.empty(notes, NOTE_DTYPE)
     events["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
@@ -46,7 +46,7 @@ def made(seconds: float, notes: int) -> Performance:
 
 @contextmanager
 def serving() -> Iterator[tuple[str, float]]:
-    """A studio's address, and when it was asked to start."""
+    """Run a studio; yield its address and the time of its start."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -58,7 +58,7 @@ def serving() -> Iterator[tuple[str, float]]:
 
 
 def opened(page: Any, piece: Performance, folder: Path) -> float:
-    """Open a piece as a file; seconds until it is drawn."""
+    """Open a piece as a file; return the seconds until it is drawn."""
     path = folder / "piece.mid"
     write_midi(piece, path)
     steps = page.evaluate("studioPage.studio.history.steps.length")
@@ -76,7 +76,7 @@ def until(page: Any, script: str) -> None:
         page.wait_for_timeout(10)
 
 
-# from the click, in the page itself: milliseconds to the frame that shows the first new notes, and to the last event
+# measured in the page: milliseconds from the click to the frame with the first new notes, and to the last message
 INFILL = """() => new Promise((resolve) => {
   const { roll, studio } = studioPage, begun = performance.now();
   let first = 0;
@@ -90,7 +90,7 @@ INFILL = """() => new Promise((resolve) => {
   requestAnimationFrame(look);
 })"""
 
-# three seconds of each: scrolling through, zooming in and out; frames drawn in a second
+# scroll or zoom for three seconds; frames per second and the longest frame in milliseconds
 FRAMES = """(kind) => new Promise((resolve) => {
   const { roll } = studioPage, begun = performance.now(), from = roll.frames;
   let last = begun, longest = 0;
@@ -108,7 +108,7 @@ FRAMES = """(kind) => new Promise((resolve) => {
 
 
 def measure(runs: int) -> dict[str, float]:
-    """All figures, in milliseconds or frames a second."""
+    """Return all figures, in milliseconds or frames per second."""
     figures: dict[str, float] = {}
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as name:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])

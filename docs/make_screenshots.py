@@ -1,4 +1,4 @@
-"""The studio's pictures in docs/: `python docs/make_screenshots.py`, with Chromium and the extra `dev`."""
+"""Take the studio's pictures in docs/: `python docs/make_screenshots.py`, with Chromium and the extra `dev`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def until(page: Any, script: str) -> None:
 
 
 def shoot(page: Any, name: str, after: int = 3200) -> None:
-    page.wait_for_timeout(after)  # until what is said has faded
+    page.wait_for_timeout(after)  # until the status message has faded
     page.screenshot(path=DOCS / f"studio-{name}.png")
 
 
 def empty(browser: Any, address: str, **context: Any) -> Any:
-    """The page as it first is."""
+    """Open the page without a piece."""
     page = browser.new_context(**context).new_page()
     page.goto(address)
     page.wait_for_selector("html[data-ready]")
@@ -43,7 +43,7 @@ def empty(browser: Any, address: str, **context: Any) -> Any:
 
 
 def opened(browser: Any, address: str, **context: Any) -> Any:
-    """The example as if a musician had brought it, eight seconds of it infilled, waiting for the choice."""
+    """Open the example as a MIDI file and infill eight seconds of it, up to the choice of a variation."""
     page = empty(browser, address, **context)
     page.set_input_files("#file", EXAMPLE)
     until(page, "studioPage.studio.history.steps.length === 1")
@@ -55,7 +55,7 @@ def opened(browser: Any, address: str, **context: Any) -> Any:
 
 
 def main() -> None:
-    """All pictures."""
+    """Take all pictures."""
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout

@@ -31,12 +31,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM"),
 ]
 
-SECONDS = 15.0  # to wait for anything
+SECONDS = 15.0  # the longest wait
 
 
 @contextmanager
 def serving() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The studio as a process of its own, and its address."""
+    """Run the studio as a process; yield its address and the process."""
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -57,7 +57,7 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        # as root Chromium has no sandbox; sound is played, but not heard
+        # Chromium has no sandbox as root; the sound is muted
         try:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])
         except playwright.Error as error:
@@ -67,13 +67,13 @@ def browser() -> Iterator[Any]:
 
 
 class Page:
-    """A window of the studio; what its console complains of is kept."""
+    """A window of the studio and the errors of its console."""
 
     def __init__(self, page: Any, address: str) -> None:
-        self.page, self.complaints = page, []
+        self.page, self.errors = page, []
         page.set_default_timeout(1000 * SECONDS)
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(address)
         self.ready()
 
@@ -84,10 +84,10 @@ class Page:
         return self.page.evaluate(f"(() => {{ const {{ studio, player, roll }} = studioPage; return {script}; }})()")
 
     def until(self, script: str) -> None:
-        """Wait for something to be so; without `eval`, which the page's own policy forbids."""
+        """Wait until a condition holds. The page's policy forbids `eval`, so Python asks again and again."""
         end = time.monotonic() + SECONDS
         while not self.now(script):
-            assert time.monotonic() < end, f"never so: {script}; the page says: {self.error() or 'nothing'}"
+            assert time.monotonic() < end, f"never true: {script}; the page says: {self.error() or 'nothing'}"
             self.page.wait_for_timeout(20)
 
     def click(self, selector: str) -> None:
@@ -102,14 +102,14 @@ class Page:
         return str(shown.locator("span").inner_text()) if shown.is_visible() else ""
 
     def piece(self) -> Performance:
-        """The piece as the page holds it."""
+        """Return the piece of the page."""
         events = self.now("studio.events")
         rows = [(e["onset"], e["duration"], e["key"], e["velocity"]) for e in events]
         notes = np.array([row for row in rows if row[2] >= 3], NOTE_DTYPE)
         return Performance(notes, np.array([row for row in rows if row[2] < 3], PEDAL_DTYPE))
 
     def drop(self, data: bytes, name: str = "sketch.mid", zone: str = "open") -> None:
-        """A file dropped from outside."""
+        """Drop a file on the page."""
         script = """([data, name]) => { const made = new DataTransfer();
             made.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name)); return made; }"""
         transfer = self.page.evaluate_handle(script, [base64.b64encode(data).decode(), name])
@@ -125,7 +125,7 @@ class Page:
         self.until(f"studio.history.steps.length > {steps}")
 
     def place(self, seconds: float, key: float | None = None) -> tuple[float, float]:
-        """Where on the screen a second lies, on the ruler or in the middle of a key."""
+        """Return the screen position of a second, on the ruler or in the middle of a key."""
         box = self.page.locator("#overlay").bounding_box()
         y = "10" if key is None else f"roll.view.y({key}) + roll.view.row / 2"
         x, y = self.now(f"[roll.view.x({seconds}), {y}]")
@@ -143,7 +143,7 @@ class Page:
         self.drag(self.place(start), self.place(end))
 
     def still(self) -> None:
-        """Wait until zoom and scroll have come to rest."""
+        """Wait until zoom and scroll have ended."""
         self.until("Math.abs(roll.view.t0 - roll.target.t0) < 1e-9 && roll.view.pps === roll.target.pps")
 
     def save(self, action: Callable[[], None], path: Path) -> Path:
@@ -160,14 +160,14 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     )
     page = Page(context.new_page(), address)
     yield page
-    complaints = [text for text in page.complaints if "Failed to load resource" not in text]  # a refusal is no fault
+    errors = [text for text in page.errors if "Failed to load resource" not in text]  # refusals are expected
     context.close()
-    assert not complaints
+    assert not errors
 
 
 @pytest.fixture(scope="module")
 def piece() -> Performance:
-    """Twenty seconds, as a MIDI file holds them."""
+    """Twenty seconds of music, rounded to the ticks of a MIDI file."""
     return read_midi(write_midi(made_performance(3, 90))).performance
 
 
@@ -175,7 +175,7 @@ def outside(piece: Performance, start: float, end: float) -> tuple[Performance, 
     return piece.between(0, start), piece.between(end)
 
 
-# --- the way through, once ---------------------------------------------------------------------------------------
+# --- a whole session ---------------------------------------------------------------------------------------------
 
 
 def test_drop_select_infill_choose_undo_redo_download_reload(page, piece, tmp_path):
@@ -248,10 +248,10 @@ def test_play_pause_seek_and_loop(page, piece):
     page.select(6, 6.6)
     page.press("l", "Space")
     page.until("player.playing && player.now > 6.3")
-    page.until("player.now < 6.25")  # round again
+    page.until("player.now < 6.25")  # the loop begins again
     assert page.now("player.now") >= 6 - 0.05
     page.press("l")
-    for _ in range(40):  # a key held down: only where it ends is rendered
+    for _ in range(40):  # like a key held down: only the last position is rendered
         page.press("ArrowRight", "ArrowLeft")
     page.until("player.playing && !player.waiting")
     assert not page.error()
@@ -315,7 +315,7 @@ def test_every_edit_is_a_step_back(page, piece):
         page.press("Control+z")
     assert page.piece() == piece
     assert page.now("studio.history.at") == 1
-    page.click("#steps li:first-child button")  # the history's latest
+    page.click("#steps li:first-child button")  # the newest step
     assert len(page.piece()) == 0
 
 
@@ -370,7 +370,7 @@ def test_start_from_the_example_and_from_nothing(page):
     assert page.page.locator("#empty").is_visible()
     page.click("#empty-example")
     page.until("studio.events.length > 50")
-    assert page.now("studio.events.every((e) => e.generated)")  # it was the model's
+    assert page.now("studio.events.every((e) => e.generated)")  # the model wrote it
     page.click("#new")
     assert page.now("studio.events.length") == 0
     page.page.fill("#seconds", "4")
@@ -436,10 +436,10 @@ def test_export(page, piece, tmp_path):
     assert outside(dragged, 3, 5) == outside(piece, 3, 5)
 
 
-# --- what goes wrong ---------------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_file_is_one_line_and_loses_nothing(page, piece):
+def test_a_wrong_file_gives_one_line_and_changes_nothing(page, piece):
     page.open(piece)
     page.drop(b"RIFF and so on", "song.wav")
     page.until("!document.getElementById('error').hidden")
@@ -449,7 +449,7 @@ def test_a_wrong_file_is_one_line_and_loses_nothing(page, piece):
     assert not page.error()
 
 
-def test_a_seed_that_is_none_is_one_line(page, piece):
+def test_an_invalid_seed_gives_one_line(page, piece):
     page.open(piece)
     page.page.fill("#seed", "1.5")
     page.click("#continue")
@@ -508,7 +508,7 @@ def test_two_windows_do_not_disturb_each_other(page, piece, address):
     assert page.piece() == piece
 
 
-# --- the model of the piece, against Python's --------------------------------------------------------------------
+# --- the piece, compared with Python's ---------------------------------------------------------------------------
 
 
 def test_tidying_is_that_of_a_performance(page):
@@ -527,7 +527,7 @@ def test_tidying_is_that_of_a_performance(page):
             assert np.array_equal(mine[name], theirs[name])
 
 
-# --- for everyone ------------------------------------------------------------------------------------------------
+# --- accessibility -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -546,9 +546,9 @@ def test_a_phone(browser, address, scheme):
     page.page.tap("#next")
     page.page.tap("#keep")
     page.until("studio.history.steps.length === 2")
-    assert not page.complaints
+    assert not page.errors
     page.page.evaluate("window.scrollTo(0, 10000)")
-    page.drop(b"RIFF and so on", "song.wav")  # what went wrong is in sight, however far down one is
+    page.drop(b"RIFF and so on", "song.wav")  # the error is in sight on a scrolled page
     page.until("!document.getElementById('error').hidden")
     assert page.now("scrollY") > 100
     top = page.page.locator("#error").bounding_box()["y"]

@@ -121,22 +121,22 @@ class Studio:
 
     async def example(self, _request: Request) -> Response:
         """Return a piece that the bundled model wrote."""
-        return JSONResponse(_read(EXAMPLE.read_bytes()))
+        return JSONResponse(read_piece(EXAMPLE.read_bytes()))
 
     async def read(self, request: Request) -> Response:
         """Return the piece of a MIDI file's bytes."""
-        body = await self._body(request)
-        return await self._in_thread(lambda: JSONResponse(_read(body)))
+        body = await self.read_body(request)
+        return await self._in_thread(lambda: JSONResponse(read_piece(body)))
 
     async def midi(self, request: Request) -> Response:
         """Return the MIDI file of a piece."""
-        body = await self._body(request)
+        body = await self.read_body(request)
         data = await self._in_thread(lambda: write_midi(self._piece(parse_object(body))))
         return Response(data, media_type="audio/midi")
 
     async def write(self, request: Request) -> Response:
         """Stream the messages of a writing job, one JSON object per line. The job ends if the client disconnects."""
-        body = await self._body(request)
+        body = await self.read_body(request)
         job = self.writing.submit(await self._in_thread(lambda: self._writing_steps(body)))
         return StreamingResponse(_json_lines(self.writing, job), media_type="application/x-ndjson")
 
@@ -152,9 +152,9 @@ class Studio:
 
     async def sound(self, request: Request) -> Response:
         """Return a sound file of a piece or of a span of it."""
-        body = await self._body(request)
+        body = await self.read_body(request)
         jobs, file_format, steps = await self._in_thread(lambda: self._sound_steps(body))
-        audio: RenderedAudio = await _result(request, jobs, steps)
+        audio: RenderedAudio = await job_result(request, jobs, steps)
         headers = {
             "x-sound-engine": audio.engine,
             "x-sound-gain": repr(audio.gain),
@@ -181,9 +181,9 @@ class Studio:
 
     async def picture(self, request: Request) -> Response:
         """Return the piano roll of a piece as a PNG."""
-        body = await self._body(request)
+        body = await self.read_body(request)
         steps = await self._in_thread(lambda: self._picture_steps(body))
-        return Response(await _result(request, self.export, steps), media_type="image/png")
+        return Response(await job_result(request, self.export, steps), media_type="image/png")
 
     def _picture_steps(self, body: bytes) -> Generator[bytes, None, None]:
         fields = parse_object(body)
@@ -198,7 +198,7 @@ class Studio:
     def _piece(self, fields: Json) -> Performance:
         return piece_from_json(fields.get("piece"), "piece", self.options.max_events)
 
-    async def _body(self, request: Request) -> bytes:
+    async def read_body(self, request: Request) -> bytes:
         """Return the body of a request. Raises `LimitError` if it is too large or arrives too slowly."""
         limit, seconds, body = self.options.max_body_bytes, self.options.request_timeout_seconds, bytearray()
         error = LimitError(f"the request is too large: it may have at most {limit / (1 << 20):g} MB")
@@ -216,7 +216,7 @@ class Studio:
         return bytes(body)
 
 
-async def _result(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
+async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
     """Run a job of one step and return its result. The job ends if the client disconnects."""
     job = jobs.submit(steps)
 
@@ -237,7 +237,8 @@ async def _result(request: Request, jobs: Jobs, steps: Generator[Any, None, None
     return results[0]
 
 
-def _read(data: bytes) -> Json:
+def read_piece(data: bytes) -> Json:
+    """Return the piece of a MIDI file and what was left out of it. Raises `MidiError`, also if there are no notes."""
     reading = read_midi(data)
     if not len(reading.performance):
         raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
