@@ -84,7 +84,8 @@ INFILL = """() => new Promise((resolve) => {
   const look = () => {
     const shown = roll.extra.length || studio.choice?.variations.some((each) => each.done);
     if (!first && shown && !roll.stale.size) first = performance.now() - begun;
-    if (studio.choice && !studio.choice.writing) { resolve([first, performance.now() - begun]); return; }
+    const now = performance.now() - begun;
+    if (studio.choice && !studio.choice.writing) { resolve([first || now, now]); return; }
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
