@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/music_generator/engine")
 # platform: zig's name of it, the ending of a library, the wheel's tag. The library needs no libc, so any will do
-PLATFORMS = {
+PLATVARIANTS = {
     "linux-x86_64": ("x86_64-linux-gnu.2.17", "so", "manylinux2014_x86_64.musllinux_1_1_x86_64"),
     "linux-aarch64": ("aarch64-linux-gnu.2.17", "so", "manylinux2014_aarch64.musllinux_1_1_aarch64"),
     "macosx-x86_64": ("x86_64-macos.11.0", "dylib", "macosx_11_0_x86_64"),
@@ -27,9 +27,13 @@ PLATFORMS = {
     "win-amd64": ("x86_64-windows-gnu", "dll", "win_amd64"),
 }
 SYSTEMS = {"Linux": "linux", "Darwin": "macosx", "Windows": "win"}
-FORMS = {
-    "x86": {"ssse3": ["-mssse3"], "avx2": ["-mavx2"]},
-    "arm": {"neon": [], "dotprod": ["-mcpu=generic+dotprod"]},
+VARIANTS = {
+    "x86": {
+        "ssse3": ["-mssse3", "-DCONTRACT"],
+        "avx2": ["-mavx2"],
+        "vnni": ["-mavx2", "-mavx512f", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=256"],
+    },
+    "arm": {"neon": ["-DCONTRACT"], "dotprod": ["-mcpu=generic+dotprod"]},
 }
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-fvisibility=hidden"]
 LINK = ["-shared", "-s"]
@@ -42,9 +46,9 @@ def this_platform() -> str:
 
 def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
     """The library, beside its source. Raises `CalledProcessError` or `OSError`."""
-    zig_target, ending, _ = PLATFORMS[target]
+    zig_target, ending, _ = PLATVARIANTS[target]
     library = folder / f"libkernel.{ending}"
-    forms = FORMS["x86" if target.endswith(("x86_64", "amd64")) else "arm"]
+    variants = VARIANTS["x86" if target.endswith(("x86_64", "amd64")) else "arm"]
     with tempfile.TemporaryDirectory() as scratch:
         caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), scratch)
 
@@ -54,9 +58,9 @@ def compile_kernel(target: str, folder: Path, compiler: list[str]) -> Path:
             )
 
         objects = []
-        for suffix, flags in forms.items():
-            objects.append(Path(scratch) / f"{suffix}.o")
-            run("-c", *FLAGS, *([] if target.startswith("win") else ["-fPIC"]), *flags, f"-DSUFFIX={suffix}",
+        for vectors, flags in variants.items():
+            objects.append(Path(scratch) / f"{vectors}.o")
+            run("-c", *FLAGS, *([] if target.startswith("win") else ["-fPIC"]), *flags, f"-DVECTORS={vectors}",
                 "-o", objects[-1], folder / "kernel.c")  # fmt: skip
         # Windows wants an entry of its C library
         run(*LINK, *([] if target.startswith("win") else ["-nostdlib"]), "-o", Path(scratch) / library.name, *objects)
@@ -75,8 +79,8 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc]
         for left in ("so", "dylib", "dll"):
             (folder / f"libkernel.{left}").unlink(missing_ok=True)
         target = os.environ.get("KERNEL_TARGET") or this_platform()
-        if target not in PLATFORMS:
-            self.app.display_warning(f"no kernel for {target} (of {', '.join(PLATFORMS)}): generation is slower")
+        if target not in PLATVARIANTS:
+            self.app.display_warning(f"no kernel for {target} (of {', '.join(PLATVARIANTS)}): generation is slower")
             return
         try:
             library = compile_kernel(target, folder, [sys.executable, "-m", "ziglang", "cc"])
@@ -84,5 +88,5 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc]
             self.app.display_warning(f"the kernel could not be built, generation is slower: {error}")
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{PLATFORMS[target][2]}"
+        build_data["tag"] = f"py3-none-{PLATVARIANTS[target][2]}"
         build_data["artifacts"].append(str(library.relative_to(self.root)))

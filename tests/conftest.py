@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
 # parts of a network that begin as zeros
-SILENT = ("time_to_go", "composer", "join_out", "key_ahead", "struck_again")
+SILENT = ("time_to_go", "composer", "fuse_out", "key_next", "next_onset")
 KINDS: dict[str, dict[str, Any]] = {
     "lstm": {},  # the tiny one: two layers forward, one backward
     "gru": {"cell": "gru"},

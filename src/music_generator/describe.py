@@ -94,8 +94,8 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 def _steps() -> str:
     """How steps of int8 are computed on this machine."""
-    built_for = kernel.instructions()
-    return f"compiled ({built_for})" if built_for else "by graph: no kernel was built here"
+    vectors = kernel.vectors()
+    return f"compiled ({vectors})" if vectors else "NumPy: no kernel was compiled here"
 
 
 def _corpus(path: Path) -> dict[str, Any]:

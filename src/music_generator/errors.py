@@ -9,6 +9,7 @@ __all__ = [
     "CorpusError",
     "DownloadError",
     "InputError",
+    "InstallationError",
     "MidiError",
     "MissingDependencyError",
     "MusicGeneratorError",
@@ -59,6 +60,10 @@ class BundleError(MusicGeneratorError):
 
 class TrainingError(MusicGeneratorError):
     """Training cannot continue; the text says at which step and what to change."""
+
+
+class InstallationError(MusicGeneratorError):
+    """Parts of the installed package do not belong together; the text says how to reinstall it."""
 
 
 class MissingDependencyError(MusicGeneratorError):

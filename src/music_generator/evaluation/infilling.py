@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from music_generator.engine.engine import Engine
 from music_generator.evaluation.overlap import Overlap, compare, mean_area
 from music_generator.evaluation.samples import excerpt, last_onset
-from music_generator.evaluation.scoring import Passage, score
 from music_generator.generation import SamplingOptions, Span, generate_many, variations
+from music_generator.generation.scoring import Passage, score_passages
 from music_generator.model.config import FIELDS
 from music_generator.music.features import performance_features
 from music_generator.music.performance import Performance, join
@@ -102,7 +102,7 @@ def future_nats(engine: Engine, filled: Sequence[Performance], gaps: Sequence[Ga
     found = np.empty((len(gaps), len(FIELDS)))
     for first in range(0, len(gaps), BATCH):
         some = passages[first : first + BATCH]
-        nats = score(engine, [passage for passage, _ in some]).nats
+        nats = score_passages(engine, [passage for passage, _ in some]).nats
         for b, (passage, count) in enumerate(some):
             stop = len(passage.rows)
             found[first + b] = nats[b, stop - count : stop].mean(0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from music_generator.data.corpus import Corpus
 from music_generator.engine.engine import Engine
-from music_generator.evaluation.scoring import Passage, Scores, score
+from music_generator.generation.scoring import Passage, Scores, score_passages
 from music_generator.model.bundle import Bundle
 from music_generator.model.config import FIELDS
 from music_generator.music.tokens import TICKS_PER_SECOND
@@ -56,11 +56,11 @@ def runtime_likelihood(
     sums = {name: np.zeros(len(FIELDS) + 3) for name in names}  # each field, tokens, decisions, gaps
     for first in range(0, len(passages), BATCH):
         some = passages[first : first + BATCH]
-        blind = score(engine, some)
+        blind = score_passages(engine, some)
         for name in names:
             kind, _, gap_text = name.partition("_")
             if kind == "infill":
-                sums[name] += _sums(score(engine, some, int(gap_text)))
+                sums[name] += _sums(score_passages(engine, some, int(gap_text)))
             else:
                 sums[name] += _sums(_only_before_gaps(blind, some, int(gap_text)) if gap_text else blind)
         if progress:

@@ -1,8 +1,9 @@
-"""What is to be written, between what past and what future, and how it is drawn."""
+"""What is to be written, between which past and future, and how tokens are drawn."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,18 +16,22 @@ from music_generator.music.performance import Performance, join
 from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
 
 Array = NDArray[Any]
-Row = tuple[int, int, int, int]  # a token, as `TOKEN_DTYPE`
 
 LOWEST_TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to draw. Temperature holds for every field of a token, top-p for key and velocity alone.
+    """How tokens are drawn.
 
-    Shift and duration are not cut: their long ends are rare and weigh much, and without them music grows ever denser.
-    `seed` None takes a new one each time. `longest_rest_seconds` without a note's onset and `longest_repeat` events of
-    one pitch in a row are not exceeded, unless what is given does.
+    Attributes:
+        temperature: of every field of a token.
+        top_p: of key and velocity. Shift and duration are drawn from their whole distribution: their long values are
+            rare and weigh much, and without them music grows denser and denser.
+        seed: None takes a new one each time.
+        composer: a name or a part of one.
+        longest_rest_seconds: between the onsets of two notes, unless past and future are farther apart.
+        longest_repeat: how often one pitch may come in a row.
     """
 
     temperature: float = 0.97
@@ -40,7 +45,7 @@ class SamplingOptions:
         if not LOWEST_TEMPERATURE <= self.temperature <= 10:
             raise InputError(
                 f"`temperature` must be {LOWEST_TEMPERATURE} to 10, not {self.temperature}: near 0 the likeliest note "
-                "is taken every time, and a recurrent model then repeats itself for ever; try 0.8 for calmer music"
+                "is taken every time, and a recurrent model then repeats itself endlessly; try 0.8 for calmer music"
             )
         if not 0 < self.top_p <= 1:
             raise InputError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
@@ -53,7 +58,7 @@ class SamplingOptions:
 
 
 def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
-    """`count` options that differ in their seed alone, so that each variation can be had again by its own seed."""
+    """Return `count` options that differ in their seeds, which follow one another."""
     if count < 1:
         raise InputError(f"`variations` must be at least 1, not {count}")
     seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
@@ -62,9 +67,9 @@ def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
 
 @dataclass(frozen=True)
 class Span:
-    """What is to be written: the events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
+    """What is to be written: events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
 
-    All on one time line. After `notes` notes the span ends with the last of them.
+    All times are on one time line. With `notes`, the span ends with the last of that many notes.
     """
 
     past: Performance
@@ -73,22 +78,31 @@ class Span:
     end: float
     notes: int | None = None
 
-    def filled(self, rows: list[Row], first_tick: int) -> Performance:
-        """The whole piece with the rows of a `Writer`: ended where the future strikes their keys, or left out."""
+    def filled(self, rows: Sequence[Sequence[int]], first_tick: int) -> Performance:
+        """Return the whole piece.
+
+        Args:
+            rows: the tokens that a `Writer` gave. An event still held when the future strikes its key ends there; one
+                that would have no time to sound is left out.
+            first_tick: the writer's.
+        """
         tempo_map = self.past.tempo_map if len(onsets(self.past)) else self.future.tempo_map
-        written = decode(np.array(rows, TOKEN_DTYPE), first_tick, tempo_map)
+        tokens = np.empty(len(rows), TOKEN_DTYPE)
+        for name, column in zip(TOKEN_DTYPE.names or (), np.array(rows, np.int64).reshape(-1, 4).T, strict=True):
+            tokens[name] = column
+        written = decode(tokens, first_tick, tempo_map)
         if not len(self.past) and not len(self.future):
             return written
         return replace(join([self.past, _clear_of(written, self.future), self.future]), tempo_map=tempo_map)
 
 
 def onsets(performance: Performance) -> Array:
-    """The onsets of all events in seconds, notes and pedals: (n,)."""
+    """Return the onsets of all events, notes and pedals, in seconds: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
 
 
 def _clear_of(written: Performance, future: Performance) -> Performance:
-    """What was written, without events that the future's next one on their key would leave no time to sound."""
+    """Return what was written without events that the future's next one on their key leaves no time to sound."""
     fitted = []
     for events, after, key in ((written.notes, future.notes, "pitch"), (written.pedals, future.pedals, "pedal")):
         first = np.full(128, np.inf)

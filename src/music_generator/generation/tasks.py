@@ -1,4 +1,4 @@
-"""What can be asked for: compose, continue, lead in, infill, bridge. All are one task: to write a `Span`."""
+"""The tasks: compose, continue, lead in, infill, bridge. All are one: to write a `Span`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from dataclasses import dataclass, field, replace
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
-from music_generator.generation.span import LONGEST_SECONDS, Row, SamplingOptions, Span, onsets
-from music_generator.generation.writer import Writer, Writers
+from music_generator.generation.span import LONGEST_SECONDS, SamplingOptions, Span, onsets
+from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import Performance
 from music_generator.music.tokens import TICKS_PER_SECOND
 
-PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # of new music, where no length is asked for: into the open, into a future
+PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # default lengths of new music: without and with a future
 BATCH = 64  # pieces written at a time
-TOKENS = 32  # of each that are written before it is looked who is done
+TOKENS = 32  # of each that are written in one call
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A piece with what the model wrote: onsets in [`start`, `end`) seconds.
+    """A piece with what the model wrote.
 
-    `seconds_taken` counts reading and writing; of pieces written side by side, each has its share.
+    Attributes:
+        performance: the whole piece.
+        start, end: the onsets of what was written lie in [start, end), in seconds.
+        seed: gives the same music again.
+        tokens: how many were written.
+        seconds_taken: of computing, to read and to write; a share of it for pieces that were written side by side.
     """
 
     performance: Performance
@@ -39,19 +44,19 @@ class Generated:
 
     @property
     def written(self) -> Performance:
-        """Only what the model wrote."""
+        """What the model wrote, without past and future."""
         return self.performance.between(self.start, self.end)
 
 
 def compose(
     engine: Engine, seconds: float = PIECE_SECONDS, options: SamplingOptions | None = None, *, notes: int | None = None
 ) -> Generated:
-    """A piece from nothing, of `seconds` (or of `notes` notes, if they come first)."""
+    """Write a piece from nothing: `seconds` of it, or `notes` notes if they come first."""
     return generate(engine, to_compose(seconds, notes=notes), options)
 
 
 def to_compose(seconds: float = PIECE_SECONDS, *, notes: int | None = None) -> Span:
-    """The span of `compose`."""
+    """Return the span of `compose`."""
     return Span(Performance(), Performance(), 0.0, _length("seconds", seconds), notes)
 
 
@@ -64,14 +69,23 @@ def continue_from(
     start: float | None = None,
     notes: int | None = None,
 ) -> Generated:
-    """`primer`, then `seconds` (or `notes` notes) more, after its last onset or, if given, from `start` seconds."""
+    """Write on after a primer.
+
+    Args:
+        engine: the model.
+        primer: what comes before.
+        seconds: how much is written.
+        options: how tokens are drawn.
+        start: the second of the primer from which is written; after its last onset if None.
+        notes: end after this many notes, if they come before `seconds` are over.
+    """
     return generate(engine, to_continue(primer, seconds, start=start, notes=notes), options)
 
 
 def to_continue(
     primer: Performance, seconds: float = PIECE_SECONDS, *, start: float | None = None, notes: int | None = None
 ) -> Span:
-    """The span of `continue_from`."""
+    """Return the span of `continue_from`."""
     _need_notes(primer, "the primer")
     if start is None:
         start = _after(primer)
@@ -86,12 +100,12 @@ def to_continue(
 def lead_in(
     engine: Engine, passage: Performance, seconds: float = JOIN_SECONDS, options: SamplingOptions | None = None
 ) -> Generated:
-    """`seconds` of new music, then `passage`, which begins where the new music ends."""
+    """Write `seconds` of music that lead into a passage, which begins where they end."""
     return generate(engine, to_lead_in(passage, seconds), options)
 
 
 def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
-    """The span of `lead_in`."""
+    """Return the span of `lead_in`."""
     _need_notes(passage, "the passage")
     return Span(Performance(), _begun_at(passage, _length("seconds", seconds)), 0.0, seconds)
 
@@ -99,12 +113,12 @@ def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
 def infill(
     engine: Engine, piece: Performance, start: float, end: float, options: SamplingOptions | None = None
 ) -> Generated:
-    """`piece` with the events that begin in [`start`, `end`) seconds written anew; all others as they are."""
+    """Replace the events of a piece whose onsets lie in [`start`, `end`) seconds; all others stay as they are."""
     return generate(engine, to_infill(piece, start, end), options)
 
 
 def to_infill(piece: Performance, start: float, end: float) -> Span:
-    """The span of `infill`."""
+    """Return the span of `infill`."""
     _need_notes(piece, "the piece")
     if not 0 <= start < end:
         raise InputError(
@@ -122,12 +136,12 @@ def bridge(
     seconds: float = JOIN_SECONDS,
     options: SamplingOptions | None = None,
 ) -> Generated:
-    """`before`, `seconds` of new music after its last onset, then `after`."""
+    """Write `seconds` of music between two pieces, after the last onset of the first."""
     return generate(engine, to_bridge(before, after, seconds), options)
 
 
 def to_bridge(before: Performance, after: Performance, seconds: float = JOIN_SECONDS) -> Span:
-    """The span of `bridge`."""
+    """Return the span of `bridge`."""
     _need_notes(before, "the first piece")
     _need_notes(after, "the second piece")
     start = _after(before)
@@ -136,9 +150,10 @@ def to_bridge(before: Performance, after: Performance, seconds: float = JOIN_SEC
 
 
 def generate(engine: Engine, span: Span, options: SamplingOptions | None = None) -> Generated:
-    """Write a span. Its past and its future come back as they went in, but for what `generate_many` says.
+    """Write a span; its past and its future come back as `generate_many` says.
 
-    Raises `InputError` if something does not fit.
+    Raises:
+        InputError: the span does not fit its past and future.
     """
     (made,) = generate_many(engine, [(span, options or SamplingOptions())])
     return made
@@ -147,69 +162,72 @@ def generate(engine: Engine, span: Span, options: SamplingOptions | None = None)
 def generate_many(
     engine: Engine, spans: Iterable[tuple[Span, SamplingOptions]], *, size: int | None = None
 ) -> Iterator[Generated]:
-    """Write many spans, `size` at a time in one call of the network; they come in order, each as if it were alone.
+    """Write many spans, `size` at a time; yield them in order, each the same as if it were alone.
 
-    Past and future come back as they went in, except that a event of the past held when the future strikes its key
-    ends there. Raises `InputError` if something does not fit.
+    Past and future come back as they went in, except that an event of the past that is still held when the future
+    strikes its key ends there.
+
+    Raises:
+        InputError: a span does not fit its past and future.
     """
     if size is None:
         spans = list(spans)
         size = max(1, min(BATCH, len(spans)))
     if size < 1:
         raise InputError(f"`size` must be at least 1, not {size}")
-    coming, alike = enumerate(spans), _Alike(engine)
-    desks = [Writers(engine, size, joined=joined) for joined in (False, True)]
+    numbered, readers = enumerate(spans), _Reader(engine)
+    batches = [BatchWriter(engine, size, has_future=has_future) for has_future in (False, True)]
     busy: dict[Writer, _Writing] = {}
-    done: dict[int, Generated] = {}
+    finished: dict[int, Generated] = {}
     following = 0
     while True:
-        while len(busy) < size and (entry := next(coming, None)):
+        while len(busy) < size and (entry := next(numbered, None)):
             begun = time.perf_counter()
             number, (span, options) = entry
-            writer = alike.writer(span, options)
-            desk = desks[writer.ahead is not None]
-            desk.add(writer)
-            busy[writer] = _Writing(number, span, time.perf_counter() - begun - desk.clock)
+            writer = readers.writer(span, options)
+            batch = batches[writer.future is not None]
+            batch.add(writer)
+            busy[writer] = _Writing(number, span, time.perf_counter() - begun - batch.clock)
         if not busy:
             return
-        for desk in filter(len, desks):
-            for writer, rows in desk.step(TOKENS):
+        for batch in filter(len, batches):
+            for writer, rows in batch.step(TOKENS):
                 busy[writer].rows += rows
                 if writer.done:
                     writing = busy.pop(writer)
-                    done[writing.number] = writing.result(writer, desk.clock)
-        while following in done:
-            yield done.pop(following)
+                    finished[writing.number] = writing.result(writer, batch.clock)
+        while following in finished:
+            yield finished.pop(following)
             following += 1
 
 
-class _Alike:
-    """Writers of spans; what is asked for again with another seed is not read again."""
+class _Reader:
+    """Makes writers; a span that is asked for again with another seed is not read again."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._last: tuple[Span, SamplingOptions, Writer] | None = None
 
     def writer(self, span: Span, options: SamplingOptions) -> Writer:
-        but_for_seed = replace(options, seed=None)
-        if self._last is None or self._last[0] is not span or self._last[1] != but_for_seed:
-            self._last = span, but_for_seed, Writer.of(self._engine, span, options)
-        return self._last[2].again(options.seed)
+        without_seed = replace(options, seed=None)
+        if self._last is None or self._last[0] is not span or self._last[1] != without_seed:
+            self._last = span, without_seed, Writer(self._engine, span, options)
+        return self._last[2].with_seed(options.seed)
 
 
 @dataclass
 class _Writing:
-    """A span that is being written; `seconds` of reading it, less what the clock of those beside it showed then."""
+    """A span that is being written; `seconds`: of reading it, less the batch's clock when it began."""
 
     number: int
     span: Span
     seconds: float
-    rows: list[Row] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
 
     def result(self, writer: Writer, clock: float) -> Generated:
         begun = time.perf_counter()
         end = self.span.end
-        if writer.notes_left == 0:
+        if writer.state.notes_left == 0:
             end = min(end, (writer.now + 1) / TICKS_PER_SECOND)
         whole = self.span.filled(self.rows, writer.first_tick)
         seed = writer.options.seed
@@ -230,10 +248,10 @@ def _length(name: str, seconds: float) -> float:
 
 
 def _begun_at(passage: Performance, seconds: float) -> Performance:
-    """The passage with its first event at exactly `seconds`, or all of it later."""
+    """Return the passage with its first event at exactly `seconds`."""
     return passage.shifted(-float(onsets(passage).min())).shifted(seconds)
 
 
 def _after(performance: Performance) -> float:
-    """One tick after the last onset: what is written from there on is never taken for what was given."""
+    """Return one tick after the last onset, so that no written event begins with a given one."""
     return float(onsets(performance).max()) + 1 / TICKS_PER_SECOND

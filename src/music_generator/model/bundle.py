@@ -1,11 +1,12 @@
-"""A model bundle: a folder of weights, runtime graphs and facts. Opening one reads data only and needs no torch.
+"""A model bundle: a folder of weights and facts. Opening one reads data only and needs no torch.
 
-A bundle may come from a stranger: nothing but JSON, safetensors and ONNX is read, neither of the latter before its
-size and sum are found right, and nothing outside the folder (see `graphs` for what a graph may hold).
+A bundle may come from a stranger: nothing but JSON and safetensors is read, nothing outside the folder, and no tensor
+is used before its size, its sum and its values have been checked.
 
 `bundle.json` names the format, the configuration, where the weights come from, the distributions of the training music
 (to compare generated music with) and the size and sha256 of each file that is loaded. `weights.safetensors` (float16)
-is for training on, `past`, `future`, `open` and `joined` are the graphs that generation runs (see `export`).
+is to train on; `runtime.int8.safetensors`, and `runtime.float32.safetensors` if it was asked for, are what the engine
+loads (see `pack`).
 """
 
 from __future__ import annotations
@@ -14,88 +15,113 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
+
 from music_generator.errors import BundleError, InputError
 from music_generator.model.config import ModelConfig
-from music_generator.model.graphs import check_graph
+from music_generator.model.pack import PRECISIONS, check_packed
 from music_generator.music.features import Distributions
 
-FORMAT = 2
-CHECKED_SUFFIXES = (".onnx", ".safetensors")  # what is loaded; texts beside them may be edited
+Array = NDArray[Any]
+
+FORMAT = 3
+CHECKED_SUFFIX = ".safetensors"  # of what is loaded; texts beside it may be edited
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
-MOST_FACTS_BYTES, MOST_BYTES = 4_000_000, 1 << 31  # of the facts; of a file that is loaded, as ONNX allows
-
-PRECISIONS = ("int8", "float32")  # of the runtime graphs
+MOST_FACTS_BYTES, MOST_BYTES = 4_000_000, 1 << 31  # of the facts; of a file that is loaded
 
 
-def graph_file(name: str, precision: str) -> str:
-    """The file of a runtime graph: `past`, `future`, `open` or `joined`."""
-    return f"{name}.{precision}.onnx"
+def runtime_file(precision: str) -> str:
+    """Return the name of the file that the engine loads for a precision."""
+    return f"runtime.{precision}.safetensors"
+
+
+def save_tensors(tensors: Mapping[str, Array], path: Path) -> None:
+    """Write a safetensors file; a full disk raises `OSError`."""
+    try:
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle, its files checked against their sizes and sums."""
+    """An opened bundle; its files have the sizes that `bundle.json` names, their sums are checked when they are loaded.
+
+    Attributes:
+        folder: where it lies.
+        config: what the network is.
+        provenance: where the weights come from.
+        reference: the distributions of the training music.
+        files: size and sha256 of each file by name.
+    """
 
     folder: Path
     config: ModelConfig
     provenance: dict[str, Any]
     reference: Distributions
-    files: tuple[str, ...]
+    files: dict[str, dict[str, Any]]
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions it holds runtime graphs of."""
-        return tuple(name for name in PRECISIONS if graph_file("open", name) in self.files)
+        """The precisions that the engine can load."""
+        return tuple(name for name in PRECISIONS if runtime_file(name) in self.files)
 
-    def graph(self, name: str, precision: str) -> Path:
-        """The file of a runtime graph, fit to be loaded.
+    def runtime_tensors(self, precision: str) -> list[Array]:
+        """Load the engine's tensors, in the order of `pack.layout`.
 
-        Raises `BundleError` if the bundle has none of that precision, or one that is not safe or not of its sizes.
+        Raises:
+            BundleError: the bundle has none of that precision, the file is damaged, or a tensor is not what it must be.
         """
-        file = graph_file(name, precision)
+        file = runtime_file(precision)
         if file not in self.files:
-            raise BundleError(f"{self.folder}: it has no {precision} graphs; it has {', '.join(self.precisions)}")
-        path = self.folder / file
-        shapes = check_graph(path)
-        for tensor, size in _last_sizes(name, self.config).items():
-            shape = {**shapes.outputs, **shapes.inputs}.get(tensor)
-            if not shape or shape[-1] not in (size, None):
-                raise BundleError(
-                    f"{path}: its `{tensor}` must be of size {size} by {FACTS_FILE}, not "
-                    f"{shape[-1] if shape else 'absent'}; get or train the model anew"
-                )
-        return path
+            raise BundleError(
+                f"{self.folder}: it has no {precision} runtime; it has {', '.join(self.precisions) or 'none'}"
+            )
+        try:
+            tensors = load(self._checked_bytes(file))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{self.folder}: {file} is damaged ({error}); get or train the model again") from error
+        return check_packed(tensors, self.config, precision, str(self.folder / file))
 
     @property
     def weights(self) -> Path:
-        """The file of the weights to train on. Raises `BundleError` if the bundle has none."""
+        """The file of the weights to train on.
+
+        Raises:
+            BundleError: the bundle has none, or it is not the file that `bundle.json` describes.
+        """
         if WEIGHTS_FILE not in self.files:
-            raise BundleError(f"{self.folder}: {FACTS_FILE} lists no {WEIGHTS_FILE}; get or train it anew")
+            raise BundleError(f"{self.folder}: {FACTS_FILE} lists no {WEIGHTS_FILE}; get or train the model again")
+        self._checked_bytes(WEIGHTS_FILE)
         return self.folder / WEIGHTS_FILE
 
-
-def _last_sizes(graph: str, config: ModelConfig) -> dict[str, int]:
-    """The last size of the inputs and outputs of a graph that depend on the configuration, by name."""
-    both = config.head_size * (2 if config.direction == "both" else 1)
-    if graph == "past":
-        return {"state": config.forward_size, "context": both}
-    if graph == "future":
-        return {"said": both}
-    rows = config.forward_layers * (2 if config.cell == "lstm" else 1)
-    context = both if graph == "joined" else config.head_size
-    return {"context": context, **{f"state_{i}": config.forward_size for i in range(rows)}}
+    def _checked_bytes(self, name: str) -> bytes:
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
+            raise BundleError(
+                f"{self.folder}: {name} is not the file that {FACTS_FILE} describes; get or train the model again"
+            )
+        return data
 
 
 def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
     """Open a bundle, the pretrained one by default.
 
-    Raises `BundleError` if a file is missing, is not what the manifest says, or is of another version.
+    Raises:
+        BundleError: a file is missing or of another size than `bundle.json` says, or the format is another version's.
     """
     folder = Path(folder)
     facts_path = folder / FACTS_FILE
@@ -107,30 +133,36 @@ def open_bundle(folder: str | Path = PRETRAINED) -> Bundle:
         facts = json.loads(facts_path.read_text("utf-8"))
         if facts["format"] != FORMAT:
             raise BundleError(
-                f"{folder}: its format is {facts['format']}, this version reads {FORMAT}; a run makes its own anew by "
-                "`music-generator train CORPUS --resume RUN`"
+                f"{folder}: the bundle has format {facts['format']}, this version reads format {FORMAT}; "
+                + _how_to_convert(facts["format"])
             )
         for name, manifest in facts["files"].items():
             _check_file(folder, name, manifest)
         config = ModelConfig(**facts["config"])
         reference = Distributions.from_json(facts["reference"])
-        return Bundle(folder, config, dict(facts["provenance"]), reference, tuple(facts["files"]))
+        return Bundle(folder, config, dict(facts["provenance"]), reference, dict(facts["files"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({repr(error)[:200]})") from error
+
+
+def _how_to_convert(found: object) -> str:
+    if isinstance(found, int) and found < FORMAT:
+        return "train the model again: music-generator train CORPUS --run RUN"
+    return "install a newer one: pip install --upgrade music-generator-rnn"
 
 
 def _check_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
     path = folder / name
     if Path(name).name != name or name == ".." or path.resolve().parent != folder.resolve():  # a link may lead outside
         raise BundleError(f"{folder}: {FACTS_FILE} names a file outside the bundle: {name!r}")
-    if path.suffix not in CHECKED_SUFFIXES:
-        raise BundleError(f"{folder}: {FACTS_FILE} lists {name!r}; only {' and '.join(CHECKED_SUFFIXES)} are loaded")
+    if path.suffix != CHECKED_SUFFIX:
+        raise BundleError(f"{folder}: {FACTS_FILE} lists {name!r}; only {CHECKED_SUFFIX} files are loaded")
     if not path.is_file():
-        raise BundleError(f"{folder}: {name} is missing from the bundle; get or train it anew")
+        raise BundleError(f"{folder}: {name} is missing from the bundle; get or train the model again")
     if not 0 <= manifest["bytes"] <= MOST_BYTES:
-        raise BundleError(f"{folder}: {name} is to have {manifest['bytes']} bytes; at most {MOST_BYTES} are loaded")
-    if path.stat().st_size != manifest["bytes"] or _sha256(path) != manifest["sha256"]:
-        raise BundleError(f"{folder}: {name} is not the file that {FACTS_FILE} describes; get or train it anew")
+        raise BundleError(f"{folder}: {FACTS_FILE} gives {name} {manifest['bytes']} bytes; the limit is {MOST_BYTES}")
+    if path.stat().st_size != manifest["bytes"] or not isinstance(manifest["sha256"], str):
+        raise BundleError(f"{folder}: {name} is not the file that {FACTS_FILE} describes; get or train the model again")
 
 
 def _sha256(path: Path) -> str:
@@ -148,9 +180,17 @@ def write_bundle(
     reference: Distributions,
     write_files: Callable[[Path], None],
 ) -> Bundle:
-    """Write a bundle beside `folder` and put it in its place; `write_files` puts weights, graphs and texts into it.
+    """Write a bundle beside `folder` and rename it into place.
 
-    Raises `InputError` if it cannot be written or `folder` is something else than a bundle.
+    Args:
+        folder: where it goes; a bundle that is there is replaced.
+        config: what the network is.
+        provenance: where the weights come from.
+        reference: the distributions of the training music.
+        write_files: writes weights, runtime files and texts into the folder that it is given.
+
+    Raises:
+        InputError: it cannot be written, or `folder` is something else than a bundle.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / FACTS_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -168,14 +208,14 @@ def write_bundle(
                 "files": {
                     path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
                     for path in sorted(beside.iterdir())
-                    if path.suffix in CHECKED_SUFFIXES
+                    if path.suffix == CHECKED_SUFFIX
                 },
             }
             (beside / FACTS_FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
             beside.chmod(0o755)
             for path in beside.iterdir():
-                path.chmod(0o644)  # some are written for the owner alone
-            if folder.exists():  # put aside, for one that is half removed would be taken for something else
+                path.chmod(0o644)  # some libraries write for the owner alone
+            if folder.exists():  # renamed first, because a half removed one would be taken for something else
                 folder.rename(beside.with_name(f"{beside.name}-old"))
             beside.rename(folder)
         finally:

@@ -15,7 +15,6 @@ from music_generator.music.tokens import (
     SHIFT_CLASSES,
     TICKS_PER_SECOND,
     VELOCITY_BINS,
-    Bins,
 )
 
 CELLS = ("lstm", "gru", "rnn")
@@ -24,23 +23,24 @@ MOST_LAYERS, MOST_UNITS = 64, 16_384
 
 FIELDS = ("shift", "key", "velocity", "duration")
 
-# keys of the stack's inputs after the events: no past (or future) to hear, because the piece begins (ends), or because
-# what was before (after) is not known
+# keys of the stacks' inputs after the real ones: there is no past (or future), because the piece begins (ends) here, or
+# because what comes before (after) is not known
 EDGE_OF_PIECE, CUT = NUM_KEYS, NUM_KEYS + 1
 INPUT_KEYS = NUM_KEYS + 2
 
-# time left until the future's first onset, in ticks: each on its own up to 2 s, then 7 % wider; the class after the
-# bins: there is no future
-TIME_TO_GO_BINS = Bins(np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(68))]).astype(np.int64))
-NO_FUTURE = len(TIME_TO_GO_BINS)
+NO_ONSET = 10**9  # as a tick: never
+
+# time left until the future's first onset, in ticks: one bin each up to 2 s, then 7 % wider; the class after the bins:
+# there is no future
+_TIME_TO_GO_STARTS = np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(67))])
+TIME_TO_GO_EDGES = np.append(_TIME_TO_GO_STARTS[1:], NO_ONSET / 2).astype(np.int64)
+NO_FUTURE = len(TIME_TO_GO_EDGES)
 MASKED = -1e4  # a logit that never wins
 
-NONE_AHEAD = 1e9  # as ticks to go: there is no future
-
-# recency roll, per event key: exp(-age), exp(-time left until its release), is it still held
-ROLL_AGE_TICKS = 1.0 * TICKS_PER_SECOND
-ROLL_LEFT_TICKS = 0.2 * TICKS_PER_SECOND
-ROLL_SIZE = 3 * NUM_KEYS
+# recency of each key: exp(-age), exp(-time left until its release) and whether it is held
+RECENCY_TICKS = TICKS_PER_SECOND
+RELEASE_TICKS = TICKS_PER_SECOND // 5
+RECENCY_SIZE = 3 * NUM_KEYS
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,16 @@ class ModelConfig:
             raise InputError(f"`dropout` must be at least 0 and below 1, not {self.dropout}")
 
     def state_rows(self, layers: int) -> int:
-        """The rows of a stack's state: two for each layer of an LSTM, its output and its memory, else one."""
+        """Return the rows of a stack's state: two for each layer of an LSTM, its output and its memory, else one."""
         return layers * (2 if self.cell == "lstm" else 1)
 
+    @property
+    def context_size(self) -> int:
+        """How many numbers the engine keeps of what it has read: a context, and its part of the fuse layer's input."""
+        return self.head_size * (2 if self.direction == "both" else 1)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data for a JSON file; the inverse is `ModelConfig(**data)`."""
+        """Return plain data for a JSON file; the inverse is `ModelConfig(**data)`."""
         return asdict(self)
 
 

@@ -1,10 +1,10 @@
-"""The network: two independent recurrent stacks that meet only in the output.
+"""The network: two independent recurrent stacks whose outputs are fused by a small network before the heads.
 
-The forward stack reads the past, the backward stack reads the future from its end towards the gap (as the two
-language models of ELMo, Peters et al. 2018, arXiv:1802.05365, sec. 3.1). A stacked `nn.LSTM(bidirectional=True)` would
-let its second layer see the tokens it is asked for.
+The forward stack reads the past, the backward stack reads the future from its end towards the gap, like the two
+language models of ELMo (Peters et al. 2018, arXiv:1802.05365, sec. 3.1). In a stacked `nn.LSTM(bidirectional=True)` the
+second layer would see the tokens that are to be predicted.
 
-Shapes: B windows, T tokens, K = 91 event keys, H hidden units, D head units.
+Shapes: B windows, T tokens, K = 91 keys and pedals, H hidden units, D head units.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from music_generator.model.config import (
     INPUT_CLASSES,
     MASKED,
     NO_FUTURE,
-    NONE_AHEAD,
-    ROLL_AGE_TICKS,
-    ROLL_LEFT_TICKS,
-    ROLL_SIZE,
-    TIME_TO_GO_BINS,
+    NO_ONSET,
+    RECENCY_SIZE,
+    RECENCY_TICKS,
+    RELEASE_TICKS,
+    TIME_TO_GO_EDGES,
     ModelConfig,
 )
 from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS, SHIFT_CLASSES
@@ -36,13 +36,17 @@ CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 @dataclass
 class Batch:
-    """Windows of token rows and the gaps they are cut into, as tensors.
+    """Windows of tokens and the gaps they are cut into, as tensors.
 
-    `shift`, `key`, `velocity`, `duration`: (B, T) int64 bins; `onset`, `held`: (B, T) int64 ticks from the window's
-    start, and how long; `present`: (B, T) bool, False past the end of a short piece; `start`, `stop`: (B,) the input
-    key (`EDGE_OF_PIECE` or `CUT`) before and after the window; `composer`: (B,). `resume`: (B, T) the first token after
-    the gap that token t lies in, or T where it has no future. `ends`: (B,) bool, the piece ends after the last present
-    token.
+    Attributes:
+        shift, key, velocity, duration: (B, T) int64, the class of each field.
+        onset: (B, T) int64 ticks from the window's start.
+        held: (B, T) int64 ticks, how long the key is held.
+        present: (B, T) bool, False past the end of a short piece.
+        start, stop: (B,) int64, the input key (`EDGE_OF_PIECE` or `CUT`) before and after the window.
+        composer: (B,) int64, 0 if not known.
+        resume: (B, T) int64, the first token after the gap that token t lies in, or T where it has no future.
+        ends: (B,) bool, the piece ends after the last present token.
     """
 
     shift: Tensor
@@ -59,14 +63,14 @@ class Batch:
     ends: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
 
 def last_events(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Onset and release (ticks) of each key's last event before each token and after all: two of (B, T + 1, K).
+    """Return each key's last onset and release in ticks, before each token and after all: two of (B, T + 1, K).
 
-    Where a key was not struck yet, both are far in the past.
+    Both are far in the past for a key that has had no onset yet.
     """
     batch, length = key.shape
     index = torch.zeros(batch, length + 1, NUM_KEYS, dtype=torch.int64, device=key.device)
@@ -75,43 +79,52 @@ def last_events(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tu
     index = index.cummax(1).values
     never = onset.new_full((batch, 1), -(10**6))
     flat = index.flatten(1)
-    struck = torch.cat([never, onset], 1).gather(1, flat).view_as(index)
-    released = torch.cat([never, onset + held], 1).gather(1, flat).view_as(index)
-    return struck, released
+    last_onset = torch.cat([never, onset], 1).gather(1, flat).view_as(index)
+    last_release = torch.cat([never, onset + held], 1).gather(1, flat).view_as(index)
+    return last_onset, last_release
 
 
-def next_events(key: Tensor, onset: Tensor, present: Tensor) -> Tensor:
-    """Onset (ticks) of each key's next event from each token on, that token's own too: (B, T, K) int64.
+def next_onsets(key: Tensor, onset: Tensor, present: Tensor) -> Tensor:
+    """Return each key's next onset in ticks, counted from each token on and including it: (B, T, K) int64.
 
-    Where a key is not struck any more, it is `NONE_AHEAD`.
+    It is `NO_ONSET` for a key that has no further onset.
     """
     batch, length = key.shape
     index = torch.full((batch, length, NUM_KEYS), length, dtype=torch.int64, device=key.device)
     place = torch.arange(length, device=key.device).expand(batch, -1)
     index.scatter_(2, key.clamp(max=NUM_KEYS - 1)[..., None], torch.where(present, place, length)[..., None])
     index = index.flip(1).cummin(1).values.flip(1)
-    never = onset.new_full((batch, 1), int(NONE_AHEAD))
+    never = onset.new_full((batch, 1), NO_ONSET)
     return torch.cat([onset, never], 1).gather(1, index.flatten(1)).view_as(index)
 
 
-def recency_roll(struck: Tensor, released: Tensor, now: Tensor) -> Tensor:
-    """What each key did last, heard at `now` (ticks, (...)): (..., K), (..., K) → (..., 3 K)."""
+def key_recency(last_onset: Tensor, last_release: Tensor, now: Tensor) -> Tensor:
+    """Return recency of onset, nearness of release and "is held" of each key at tick `now`.
+
+    Args:
+        last_onset, last_release: (..., K) ticks.
+        now: (...) ticks.
+
+    Returns:
+        (..., 3 K), each in [0, 1].
+    """
     now = now[..., None]
-    age = torch.exp((struck - now) / ROLL_AGE_TICKS)
-    left = (released - now).float()
+    onset_recency = torch.exp((last_onset - now) / RECENCY_TICKS)
+    left = (last_release - now).float()
     is_held = (left > 0).float()
-    return torch.cat([age, torch.exp(-left.clamp(min=0) / ROLL_LEFT_TICKS) * is_held, is_held], -1)
+    return torch.cat([onset_recency, torch.exp(-left.clamp(min=0) / RELEASE_TICKS) * is_held, is_held], -1)
 
 
-def soon(ticks: Tensor) -> Tensor:
-    """How near something is that comes in so many ticks: 1 now, falling towards 0."""
-    return torch.exp(-ticks / ROLL_AGE_TICKS)
+def nearness(ticks: Tensor) -> Tensor:
+    """Return how near an onset is that comes in `ticks`: 1 now, falling towards 0."""
+    return torch.exp(-ticks / RECENCY_TICKS)
 
 
 class LockedDropout(nn.Module):
     """Dropout of the same units at every token of a window (Gal & Ghahramani 2016, arXiv:1512.05287): (B, ..., D).
 
-    Where the B windows are a `shard` of a batch, units are drawn for all of it: no window's depend on the shards.
+    If the B windows are a `shard` of a batch, masks are drawn for the whole batch, so that they do not depend on the
+    number of shards.
     """
 
     def __init__(self, share: float) -> None:
@@ -120,7 +133,7 @@ class LockedDropout(nn.Module):
         self.shard = WHOLE
 
     def forward(self, x: Tensor, rows: Tensor | None = None, windows: int = 0) -> Tensor:
-        """With `rows` x is (N, D): what belongs to these of so many `windows`."""
+        """Apply dropout; with `rows`, x is (N, D) and row n belongs to window `rows[n]` of `windows`."""
         if not self.training or not self.share:
             return x
         count = (len(x) if rows is None else windows) * self.shard.count
@@ -130,7 +143,7 @@ class LockedDropout(nn.Module):
 
 
 class Stack(nn.Module):
-    """Recurrent layers, each hearing the one below, their outputs summed: (B, T, in) → (B, T, H)."""
+    """Recurrent layers, each reading the one below; the output is the sum of all: (B, T, in) → (B, T, H)."""
 
     def __init__(self, cell: str, layers: int, inputs: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -155,27 +168,27 @@ class Stack(nn.Module):
 
 
 class TokenInput(nn.Module):
-    """Sum of the fields' embeddings, the composer's and a roll's projection: → (B, T, in)."""
+    """Sum of the embeddings of the fields and the composer and of a projection of the recency: → (B, T, in)."""
 
-    def __init__(self, config: ModelConfig, roll_size: int) -> None:
+    def __init__(self, config: ModelConfig, recency_size: int) -> None:
         super().__init__()
         self.embeddings = nn.ModuleDict({name: nn.Embedding(n, config.input_size) for name, n in INPUT_CLASSES.items()})
         self.composer = nn.Embedding(1 + len(config.composers), config.input_size)
-        self.roll = nn.Linear(roll_size, config.input_size)
+        self.recency = nn.Linear(recency_size, config.input_size)
         for embedding in (*self.embeddings.values(), self.composer):
             assert isinstance(embedding, nn.Embedding)
             nn.init.normal_(embedding.weight, std=0.5)
         nn.init.zeros_(self.composer.weight)
 
-    def forward(self, fields: dict[str, Tensor], composer: Tensor, roll: Tensor) -> Tensor:
-        x = self.roll(roll) + self.composer(composer)
+    def forward(self, fields: dict[str, Tensor], composer: Tensor, recency: Tensor) -> Tensor:
+        x = self.recency(recency) + self.composer(composer)
         for name in FIELDS:
             x = x + self.embeddings[name](fields[name])
         return torch.as_tensor(x)
 
 
 class Head(nn.Module):
-    """One field's distribution given the context and the fields drawn before it: (..., D) → (..., classes)."""
+    """Logits of one field given the context and the fields drawn before it: (..., D) → (..., classes)."""
 
     def __init__(self, given: tuple[str, ...], classes: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -190,7 +203,7 @@ class Head(nn.Module):
     def forward(
         self, context: Tensor, fields: dict[str, Tensor], rows: Tensor | None = None, windows: int = 0
     ) -> Tensor:
-        """`rows` and `windows` as for `LockedDropout`."""
+        """Return the logits; `rows` and `windows` are those of `LockedDropout`."""
         for name, embedding in self.given.items():
             context = context + embedding(fields[name])
         x = self.dropout(F.gelu(context), rows, windows)
@@ -199,18 +212,23 @@ class Head(nn.Module):
 
 
 class Network(nn.Module):
-    """Token distributions given the past and, where there is one, the future. See `Batch` for what goes in."""
+    """Distributions of tokens given the past and, if there is one, the future; `Batch` is its input."""
+
+    shift_log_widths: Tensor  # (classes), 0 for the classes that are not bins
+    duration_log_widths: Tensor
+    shift_first: Tensor  # (bins) the first tick of each
+    time_to_go_edges: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         size = config.head_size
-        self.forward_input = TokenInput(config, ROLL_SIZE)
+        self.forward_input = TokenInput(config, RECENCY_SIZE)
         self.forward_stack = Stack(
             config.cell, config.forward_layers, config.input_size, config.forward_size, config.dropout
         )
-        self.context = nn.Linear(config.forward_size + ROLL_SIZE, size)
-        self.key_roll = nn.Linear(ROLL_SIZE, size, bias=False)
+        self.context = nn.Linear(config.forward_size + RECENCY_SIZE, size)
+        self.key_recency = nn.Linear(RECENCY_SIZE, size, bias=False)
         if config.direction == "both":
             self.backward_input = TokenInput(config, NUM_KEYS)
             self.backward_stack = Stack(
@@ -219,15 +237,15 @@ class Network(nn.Module):
             self.future = nn.Linear(config.backward_size + NUM_KEYS, size, bias=False)
             self.time_to_go = nn.Embedding(NO_FUTURE + 1, size)
             self.key_time_to_go = nn.Embedding(NO_FUTURE + 1, size)
-            self.join_in = nn.Linear(3 * size, size)
-            self.join_out = nn.Linear(size, size)
-            for weight in (self.join_out.weight, self.join_out.bias):
+            self.fuse_in = nn.Linear(3 * size, size)
+            self.fuse_out = nn.Linear(size, size)
+            for weight in (self.fuse_out.weight, self.fuse_out.bias):
                 nn.init.zeros_(weight)
-            # how soon each key comes after the shift, and how soon the drawn one is struck again
-            self.key_ahead = nn.Linear(NUM_KEYS, size, bias=False)
-            self.struck_again = nn.Embedding(NO_FUTURE + 1, size)
-            for silent in (self.time_to_go, self.key_time_to_go, self.key_ahead, self.struck_again):
-                nn.init.zeros_(silent.weight)
+            # how soon each key comes next in the future, and how soon the drawn key does
+            self.key_next = nn.Linear(NUM_KEYS, size, bias=False)
+            self.next_onset = nn.Embedding(NO_FUTURE + 1, size)
+            for added in (self.time_to_go, self.key_time_to_go, self.key_next, self.next_onset):
+                nn.init.zeros_(added.weight)
         self.heads = nn.ModuleDict(
             {name: Head(FIELDS[:i], CLASSES[name], size, config.dropout) for i, name in enumerate(FIELDS)}
         )
@@ -236,90 +254,93 @@ class Network(nn.Module):
             log_widths[: len(bins)] = torch.as_tensor(bins.widths).log()
             self.register_buffer(f"{name}_log_widths", log_widths, persistent=False)
         self.register_buffer("shift_first", torch.as_tensor(SHIFT_BINS.edges[:-1]), persistent=False)
-        edges = [*TIME_TO_GO_BINS.edges[1:-1].tolist(), int(NONE_AHEAD / 2)]
-        self.register_buffer("time_to_go_edges", torch.tensor(edges), persistent=False)
+        self.register_buffer("time_to_go_edges", torch.as_tensor(TIME_TO_GO_EDGES), persistent=False)
 
     def take_shard(self, shard: Shard) -> None:
-        """From now on batches are this shard of larger ones, every N-th window: dropout is what it would be there."""
+        """Treat batches from now on as this shard (every N-th window) of a larger batch, for the dropout masks."""
         for module in self.modules():
             if isinstance(module, LockedDropout):
                 module.shard = shard
 
     def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Context (B, T + 1, D) before each token and after the last, and every key's last event as `last_events`."""
-        struck, released = last_events(batch.key, batch.onset, batch.held, batch.present)
+        """Return the context (B, T + 1, D) before each token and after the last, and what `last_events` returns."""
+        last_onset, last_release = last_events(batch.key, batch.onset, batch.held, batch.present)
         now = F.pad(batch.onset, (1, 0))
-        roll = recency_roll(struck, released, now)
+        recency = key_recency(last_onset, last_release, now)
         fields = {name: F.pad(getattr(batch, name), (1, 0)) for name in FIELDS}
         fields["key"][:, 0] = batch.start
-        hidden = self.forward_stack(self.forward_input(fields, batch.composer[:, None], roll))
-        return self.context(torch.cat([hidden, roll.to(hidden.dtype)], -1)), struck, released
+        hidden = self.forward_stack(self.forward_input(fields, batch.composer[:, None], recency))
+        return self.context(torch.cat([hidden, recency.to(hidden.dtype)], -1)), last_onset, last_release
 
     def read_future(self, batch: Batch) -> Tensor:
-        """What the future from token r on says, r = 0 … T - 1: (B, T, D); the shift before r is not heard."""
+        """Return the context of the future from token r on, r = 0 … T - 1: (B, T, D); r's shift is not used."""
         count = batch.present.sum(1, keepdim=True)
         place = torch.arange(batch.key.shape[1], device=batch.key.device)
-        # the tokens from the last one to the first, then the padding, which so is heard by none: its own inverse
+        # the tokens from the last to the first, then the padding, which so precedes no token; its own inverse
         back = torch.where(place < count, count - 1 - place, place)
         fields = {name: F.pad(getattr(batch, name).gather(1, back), (1, 0)) for name in FIELDS}
         fields["key"][:, 0] = batch.stop
-        # going back, the time to the previous one read: for the last token of the window it is not known
+        # read backwards, a shift is the time to the token read before; it is not known for the last token of the window
         to_next = F.pad((batch.shift * batch.present)[:, 1:], (0, 1))
         fields["shift"] = F.pad(to_next.gather(1, back), (1, 0))
-        ahead = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
-        struck, _ = last_events(batch.key.gather(1, back), ahead, batch.held, batch.present.gather(1, back))
-        now = F.pad(ahead, (1, 0))
-        # clamped: in the padding, which comes last, time does not go on
-        roll = torch.exp((struck - now[..., None]).clamp(max=0) / ROLL_AGE_TICKS)
-        hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], roll))
-        said: Tensor = self.future(torch.cat([hidden, roll.to(hidden.dtype)], -1))
-        return said[:, 1:].gather(1, back[..., None].expand(-1, -1, said.shape[-1]))
+        from_end = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
+        last_onset, _ = last_events(batch.key.gather(1, back), from_end, batch.held, batch.present.gather(1, back))
+        now = F.pad(from_end, (1, 0))
+        # clamped because time does not advance in the padding, which comes last
+        recency = torch.exp((last_onset - now[..., None]).clamp(max=0) / RECENCY_TICKS)
+        hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], recency))
+        context: Tensor = self.future(torch.cat([hidden, recency.to(hidden.dtype)], -1))
+        return context[:, 1:].gather(1, back[..., None].expand(-1, -1, context.shape[-1]))
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
-        """The class of a time to go in ticks; `NO_FUTURE` if it is near `NONE_AHEAD`."""
-        return torch.bucketize(ticks, self.get_buffer("time_to_go_edges"), right=True)
+        """Return the class of a time to go in ticks; `NO_FUTURE` if it is near `NO_ONSET`."""
+        return torch.bucketize(ticks, self.time_to_go_edges, right=True)
 
-    def meet(self, past: Tensor, future: Tensor, time: Tensor) -> Tensor:
-        """Past, future and the embedded time to go in one context: three times (..., D) → (..., D)."""
-        together = self.join_out(F.gelu(self.join_in(torch.cat([past, future, time], -1))))
-        return past + future + time + torch.as_tensor(together)
+    def fuse(self, past: Tensor, future: Tensor, time: Tensor) -> Tensor:
+        """Return one context of past, future and the embedded time to go: three times (..., D) → (..., D)."""
+        fused = self.fuse_out(F.gelu(self.fuse_in(torch.cat([past, future, time], -1))))
+        return past + future + time + torch.as_tensor(fused)
 
     def mask_shift(self, logits: Tensor, ticks_to_go: Tensor, has_future: Tensor) -> Tensor:
-        """With a future: no shift past its onset, no end. Without: nothing to resume."""
-        late = (self.get_buffer("shift_first") > ticks_to_go[..., None]) & has_future[..., None]
+        """Mask shifts past the future's first onset and the end of the piece or, without a future, resuming."""
+        late = (self.shift_first > ticks_to_go[..., None]) & has_future[..., None]
         late = F.pad(late, (0, SHIFT_CLASSES - late.shape[-1]))
         late[..., RESUME] = ~has_future
         late[..., END] = has_future
         return logits.masked_fill(late, MASKED)
 
     def logits(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Logits of each field of each token (B, T, classes); of shift at the resume token of each gap, and at the end.
+        """Compute all logits of a batch.
 
-        The last two are (N, classes), one row per gap with a future in order of (window, gap), and (B, classes).
+        Returns:
+            Logits of each field of each token, (B, T, classes); of the shift at the resume token of each gap that has a
+            future, (N, classes) in order of (window, gap); and of the shift after the last token, (B, classes).
         """
-        context, struck, released = self.read_past(batch)
+        context, last_onset, last_release = self.read_past(batch)
         batch_size, length = batch.key.shape
         has_future = batch.resume < length
         resume = batch.resume.clamp(max=length - 1)
         before = F.pad(batch.onset, (1, 0))[:, :-1]
-        resume_onset = torch.where(has_future, batch.onset.gather(1, resume), int(NONE_AHEAD))
+        resume_onset = torch.where(has_future, batch.onset.gather(1, resume), NO_ONSET)
         to_go, key_to_go = (resume_onset - now for now in (before, batch.onset))
         at_end = context[torch.arange(batch_size, device=context.device), batch.present.sum(1)]
         main = context[:, :-1]
-        key_extra = self.key_roll(recency_roll(struck[:, :-1], released[:, :-1], batch.onset))
+        key_extra = self.key_recency(key_recency(last_onset[:, :-1], last_release[:, :-1], batch.onset))
         rows, gap_ends = self._gap_ends(batch)
         at_resume = context[rows, gap_ends]
         if self.config.direction == "both":
             future = self.read_future(batch)
-            heard = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
-            met = self.meet(main, heard, self.time_to_go(self.time_to_go_bin(to_go)))
-            main = torch.where(has_future[..., None], met, main + self.time_to_go.weight[NO_FUTURE])
-            ahead = self._ahead(batch, resume, has_future)
-            key_extra = key_extra + self.key_time_to_go(self.time_to_go_bin(key_to_go)) + self.key_ahead(soon(ahead))
-            again = ahead.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
-            duration_extra = self.struck_again(self.time_to_go_bin(again))
+            of_gap = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
+            fused = self.fuse(main, of_gap, self.time_to_go(self.time_to_go_bin(to_go)))
+            main = torch.where(has_future[..., None], fused, main + self.time_to_go.weight[NO_FUTURE])
+            until_next = self._until_next(batch, resume, has_future)
+            key_extra = (
+                key_extra + self.key_time_to_go(self.time_to_go_bin(key_to_go)) + self.key_next(nearness(until_next))
+            )
+            again = until_next.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
+            duration_extra = self.next_onset(self.time_to_go_bin(again))
             last = self._last_shift(batch, rows, gap_ends)
-            at_resume = self.meet(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
+            at_resume = self.fuse(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
             at_end = at_end + self.time_to_go.weight[NO_FUTURE]
         else:
             has_future = torch.zeros_like(has_future)
@@ -336,15 +357,15 @@ class Network(nn.Module):
         return logits, resumed, ended
 
     @staticmethod
-    def _ahead(batch: Batch, resume: Tensor, has_future: Tensor) -> Tensor:
-        """Ticks from each token's onset to each key's next event in its gap's future (B, T, K), or `NONE_AHEAD`."""
-        events = next_events(batch.key, batch.onset, batch.present)
-        heard = events.gather(1, resume[..., None].expand(-1, -1, NUM_KEYS))
-        return torch.where(has_future[..., None], heard, int(NONE_AHEAD)) - batch.onset[..., None]
+    def _until_next(batch: Batch, resume: Tensor, has_future: Tensor) -> Tensor:
+        """Return the ticks from each token's onset to each key's next onset in its gap's future, (B, T, K)."""
+        onsets = next_onsets(batch.key, batch.onset, batch.present)
+        of_gap = onsets.gather(1, resume[..., None].expand(-1, -1, NUM_KEYS))
+        return torch.where(has_future[..., None], of_gap, NO_ONSET) - batch.onset[..., None]
 
     @staticmethod
     def _gap_ends(batch: Batch) -> tuple[Tensor, Tensor]:
-        """Window and resume token of each gap that has a future."""
+        """Return window and resume token of each gap that has a future: two of (N,)."""
         length = batch.key.shape[1]
         ends = torch.zeros(len(batch.key), length + 1, dtype=torch.bool, device=batch.key.device)
         ends.scatter_(1, batch.resume, True)
@@ -353,24 +374,25 @@ class Network(nn.Module):
 
     @staticmethod
     def _last_shift(batch: Batch, rows: Tensor, gap_ends: Tensor) -> Tensor:
-        """Ticks from the last token before the resume token to it."""
+        """Return the ticks from the last token before each resume token to it: (N,)."""
         return batch.onset[rows, gap_ends] - F.pad(batch.onset, (1, 0))[rows, gap_ends]
 
     def nats(self, logits: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Each token's surprise per field (B, T) in nats on the grid: times on 10 ms, velocities in bins of 4.
+        """Return the negative log-likelihood of each field of each token in nats, (B, T) each.
 
-        A time is taken as uniform within its bin, so the logarithm of the bin's width is counted.
+        Times are on a grid of 10 ms, velocities in bins of 4. A time is uniform within its bin, so the logarithm of the
+        bin's width is added.
         """
         nats = {}
         for name in FIELDS:
             target = getattr(batch, name)
             nats[name] = F.cross_entropy(logits[name].flatten(0, 1), target.flatten(), reduction="none").view_as(target)
-            if name in ("shift", "duration"):
-                nats[name] = nats[name] + self.get_buffer(f"{name}_log_widths")[target]
+        nats["shift"] = nats["shift"] + self.shift_log_widths[batch.shift]
+        nats["duration"] = nats["duration"] + self.duration_log_widths[batch.duration]
         return nats
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums over the batch: each field's `nats`, those of the `decisions`, and the number of `tokens`.
+        """Return sums over the batch: each field's `nats`, those of the `decisions`, and the number of `tokens`.
 
         The decisions are to resume at the end of each gap that has a future, and to end with the piece.
         """

@@ -103,6 +103,16 @@ class Bins:
         return np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self) - 1)
 
 
+def bin_rows(rows: Array) -> dict[str, Array]:
+    """Return the class of each field of token rows (..., T): by name, int64 of the same shape."""
+    return {
+        "shift": SHIFT_BINS.index(rows["shift"]),
+        "key": rows["key"].astype(np.int64),
+        "velocity": VELOCITY_BINS.index(rows["velocity"]),
+        "duration": DURATION_BINS.index(rows["duration"]),
+    }
+
+
 def _geometric(first: int, ratio: float, last: int) -> Bins:
     """Return one bin per value where a step by `ratio` is less than one value, then bins that grow by it, to `last`."""
     edges = [first]

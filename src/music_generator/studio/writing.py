@@ -25,9 +25,8 @@ from music_generator.generation import (
     to_lead_in,
     variations,
 )
-from music_generator.generation.span import Row
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
-from music_generator.generation.writer import Writer, Writers
+from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LOWEST_PITCH, Performance
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 from music_generator.studio.options import StudioOptions
@@ -166,9 +165,9 @@ class _Variation:
 
     number: int
     tick: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
 
-    def add(self, row: Row) -> Json:
+    def add(self, row: list[int]) -> Json:
         """Add a token row and return its event in seconds."""
         shift, key, velocity, duration = row
         self.rows.append(row)
@@ -194,9 +193,9 @@ def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, 
         "seeds": [options.seed for options in each],
         "commands": [command(request, options) for options in each],
     }
-    first = Writer.of(engine, span, each[0])
-    written = {first.again(options.seed): _Variation(i, first.first_tick) for i, options in enumerate(each)}
-    writers = Writers(engine, len(each), joined=first.ahead is not None)
+    first = Writer(engine, span, each[0])
+    written = {first.with_seed(options.seed): _Variation(i, first.first_tick) for i, options in enumerate(each)}
+    writers = BatchWriter(engine, len(each), has_future=first.future is not None)
     for writer in written:
         writers.add(writer)
     while len(writers):

@@ -1,0 +1,83 @@
+/* What the next token may be: generation/rules.py rule by rule, where each is explained. */
+#define NEVER NO_ONSET
+
+typedef struct {
+    int32_t earliest, latest; /* shift in ticks */
+    int32_t may_resume;
+} Constraints;
+
+/* How often the last pitch may come in a row, less how often the future begins with it. */
+static int32_t repeat_limit(const SpanState *span)
+{
+    int joins = span->repeated_key == span->future_key && span->future_repeats < span->longest_repeat;
+    return joins ? span->longest_repeat - span->future_repeats : span->longest_repeat;
+}
+
+static void begin_at_span_start(const SpanState *span, Constraints *constraints)
+{
+    constraints->earliest = max_int(0, span->start - span->now);
+}
+
+static void end_before_span_end(const SpanState *span, int has_future, Constraints *constraints)
+{
+    if (has_future)
+        constraints->latest = min_int(constraints->latest, span->end - 1 - span->now);
+}
+
+/* -> whether only a note, no pedal, may come now */
+static int keep_rests_short(const SpanState *span, int has_future, Constraints *constraints)
+{
+    int32_t room = span->end - 1 - span->now, due = span->last_note + span->longest_rest - span->now;
+    int unfinished = has_future && span->now + due < span->next_note;
+    if (unfinished)
+        due = min_int(due, room);
+    constraints->may_resume = has_future && !unfinished;
+    constraints->latest = min_int(constraints->latest, max_int(1, due - 1));
+    return due <= 1;
+}
+
+static void keep_held_keys_down(const int32_t *last_release, int keys, int32_t *free_from)
+{
+    for (int key = 0; key < keys; key++)
+        free_from[key] = last_release[key];
+}
+
+static void keep_keys_in_order(const SpanState *span, int32_t *free_from)
+{
+    for (int key = 0; key <= span->last_key; key++)
+        free_from[key] = max_int(free_from[key], span->now + 1);
+}
+
+static void keep_repeats_short(const SpanState *span, int32_t *free_from)
+{
+    if (span->repeats >= repeat_limit(span))
+        free_from[span->repeated_key] = NEVER;
+}
+
+/* The shift waits until a key is free, if need be past `latest`. */
+static void wait_for_a_key(const SpanState *span, int keys, const int32_t *free_from, Constraints *constraints)
+{
+    int32_t soonest = NEVER;
+    for (int key = 0; key < keys; key++)
+        soonest = min_int(soonest, free_from[key]);
+    constraints->earliest = max_int(constraints->earliest, soonest - span->now);
+    constraints->latest = max_int(constraints->latest, constraints->earliest);
+}
+
+/* The constraints of a slot's next shift, and `free_from` (K): the first tick at which each key may be struck. */
+static Constraints constrain(const Model *model, const Slots *slots, int64_t slot, int32_t *free_from)
+{
+    const int keys = model->config.num_keys;
+    const SpanState *span = &slots->span[slot];
+    Constraints constraints = {0, NEVER, 0};
+    begin_at_span_start(span, &constraints);
+    int note_is_due = keep_rests_short(span, slots->has_future, &constraints);
+    end_before_span_end(span, slots->has_future, &constraints);
+    keep_held_keys_down(slots->last_release + slot * keys, keys, free_from);
+    keep_keys_in_order(span, free_from);
+    keep_repeats_short(span, free_from);
+    for (int key = keys - model->config.num_pedals; note_is_due && key < keys; key++)
+        free_from[key] = NEVER;
+    wait_for_a_key(span, keys, free_from, &constraints);
+    return constraints;
+}

@@ -1,0 +1,168 @@
+"""The rules of writing: what the next token may be, and how a drawn one changes the state of the span.
+
+This is their specification and what the NumPy reference runs; `rules.c` and `write.c` mirror them function by function.
+Times are ticks of 10 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.model.config import NO_ONSET
+from music_generator.music.tokens import KEYS, RESUME
+
+Array = NDArray[Any]
+
+WRITING, DONE, INVALID = range(3)
+
+
+@dataclass
+class SpanState:
+    """How far the writing of a span has come; the fields and their order are those of `SpanState` in kernel.h.
+
+    Attributes:
+        now, last_key: onset and key of the last token.
+        start, end: the span; onsets lie in [start, end).
+        last_note: onset of the last note, pedals not counted.
+        next_note: onset of the future's first note, or the end of the span.
+        longest_rest: ticks between the onsets of two notes.
+        repeated_key, repeats: the key of the last note, and how often it came in a row; -1 and 0 before the first.
+        future_key, future_repeats: the same of the future's first notes.
+        longest_repeat: how often one key may come in a row.
+        notes_left: how many more notes are wanted; -1 for any number.
+        done: `WRITING`, `DONE`, or `INVALID` if the model drew what is not a token.
+        place: how many tokens of the slot's noise have been used.
+    """
+
+    now: int
+    last_key: int
+    start: int
+    end: int
+    last_note: int
+    next_note: int
+    longest_rest: int
+    repeated_key: int = -1
+    repeats: int = 0
+    future_key: int = -1
+    future_repeats: int = 0
+    longest_repeat: int = NO_ONSET
+    notes_left: int = -1
+    done: int = WRITING
+    place: int = 0
+
+    @property
+    def repeat_limit(self) -> int:
+        """How often the last key may come in a row, less how often the future begins with it."""
+        joins = self.repeated_key == self.future_key and self.future_repeats < self.longest_repeat
+        return self.longest_repeat - self.future_repeats if joins else self.longest_repeat
+
+
+SPAN_DTYPE = np.dtype([(field.name, np.int32) for field in fields(SpanState)])
+
+
+@dataclass
+class Constraints:
+    """What the next token may be.
+
+    Attributes:
+        free_from: the first tick at which each key may be struck, (K,); `NO_ONSET` for never.
+        earliest, latest: the shift, in ticks.
+        may_resume: the gap may end here.
+    """
+
+    free_from: Array
+    earliest: int = 0
+    latest: int = NO_ONSET
+    may_resume: bool = False
+
+
+def constrain(span: SpanState, last_release: Array, has_future: bool) -> Constraints:
+    """Return the constraints of the next token; `last_release` (K,) ticks."""
+    constraints = Constraints(np.array(last_release))
+    begin_at_span_start(span, constraints)
+    note_is_due = keep_rests_short(span, has_future, constraints)
+    end_before_span_end(span, has_future, constraints)
+    keep_keys_in_order(span, constraints)
+    keep_repeats_short(span, constraints)
+    if note_is_due:
+        constraints.free_from[KEYS:] = NO_ONSET
+    wait_for_a_key(span, constraints)
+    return constraints
+
+
+def begin_at_span_start(span: SpanState, constraints: Constraints) -> None:
+    """Let nothing begin before the span does."""
+    constraints.earliest = max(0, span.start - span.now)
+
+
+def end_before_span_end(span: SpanState, has_future: bool, constraints: Constraints) -> None:
+    """Let a gap's tokens begin before its end. Without a future, a shift past the end ends the writing."""
+    if has_future:
+        constraints.latest = min(constraints.latest, span.end - 1 - span.now)
+
+
+def keep_rests_short(span: SpanState, has_future: bool, constraints: Constraints) -> bool:
+    """Limit the time between two notes; return whether a note, and no pedal, is due now.
+
+    A gap may not end while the rest up to the future's first note would be too long. A pedal may come up to one tick
+    before a note is due.
+    """
+    due = span.last_note + span.longest_rest - span.now
+    unfinished = has_future and span.now + due < span.next_note
+    if unfinished:
+        due = min(due, span.end - 1 - span.now)
+    constraints.may_resume = has_future and not unfinished
+    constraints.latest = min(constraints.latest, max(1, due - 1))
+    return due <= 1
+
+
+def keep_keys_in_order(span: SpanState, constraints: Constraints) -> None:
+    """Within one tick, let keys rise: that is the order of tokens."""
+    order = constraints.free_from[: span.last_key + 1]
+    np.maximum(order, span.now + 1, out=order)
+
+
+def keep_repeats_short(span: SpanState, constraints: Constraints) -> None:
+    """Limit how often one key comes in a row, over the joint with the future too."""
+    if span.repeats >= span.repeat_limit:
+        constraints.free_from[span.repeated_key] = NO_ONSET
+
+
+def wait_for_a_key(span: SpanState, constraints: Constraints) -> None:
+    """Let no held key be struck: wait until one is free, if need be past `latest`."""
+    soonest = int(constraints.free_from.min())
+    constraints.earliest = max(constraints.earliest, soonest - span.now)
+    constraints.latest = max(constraints.latest, constraints.earliest)
+
+
+def accept(span: SpanState, shift_class: int, key: int, shift_ticks: int, duration_ticks: int) -> bool:
+    """Take a drawn token into the state of the span; return whether it is one, or the writing is done instead."""
+    now = span.now + shift_ticks
+    span.place += 1
+    if now < span.now or (now == span.now and key <= span.last_key) or duration_ticks < 0:
+        span.done = INVALID  # with such tokens, writing might never end
+        return False
+    if shift_class >= RESUME or now >= span.end:
+        span.done = DONE
+        return False
+    span.now, span.last_key = now, key
+    if key < KEYS:
+        span.last_note = now
+        span.repeats = span.repeats + 1 if key == span.repeated_key else 1
+        span.repeated_key = key
+        if span.notes_left > 0:
+            span.notes_left -= 1
+            span.done = DONE if span.notes_left == 0 else span.done
+    return True
+
+
+def repeats_at_end(keys: Array) -> tuple[int, int]:
+    """Return the last of some keys and how often it came in a row; (-1, 0) if there are none."""
+    if not len(keys):
+        return -1, 0
+    other = np.flatnonzero(keys != keys[-1])
+    return int(keys[-1]), len(keys) - (int(other[-1]) + 1 if len(other) else 0)

@@ -1,0 +1,117 @@
+"""Slots: the pieces that are written side by side, as arrays that the compiled engine works on in place."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.engine.noise import BLOCK, UNIFORMS, NoiseSource
+from music_generator.engine.rules import SPAN_DTYPE, SpanState
+from music_generator.model.config import CLASSES, FIELDS, NO_ONSET, ModelConfig
+from music_generator.music.tokens import NUM_KEYS
+
+Array = NDArray[Any]
+
+_ends = np.cumsum(list(CLASSES.values())).tolist()
+ALL_CLASSES = _ends[-1]
+PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}
+"""Where the classes of each field stand in a row of noise or of logits."""
+
+
+@dataclass
+class PastState:
+    """What has been read of a piece up to tick `now`.
+
+    Attributes:
+        states: of the forward stack, (R, H).
+        context: (C,).
+        last_onset, last_release: of each key, (K,) int32 ticks.
+        now: the onset of the last token.
+        last_key: its key, -1 if there is none.
+        composer: the class of the composer.
+    """
+
+    states: Array
+    context: Array
+    last_onset: Array
+    last_release: Array
+    now: int = 0
+    last_key: int = -1
+    composer: int = 0
+
+
+@dataclass(frozen=True)
+class FutureContext:
+    """The future of a gap.
+
+    Attributes:
+        context: the backward stack's output, (C,).
+        tick: the first onset.
+        next_onset: of each key, (K,) int32 ticks.
+    """
+
+    context: Array
+    tick: int
+    next_onset: Array
+
+
+class Slots:
+    """N slots; what a slot computes depends on nothing but that slot. The arrays are those of `Slots` in kernel.h."""
+
+    def __init__(self, config: ModelConfig, size: int, *, has_future: bool, scored: bool = False) -> None:
+        """Make empty slots.
+
+        Args:
+            config: of the model.
+            size: N.
+            has_future: whether all slots have a future, or none.
+            scored: tokens are given (`forced`) and their logits kept (`logits`).
+        """
+
+        def zeros(*shape: int, dtype: Any = np.float32) -> Array:
+            return np.zeros((size, *shape), dtype)
+
+        self.size, self.has_future, self.block = size, has_future, 1 if scored else BLOCK
+        self.span = zeros(dtype=SPAN_DTYPE)
+        self.composer, self.resume_tick = zeros(dtype=np.int32), zeros(dtype=np.int32)
+        self.last_onset, self.last_release, self.next_onset = (zeros(NUM_KEYS, dtype=np.int32) for _ in range(3))
+        self.states = zeros(config.state_rows(config.forward_layers), config.forward_size)
+        self.context, self.future_context = zeros(config.context_size), zeros(config.context_size)
+        self.inverse_temperature, self.top_p = zeros(), zeros()
+        self.noise, self.uniforms = zeros(self.block, ALL_CLASSES), zeros(self.block, UNIFORMS)
+        self.forced = zeros(6, dtype=np.int32) if scored else None
+        self.drawn = zeros(6, dtype=np.int32)  # classes of the fields, then shift and duration in ticks
+        self.logits = zeros(ALL_CLASSES) if scored else None
+
+    def attach(self, slot: int, past: PastState, future: FutureContext | None = None) -> None:
+        """Put a piece that has been read into a slot."""
+        self.states[slot], self.context[slot], self.composer[slot] = past.states, past.context, past.composer
+        self.last_onset[slot], self.last_release[slot] = past.last_onset, past.last_release
+        self.span[slot] = astuple(SpanState(past.now, past.last_key, past.now, NO_ONSET, past.now, NO_ONSET, NO_ONSET))
+        if future is not None:
+            self.set_future(slot, future)
+
+    def set_future(self, slot: int, future: FutureContext) -> None:
+        """Give a slot a future, or another one."""
+        self.future_context[slot], self.resume_tick[slot] = future.context, future.tick
+        self.next_onset[slot] = future.next_onset
+
+    def begin(self, slot: int, span: SpanState, noise: NoiseSource, temperature: float, top_p: float) -> None:
+        """Begin to write a span in a slot."""
+        self.span[slot] = astuple(span)
+        self.inverse_temperature[slot], self.top_p[slot] = 1 / temperature, top_p
+        noise.fill(self.noise[slot], self.uniforms[slot])
+
+    def noise_of(self, slot: int) -> tuple[Array, Array]:
+        """Return the noise (A,) and the uniform numbers (3,) of a slot's next token."""
+        place = min(self.span["place"][slot], self.block - 1)  # a slot that is done may have used them up
+        return self.noise[slot, place], self.uniforms[slot, place]
+
+    def move(self, slot: int, to: int) -> None:
+        """Copy what is in a slot into another one."""
+        for array in vars(self).values():
+            if isinstance(array, np.ndarray):
+                array[to] = array[slot]

@@ -1,0 +1,241 @@
+"""Weights as the engine takes them: folded where they are linear, in 8 bits or in float32.
+
+They are folded and quantised when a bundle is made and never when it is loaded: matrix libraries round differently on
+every machine, and the same seed must give the same bytes everywhere.
+
+What is folded: the embeddings and the composer into the first layer's gates; the fuse layer's input into the maps of
+past, future and time to go; biases into one another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import BundleError
+from music_generator.model.config import CLASSES, FIELDS, INPUT_CLASSES, NO_FUTURE, TIME_TO_GO_EDGES, ModelConfig
+from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, SHIFT_BINS, VELOCITY_BINS
+
+Array = NDArray[Any]
+Weights = Mapping[str, Array]
+Range = tuple[float, float]
+
+PRECISIONS = ("int8", "float32")
+BOUNDED: Range = (-128 / 127, 1.0)  # of states and recencies: -1, 0 and 1 are whole steps, so flags lose nothing
+LEVELS = 255
+GATES = {"lstm": 4, "gru": 4, "rnn": 1}  # a GRU's candidate has a part of the input and one of the state
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """A linear map of one or two parts of inputs, `inputs` numbers each, to `outputs` numbers."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers that are looked up: `shape` (rows, numbers)."""
+
+    name: str
+    shape: tuple[int, int]
+
+
+def layout(config: ModelConfig) -> list[LinearShape | Table]:
+    """Return the parts of a packed model in the order in which `engine/model.h` reads them."""
+    size, both = config.head_size, config.direction == "both"
+    parts = _stack(config, "forward", config.forward_layers, config.forward_size, 3 * NUM_KEYS)
+    parts.append(LinearShape("context", (config.forward_size, 3 * NUM_KEYS), 2 * size if both else size))
+    parts.append(LinearShape("key_recency", (3 * NUM_KEYS,), size))
+    if both:
+        parts += _stack(config, "backward", config.backward_layers, config.backward_size, NUM_KEYS)
+        parts.append(LinearShape("future", (config.backward_size, NUM_KEYS), 2 * size))
+        parts.append(LinearShape("fuse", (size,), size))
+        parts.append(LinearShape("key_next", (NUM_KEYS,), size))
+        parts += [Table(name, (NO_FUTURE + 1, size)) for name in TIME_TABLES]
+    for i, field in enumerate(FIELDS):
+        parts += [Table(f"heads.{field}.given.{before}", (CLASSES[before], size)) for before in FIELDS[:i]]
+        parts.append(LinearShape(f"heads.{field}.hidden", (size,), size))
+        parts.append(LinearShape(f"heads.{field}.out", (size,), CLASSES[field]))
+    return parts
+
+
+TIME_TABLES = ("time_to_go", "fuse_time", "key_time_to_go", "next_onset")
+
+
+def _stack(config: ModelConfig, name: str, layers: int, size: int, recency: int) -> list[LinearShape | Table]:
+    gates = GATES[config.cell] * size
+    parts: list[LinearShape | Table] = [Table(f"{name}.{field}", (INPUT_CLASSES[field], gates)) for field in FIELDS]
+    parts.append(Table(f"{name}.composer", (1 + len(config.composers), gates)))
+    parts += [LinearShape(f"{name}.{i}", (size if i else recency, size), gates) for i in range(layers)]
+    return parts
+
+
+def tensors_of(part: LinearShape | Table, precision: str) -> Iterator[tuple[str, tuple[int, ...], type]]:
+    """Yield name, shape and type of each tensor that a part is stored as."""
+    if isinstance(part, Table):
+        yield part.name, part.shape, np.float32
+        return
+    int8 = precision == "int8"
+    yield f"{part.name}.weight", (sum(part.inputs), part.outputs), np.int8 if int8 else np.float32
+    yield f"{part.name}.bias", (part.outputs,), np.float32
+    if int8:
+        yield f"{part.name}.scale", (part.outputs,), np.float32  # of weights and inputs together
+        yield f"{part.name}.input", (2,), np.float32  # levels per unit of the inputs, and the level of 0
+
+
+def constants() -> list[Array]:
+    """Return first value and width of each bin, and the edges of the time to go: int32, in the engine's order."""
+    bins = (SHIFT_BINS, VELOCITY_BINS, DURATION_BINS)
+    values = [each for field in bins for each in (field.edges[:-1], field.widths)]
+    return [np.ascontiguousarray(each, np.int32) for each in (*values, TIME_TO_GO_EDGES)]
+
+
+def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: str, where: str) -> list[Array]:
+    """Return the tensors in the engine's order, each of the right type and shape and finite.
+
+    Raises:
+        BundleError: a tensor is missing, is of another type or shape, holds NaN or infinity, or is not known.
+    """
+    wanted = [each for part in layout(config) for each in tensors_of(part, precision)]
+    unknown = sorted(set(tensors) - {name for name, _, _ in wanted})
+    if unknown:
+        raise BundleError(f"{where}: tensor {unknown[0]!r} is not one of this model's; get or train the model again")
+    found = []
+    for name, shape, dtype in wanted:
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
+            is_now = "missing" if tensor is None else f"{tensor.dtype} of {_times(tensor.shape)}"
+            raise BundleError(
+                f"{where}: tensor {name!r} must be {np.dtype(dtype)} of {_times(shape)}, but is {is_now}; "
+                "get or train the model again"
+            )
+        if dtype == np.float32 and not np.isfinite(tensor).all():
+            raise BundleError(f"{where}: tensor {name!r} holds NaN or infinity; get or train the model again")
+        found.append(np.ascontiguousarray(tensor))
+    return found
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def pack(weights: Weights, config: ModelConfig, ranges: Mapping[str, Range] | None) -> dict[str, Array]:
+    """Return the tensors of a runtime file.
+
+    Args:
+        weights: the network's, float32 by the names of `network.Network`.
+        config: what the network is.
+        ranges: the smallest and largest inputs of the heads' maps and of `fuse`, by the names of `layout`, for 8 bits;
+            None for float32.
+    """
+    folded = _fold(weights, config)
+    packed: dict[str, Array] = {}
+    for part in layout(config):
+        if isinstance(part, Table):
+            packed[part.name] = folded[part.name].astype(np.float32)
+            continue
+        weight, bias = folded[f"{part.name}.weight"], folded[f"{part.name}.bias"]
+        packed[f"{part.name}.bias"] = bias.astype(np.float32)
+        if ranges is None:
+            packed[f"{part.name}.weight"] = weight.astype(np.float32)
+            continue
+        low, high = ranges.get(part.name, BOUNDED)
+        step = (high - low) / LEVELS
+        quantized, scale = quantize_weights(weight, part.inputs)
+        packed[f"{part.name}.weight"], packed[f"{part.name}.scale"] = quantized, (scale * step).astype(np.float32)
+        packed[f"{part.name}.input"] = np.array([1 / step, round(-low / step)], np.float32)
+    return packed
+
+
+def quantize_weights(weight: Array, parts: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return weights (I, O) as int8 and the scale (O,) of each output.
+
+    Processors without VNNI add the products of two neighbouring inputs in 16 bits, which hold 255 times 128: so the
+    weights of one sign in such a pair come to 128 at most.
+    """
+    one_sign = np.zeros(weight.shape[1])
+    for part in np.split(weight, np.cumsum(parts)[:-1]):
+        pairs = np.pad(part, ((0, len(part) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+        sums = np.maximum(pairs.clip(min=0).sum(1), -pairs.clip(max=0).sum(1))
+        one_sign = np.maximum(one_sign, sums.max(0))
+    scale = np.maximum(np.maximum(np.abs(weight).max(0) / 127, one_sign / 128), 1e-10)
+    return np.rint(weight / scale).astype(np.int8), scale
+
+
+def _fold(weights: Weights, config: ModelConfig) -> dict[str, Array]:
+    w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    folded: dict[str, Array] = {}
+    _fold_stack(folded, w, config, "forward", config.forward_layers)
+    weight, bias = w["context.weight"], w["context.bias"]
+    if config.direction == "both":
+        size = config.head_size
+        past, future, time = np.split(w["fuse_in.weight"], 3, axis=1)
+        weight, bias = np.concatenate([weight, past @ weight]), np.concatenate([bias, past @ bias])
+        _fold_stack(folded, w, config, "backward", config.backward_layers)
+        heard = w["future.weight"]
+        folded["future.weight"] = np.concatenate([heard, future @ heard]).T
+        folded["future.bias"] = np.concatenate([np.zeros(size), w["fuse_in.bias"]])
+        folded["fuse.weight"], folded["fuse.bias"] = w["fuse_out.weight"].T, w["fuse_out.bias"]
+        folded["key_next.weight"], folded["key_next.bias"] = w["key_next.weight"].T, np.zeros(size)
+        for name in ("time_to_go", "key_time_to_go", "next_onset"):
+            folded[name] = w[f"{name}.weight"]
+        folded["fuse_time"] = folded["time_to_go"] @ time.T
+    folded["context.weight"], folded["context.bias"] = weight.T.copy(), bias
+    # the network takes the sum of the layers; their mean stays within [-1, 1]
+    folded["context.weight"][: config.forward_size] *= config.forward_layers
+    if config.direction == "both":
+        folded["future.weight"] = folded["future.weight"].copy()
+        folded["future.weight"][: config.backward_size] *= config.backward_layers
+    folded["key_recency.weight"], folded["key_recency.bias"] = w["key_recency.weight"].T, np.zeros(config.head_size)
+    for i, field in enumerate(FIELDS):
+        for before in FIELDS[:i]:
+            folded[f"heads.{field}.given.{before}"] = w[f"heads.{field}.given.{before}.weight"]
+        for name in ("hidden", "out"):
+            folded[f"heads.{field}.{name}.weight"] = w[f"heads.{field}.{name}.weight"].T
+            folded[f"heads.{field}.{name}.bias"] = w[f"heads.{field}.{name}.bias"]
+    return folded
+
+
+def _fold_stack(folded: dict[str, Array], w: dict[str, Array], config: ModelConfig, name: str, layers: int) -> None:
+    for i in range(layers):
+        inputs, state, bias = _gates(w, f"{name}_stack.layers.{i}", config.cell)
+        if i == 0:
+            for field in FIELDS:
+                folded[f"{name}.{field}"] = w[f"{name}_input.embeddings.{field}.weight"] @ inputs.T
+            folded[f"{name}.composer"] = w[f"{name}_input.composer.weight"] @ inputs.T
+            bias = bias + inputs @ w[f"{name}_input.recency.bias"]
+            inputs = inputs @ w[f"{name}_input.recency.weight"]
+        folded[f"{name}.{i}.weight"], folded[f"{name}.{i}.bias"] = np.concatenate([inputs, state], 1).T, bias
+
+
+def _gates(w: dict[str, Array], name: str, cell: str) -> tuple[Array, Array, Array]:
+    """Return a layer's map of its input (G, I), of its state (G, H), and their bias (G,).
+
+    LSTM: input, forget and output gate, then the candidate (torch has the candidate third). GRU: reset and update gate,
+    then the candidate's part of the input and that of the state, which the reset gate stands between.
+    """
+    inputs, state, one, two = (w[f"{name}.{part}_l0"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    size = state.shape[1]
+    if cell == "lstm":
+        order = np.r_[: 2 * size, 3 * size : 4 * size, 2 * size : 3 * size]
+        return inputs[order], state[order], (one + two)[order]
+    if cell == "gru":
+        gates, none = slice(2 * size), np.zeros((size, size))
+        bias = np.concatenate([(one + two)[gates], one[2 * size :], two[2 * size :]])
+        both = np.concatenate([state[gates], none, state[2 * size :]])
+        return np.concatenate([inputs, np.zeros((size, inputs.shape[1]))]), both, bias
+    return inputs, state, one + two
+
+
+def packed_size(config: ModelConfig, precision: str) -> int:
+    """Return how many bytes the tensors of a packed model have."""
+    parts = (each for part in layout(config) for each in tensors_of(part, precision))
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in parts)
