@@ -508,6 +508,26 @@ def test_two_windows_do_not_disturb_each_other(page, piece, address):
     assert page.piece() == piece
 
 
+def test_work_that_another_version_stored_is_dropped(browser, address):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{address}static/icon.svg")  # the same origin, without the page
+    page.evaluate("""() => new Promise((resolve) => {
+        const request = indexedDB.open("music-generator-studio", 1);
+        request.onupgradeneeded = () => request.result.createObjectStore("works", { keyPath: "id" }).put({ id: "old" });
+        request.onsuccess = () => { request.result.close(); resolve(); }; })""")
+    page = Page(page, address)
+    assert page.page.locator("#recent").is_hidden()
+    page.click("#empty-example")
+    page.until("studio.events.length > 50")
+    page.page.wait_for_timeout(500)
+    page.page.reload()
+    page.ready()
+    assert page.now("studio.events.length > 50")
+    assert not page.errors
+    context.close()
+
+
 # --- the piece, compared with Python's ---------------------------------------------------------------------------
 
 

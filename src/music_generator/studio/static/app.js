@@ -12,7 +12,7 @@ import { listenToShortcuts } from "./shortcuts.js";
 import * as store from "./store.js";
 import { Studio } from "./studio.js";
 
-const SAVE_DELAY = 250, STATUS_SECONDS = 2.6; // SAVE_DELAY in milliseconds
+const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
 const roll = new Roll($("roll"), $("base"), $("overlay"));
 const studio = new Studio({ changed, failed, announce, streamed });
@@ -70,7 +70,7 @@ function announce(message) {
   status.textContent = message;
   status.classList.add("visible");
   clearTimeout(statusTimer);
-  statusTimer = setTimeout(() => status.classList.remove("visible"), 1000 * STATUS_SECONDS);
+  statusTimer = setTimeout(() => status.classList.remove("visible"), STATUS_TIME);
 }
 
 /** Run an action and show its error. */
