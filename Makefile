@@ -28,10 +28,10 @@ bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	python benchmarks/studio.py
 
 stress: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
-	python tests/stress/midi.py
-	python tests/stress/kill.py
-	python tests/stress/disks.py
-	python tests/stress/studio.py
+	PYTHONPATH=tests python -m stress.midi
+	PYTHONPATH=tests python -m stress.kill
+	PYTHONPATH=tests python -m stress.disks
+	PYTHONPATH=tests python -m stress.studio
 
 figures: ## the pictures of the documentation
 	python docs/make_figures.py

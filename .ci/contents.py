@@ -9,20 +9,18 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = "music_generator"
-LARGEST_WHEEL, LARGEST_ARCHIVE = 40e6, 45e6  # bytes
+LARGEST_WHEEL, LARGEST_ARCHIVE = 30e6, 35e6  # bytes
 # in both; the licences are named by the wheel's metadata too
 NEEDED = [
     f"{PACKAGE}/{name}"
     for name in (
         "__init__.py",
         "py.typed",
-        "model/kernel.c",
+        "engine/kernel.c",
+        "engine/kernel.h",
         "pretrained/bundle.json",
         "pretrained/weights.safetensors",
-        "pretrained/past.int8.onnx",
-        "pretrained/future.int8.onnx",
-        "pretrained/open.int8.onnx",
-        "pretrained/joined.int8.onnx",
+        "pretrained/runtime.int8.safetensors",
         "pretrained/README.md",
         "pretrained/LICENSE",
         "licences/CC-BY-NC-SA-4.0.txt",
@@ -32,7 +30,7 @@ NEEDED = [
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt"]
 IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
-              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli.py"]  # fmt: skip
+              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli/main.py"]  # fmt: skip
 # built: one in a wheel for one platform, none in a wheel for any, nor in the archive
 KERNEL = re.compile(r"libkernel\.\w+$")
 # the one MIDI file, which the bundled model wrote

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -25,10 +26,12 @@ from music_generator.errors import BundleError, CorpusError, InputError
 if TYPE_CHECKING:
     from music_generator.engine.engine import Engine
     from music_generator.generation import Generated
+    from music_generator.model.config import ModelConfig
 
 BAD_INPUT = 2
 BATCH = 64
-PACKAGES = ("music-generator-rnn", "numpy", "onnxruntime", "symusic", "torch", "onnx")
+PACKAGES = ("music-generator-rnn", "numpy", "symusic", "torch")
+WITH_A_FUTURE = ("backward", "future", "fuse", "key_next")  # parts of a model that only a gap needs
 MATRIX = 2048  # rows and columns of the matrix multiplication
 
 
@@ -36,12 +39,11 @@ class SkippedError(Exception):
     """Why there is no figure."""
 
 
-def open_engine(options: argparse.Namespace, *, kernel: bool | None = None, threads: int = 1) -> Engine:
-    """The engine of the model asked for."""
+def open_engine(options: argparse.Namespace, *, backend: str | None = None, threads: int = 1) -> Engine:
+    """Return an engine of the model asked for."""
     from music_generator.engine.engine import Engine
-    from music_generator.model.bundle import PRETRAINED, open_bundle
 
-    return Engine(open_bundle(options.model or PRETRAINED), kernel=kernel, threads=threads)
+    return Engine(options.model, backend=backend, threads=threads)
 
 
 def compose_some(engine: Engine, options: argparse.Namespace, repeat: int) -> list[Generated]:
@@ -58,22 +60,23 @@ def speed(made: Sequence[Generated]) -> float:
 
 
 def single(options: argparse.Namespace) -> dict[str, Any]:
-    """One stream, one thread; and by the graphs, in turn with it, where there is another way."""
-    engine = open_engine(options)
-    graphs = open_engine(options, kernel=False) if engine.kernel else None
-    for each in filter(None, (engine, graphs)):
-        compose_some(each, options, options.repeats)
-    tokens, notes, real_time, by_graph = [], [], [], []
+    """One stream, one thread; and by the NumPy reference, a tenth of the music in turn with it."""
+    engine, reference = open_engine(options), open_engine(options, backend="numpy")
+    short = argparse.Namespace(**vars(options) | {"seconds": options.seconds / 10})
+    compose_some(engine, options, options.repeats)
+    compose_some(reference, argparse.Namespace(**vars(options) | {"seconds": 1.0, "pieces": 1}), 0)
+    tokens, notes, real_time, by_numpy, numpy_real_time = [], [], [], [], []
     for repeat in range(options.repeats):
-        if graphs:
-            by_graph.append(speed(compose_some(graphs, options, repeat)))
+        made = compose_some(reference, short, repeat)
+        by_numpy.append(speed(made))
+        numpy_real_time.append(len(made) * short.seconds / sum(piece.seconds_taken for piece in made))
         made = compose_some(engine, options, repeat)
         taken = sum(piece.seconds_taken for piece in made)
         tokens.append(speed(made))
         notes.append(sum(len(piece.written) for piece in made) / taken)
         real_time.append(len(made) * options.seconds / taken)
     found = {"tokens_per_second": tokens, "notes_per_second": notes, "times_real_time": real_time}
-    return found | ({"graph_tokens_per_second": by_graph} if graphs else {})
+    return found | {"numpy_tokens_per_second": by_numpy, "numpy_times_real_time": numpy_real_time}
 
 
 def write_batch(engine: Engine, options: argparse.Namespace, repeat: int) -> int:
@@ -133,7 +136,7 @@ def batches(options: argparse.Namespace) -> dict[str, Any]:
 
 def first_note(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds from the call to the first note of a stream, from nothing and after a piece; the model is loaded."""
-    from music_generator.generation import SamplingOptions, Writer, compose
+    from music_generator.generation import SamplingOptions, Span, Writer, compose
     from music_generator.music.performance import Performance
     from music_generator.music.tokens import KEYS
 
@@ -143,7 +146,8 @@ def first_note(options: argparse.Namespace) -> dict[str, Any]:
     def wait(past: Performance, seed: int) -> float:
         begun = time.perf_counter()
         start = options.seconds if len(past) else 0.0
-        rows = Writer(engine, past, Performance(), start, start + 60.0, SamplingOptions(seed=seed))
+        span = Span(past, Performance(), start, start + 60.0)
+        rows = Writer(engine, span, SamplingOptions(seed=seed))
         next(key for _, key, _, _ in rows if key < KEYS)
         return 1000 * (time.perf_counter() - begun)
 
@@ -156,14 +160,15 @@ def first_note(options: argparse.Namespace) -> dict[str, Any]:
 
 def length(options: argparse.Namespace) -> dict[str, Any]:
     """Microseconds a token costs along one stream: a value for each block of tokens, a list of them for each repeat."""
-    from music_generator.generation import SamplingOptions, Writer
+    from music_generator.generation import SamplingOptions, Span, Writer
     from music_generator.music.performance import Performance
 
     engine = open_engine(options)
     compose_some(engine, options, 0)
     costs = []
     for seed in range(options.repeats):
-        writer = Writer(engine, Performance(), Performance(), 0.0, 24 * 3600.0, SamplingOptions(seed=seed))
+        span = Span(Performance(), Performance(), 0.0, 24 * 3600.0)
+        writer = Writer(engine, span, SamplingOptions(seed=seed))
         rows, ends = iter(writer), [time.perf_counter()]
         for _ in range(options.tokens // options.block):
             if sum(1 for _ in islice(rows, options.block)) < options.block:
@@ -194,7 +199,7 @@ def hour(options: argparse.Namespace) -> dict[str, Any]:
 def sound(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds to play a piece with the built-in synthesiser and to write it as WAV."""
     from music_generator.generation import SamplingOptions, compose
-    from music_generator.sound.audio import render, write_audio
+    from music_generator.sound import render, write_audio
 
     engine, seconds = open_engine(options), []
     with tempfile.TemporaryDirectory() as folder:
@@ -206,30 +211,18 @@ def sound(options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def read_whole(path: Path) -> int:
-    """Bytes of the weights that a graph reads whole each time it runs: not the tables that rows are picked from."""
-    import onnx
-    from onnx.numpy_helper import to_array
+def step_bytes(config: ModelConfig, precision: str) -> int:
+    """Return how many bytes of weights a token of one stream without a future reads, without tables."""
+    from music_generator.model.pack import LinearShape, layout, tensors_of
 
-    graph = onnx.load(str(path)).graph
-    weights = {weight.name: weight for weight in graph.initializer}
-    same, read = {}, set()
-    for node in graph.node:
-        if node.op_type == "Constant":
-            weights |= {name: each.t for name in node.output for each in node.attribute if each.name == "value"}
-        elif node.op_type == "Identity":
-            same[node.output[0]] = node.input[0]
-    for node in graph.node:
-        if node.op_type != "Identity":
-            # of Gather, GatherElements and GatherND the first input is the table
-            read |= set(node.input[1:] if node.op_type.startswith("Gather") else node.input)
-    named = {same.get(name, name) for name in read}
-    return sum(int(to_array(weights[name]).nbytes) for name in named & set(weights))
-
-
-def step_bytes(engine: Engine) -> int:
-    """Bytes of weights that one token of a single stream reads."""
-    return read_whole(engine.bundle.graph("open", engine.precision))
+    read = 0
+    for part in layout(config):
+        if isinstance(part, LinearShape) and part.name.split(".")[0] not in WITH_A_FUTURE:
+            for name, shape, dtype in tensors_of(part, precision):
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                # without a future, the context's part that is fused with it is not computed
+                read += size // 2 if name == "context.weight" and config.direction == "both" else size
+    return read
 
 
 def bandwidth(size: int, seconds: float) -> float:
@@ -257,7 +250,7 @@ def bandwidth(size: int, seconds: float) -> float:
 def limit(options: argparse.Namespace) -> dict[str, Any]:
     """What memory allows a single stream, and what it does, measured in turn."""
     engine = open_engine(options)
-    size = step_bytes(engine)
+    size = step_bytes(engine.config, engine.precision)
     compose_some(engine, options, options.repeats)
     allowed, tokens, rates = [], [], []
     for repeat in range(options.repeats):
@@ -352,7 +345,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     from music_generator.data.maestro import find_recordings
-    from music_generator.engine.kernel import instructions
+    from music_generator.engine.kernel import vectors
 
     versions = {}
     for package in PACKAGES:
@@ -368,7 +361,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
         "forward": f"{config.forward_layers} × {config.forward_size}",
         "backward": f"{config.backward_layers} × {config.backward_size}",
         "precision": engine.precision,
-        "step": f"compiled for {instructions()}" if engine.kernel else "graph",
+        "engine": f"compiled for {vectors()}" if engine.backend_name == "kernel" else "NumPy",
     }
     files = []
     if options.maestro:

@@ -1,4 +1,4 @@
-"""The pictures of the documentation, all made by the bundled model and this package: `make figures`."""
+"""Make the pictures of the documentation with the bundled model and this package: `make figures`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from music_generator import plots
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import open_bundle
+from music_generator.model.config import FIELDS
 from music_generator.music.features import distributions
 
 HERE = Path(__file__).parent
@@ -23,7 +24,7 @@ TINT = {GIVEN: "#dfe8f5", WRITTEN: "#fdeee0", DARK: "#eeeeee"}
 def box(
     axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, dashed: bool = False
 ) -> None:
-    """A rounded box around a text, its lower left corner at (x, y)."""
+    """Draw a rounded box around a text, with its lower left corner at (x, y)."""
     shape = FancyBboxPatch(
         (x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.08", facecolor=TINT[colour], edgecolor=colour,
         linestyle="--" if dashed else "-", linewidth=1.3,
@@ -33,12 +34,12 @@ def box(
 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    """An arrow from one point to another."""
+    """Draw an arrow from one point to another."""
     axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=colour, linewidth=1.2))
 
 
 def stacks_and_gap() -> Figure:
-    """The two stacks: the past read forwards, the future backwards, and the token that is drawn between them."""
+    """Draw the two stacks: the past read forwards, the future backwards, and the token generated between them."""
     figure = Figure(figsize=(11, 4.6))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, 11)
@@ -52,7 +53,7 @@ def stacks_and_gap() -> Figure:
         box(axes, x, 0.55, 0.8, 0.5, name, WRITTEN if 4 <= i <= 6 else GIVEN, dashed=5 <= i <= 6)
     for x, text, colour in (
         (1.9, "past", GIVEN),
-        (5.95, "gap, written so far and to come", WRITTEN),
+        (5.95, "gap: generated so far, and still to generate", WRITTEN),
         (9.1, "future", GIVEN),
     ):
         axes.text(x, 0.25, text, ha="center", color=colour, fontsize=10)
@@ -75,25 +76,23 @@ def stacks_and_gap() -> Figure:
     box(axes, 4.3, 3.1, 2.75, 0.55, "context", DARK)
     arrow(axes, (columns[4][0] + 0.4, 2.49), (5.1, 3.08), GIVEN)
     arrow(axes, (columns[7][0] + 0.4, 1.87), (6.75, 3.08), GIVEN)
-    axes.text(
-        8.15, 2.62, "what the future from r on says\n(without a future: nothing)", fontsize=8, color=DARK, va="center"
-    )
+    axes.text(8.15, 2.62, "the future from r on\n(empty without a future)", fontsize=8, color=DARK, va="center")
     axes.text(
         4.15,
         3.4,
-        "recency roll: what each key did last\ntime to go until r",
+        "key recency: last onset and release of each key\ntime left until r",
         fontsize=8,
         color=DARK,
         ha="right",
         va="center",
     )
-    for i, name in enumerate(("shift", "key", "velocity", "duration")):
+    for i, name in enumerate(FIELDS):
         x = 3.35 + 1.25 * i
         box(axes, x, 3.95, 1.0, 0.42, name, WRITTEN)
         if i:
             arrow(axes, (x - 0.23, 4.16), (x - 0.02, 4.16), WRITTEN)
     arrow(axes, (5.68, 3.67), (5.68, 3.93), DARK)
-    axes.text(8.25, 4.16, "or resume: the gap is over, r comes next", fontsize=8, color=WRITTEN, va="center")
+    axes.text(8.25, 4.16, "or resume: the gap ends, r is next", fontsize=8, color=WRITTEN, va="center")
     return figure
 
 

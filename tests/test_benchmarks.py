@@ -6,17 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from music_generator.data.prepare import prepare
+from music_generator.model.config import CLASSES, FIELDS, ModelConfig
 from music_generator.music.midi import read_midi
+from music_generator.music.tokens import NUM_KEYS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from many_files import make_files, midi_file  # noqa: E402
-from ours import read_whole  # noqa: E402
+from ours import step_bytes  # noqa: E402
 from processes import NotMeasuredError, run  # noqa: E402
 from table import Results, Row, machine  # noqa: E402
 
@@ -49,26 +50,18 @@ def test_what_was_skipped_says_why() -> None:
     assert results.to_json()["sections"]["Generation"][0]["skipped"] == "no network"
 
 
-def test_weights_count_where_they_are_read_whole(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    table, matrix, unused = (np.zeros(shape, np.float32) for shape in ((100, 8), (8, 16), (50, 50)))
-    nodes = [
-        helper.make_node("Identity", ["table"], ["same"]),
-        helper.make_node("Gather", ["same", "index"], ["row"]),
-        helper.make_node("MatMul", ["row", "matrix"], ["out"]),
-    ]
-    named = {"table": table, "matrix": matrix, "unused": unused}
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("index", TensorProto.INT64, [1])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 16])],
-        [numpy_helper.from_array(values, name) for name, values in named.items()],
-    )
-    onnx.save(helper.make_model(graph), str(tmp_path / "graph.onnx"))
-    assert read_whole(tmp_path / "graph.onnx") == matrix.nbytes
+def test_weights_count_where_they_are_read_whole() -> None:
+    config = ModelConfig(forward_layers=1, forward_size=8, head_size=4, composers=("a",))
+    gates, recency = 4 * 8, 3 * NUM_KEYS
+    linears = {"forward": (recency + 8, gates), "key_recency": (recency, 4)}
+    linears |= {f"hidden {field}": (4, 4) for field in FIELDS} | {
+        f"out {field}": (4, n) for field, n in CLASSES.items()
+    }
+    wanted = sum(
+        i * o + 8 * o + 8 for i, o in linears.values()
+    )  # int8 weights, scales and biases, two numbers of the input
+    wanted += (8 + recency) * 8 // 2 + 8 * 8 + 8  # half of the context's weights
+    assert step_bytes(config, "int8") == wanted
 
 
 def test_a_failed_process_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:

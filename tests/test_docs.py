@@ -220,7 +220,7 @@ def test_every_public_name_has_its_docstring_on_the_page(site):
         if module != "music_generator":
             assert not [name for name in names if f'id="{module}.{name}"' not in page]
     assert "Play a performance into a waveform" in page
-    assert "two seconds longer than it, its peak at 0.89 of full scale" in page
+    assert "the sound is two seconds longer than the performance" in page
 
 
 def test_the_model_card_is_the_bundles_own(site):

@@ -1,4 +1,4 @@
-"""The pictures: that what is drawn is what was given, legible files come out, and nothing global is touched."""
+"""Pictures: what they show, the files, and that nothing global changes."""
 
 import subprocess
 import sys
@@ -197,6 +197,6 @@ def test_failed_save_leaves_nothing(monkeypatch, tmp_path):
 
 
 def test_import_is_cheap():
-    code = "import sys, music_generator.plots, music_generator.sound.audio; print('matplotlib' in sys.modules)"
+    code = "import sys, music_generator.plots, music_generator.sound; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Files written beside their place and renamed into it, so that a failure never leaves half a file."""
+"""Write files beside their final path and rename them, so that a failure never leaves half a file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from music_generator.errors import InputError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path`, with the same suffix, to write to: renamed to `path` on success, removed on failure.
+    """Yield a path beside `path` to write to; rename it to `path` on success and remove it on failure.
 
-    Missing parent folders are made. Raises `InputError` for any `OSError` on the way ("cannot write PATH: reason").
+    It has the same suffix. Missing parent folders are made.
+
+    Raises:
+        InputError: An `OSError` occurred on the way ("cannot write PATH: reason").
     """
     path = Path(path)
     beside = path.parent / f".{path.stem[:64]}-{secrets.token_hex(4)}{path.suffix}"
@@ -32,10 +35,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder that one process at a time writes to."""
+    """Remove the unfinished files of killed processes from a folder that only one process at a time writes to."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if re.fullmatch(r"\.[^.]+-[0-9a-z_]{8}(-old)?(\.\w+)?", path.name):  # of `replacing`, or of a model bundle
+        if re.fullmatch(r"\.[^.]+-[0-9a-z_]{8}(-old)?(\.\w+)?", path.name):  # made by `replacing` or for a bundle
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""Shards of some work, so that several processes or hosts share it without talking; and worker processes."""
+"""Share work among processes and hosts: shards that need no communication, and workers that end with their parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `count`-th of some things, from the `index`-th (counted from 1) on. Raises `InputError` out of range."""
+    """One of `count` equal parts of some work: every `count`-th item, beginning with the `index`-th.
+
+    Attributes:
+        index: 1 to `count`.
+        count: The number of shards.
+
+    Raises:
+        InputError: `index` is out of its range.
+    """
 
     index: int = 1
     count: int = 1
@@ -31,16 +39,20 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
-    def of(self, things: Iterable[T]) -> Iterator[T]:
-        """Those of `things` that are this shard's, in their order."""
-        return islice(things, self.index - 1, None, self.count)
+    def of(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items of this shard, in their order."""
+        return islice(items, self.index - 1, None, self.count)
 
 
 WHOLE = Shard()
 
 
 def read_shard(text: str) -> Shard:
-    """`I/N` as a shard, the inverse of `str`. Raises `InputError` if it is none."""
+    """Read a shard written as `I/N`; the inverse of `str`.
+
+    Raises:
+        InputError: `text` is not a shard.
+    """
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise InputError(f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {text!r}")
@@ -48,7 +60,7 @@ def read_shard(text: str) -> Shard:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, killed say: it would wait for work for ever.
+    """End this process when its parent ends, even killed; otherwise it would wait for work without end.
 
     For `ProcessPoolExecutor(initializer=...)`.
     """

@@ -1,7 +1,7 @@
-"""Pictures: a performance's piano roll, its distributions, a training run's loss curves, and an evaluation's curves.
+"""Pictures: piano rolls, distributions, the loss curves of a training run, and the charts of an evaluation.
 
-Matplotlib takes half a second to import, so only the functions import it; they make `Figure` objects that belong to
-the caller and change nothing global (no pyplot).
+Matplotlib takes half a second to import, so only the functions import it. They return `Figure` objects that belong to
+the caller and change nothing global: pyplot is not used.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 from music_generator.files import replacing
+from music_generator.model.config import FIELDS
 from music_generator.music.features import EDGES, Distributions
 from music_generator.music.performance import PEDAL_NAMES, SUSTAIN, Performance
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["distributions", "loss_curves", "piano_roll", "read_history", "save"]
+__all__ = ["distributions", "loss_curves", "piano_roll", "read_history", "save", "surprise_roll"]
 
 Array = NDArray[Any]
-Window = tuple[float, float]
+Span = tuple[float, float]  # start and end in seconds
 
-# blue and orange stay apart for every common colour blindness; (softest, loudest)
+# (softest, loudest); blue and orange remain distinct with every common colour blindness
 _SHADES = {"given": ("#bcd7ee", "#08306b"), "generated": ("#fdc692", "#8f2f00")}
 _BLUE, _ORANGE, _GREEN, _PURPLE, _INK, _PALE = "#1f6fb4", "#e0700e", "#16866a", "#8a5aa8", "#333333", "#e4e4e4"
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -46,13 +47,17 @@ def _tidy(axes: Axes, grid: str = "both") -> None:
 # --- piano roll --------------------------------------------------------------------------------------------------
 
 
-def piano_roll(performance: Performance, *, generated: Window | None = None, title: str = "") -> Figure:
-    """Notes over seconds and pitch, louder ones darker, with the pedals beneath.
+def piano_roll(performance: Performance, *, generated: Span | None = None, title: str = "") -> Figure:
+    """Draw notes over seconds and pitch, louder ones darker, with the pedals below.
 
-    `generated` is (start, end) in seconds: events whose onset lies in [start, end) are drawn as what the model
-    wrote, in another colour than what was given, on a shaded ground.
+    Args:
+        performance: The performance.
+        generated: (start, end) in seconds: the events with onsets in [start, end) have another colour than the given
+            ones, and the span is shaded. None if all events are given.
+        title: The title.
 
-    Raises `InputError` if `generated` ends before it starts.
+    Raises:
+        InputError: `generated` ends before it starts.
     """
     from matplotlib.figure import Figure
 
@@ -74,27 +79,63 @@ def piano_roll(performance: Performance, *, generated: Window | None = None, tit
     return figure
 
 
-def _roles(events: Array, generated: Window | None) -> Iterable[tuple[str, Array]]:
-    """The events of each role; a role without any is left out."""
+def surprise_roll(performance: Performance, nats: Array, *, title: str = "") -> Figure:
+    """Draw notes over seconds and pitch, coloured by how much each surprises a model.
+
+    Args:
+        performance: The performance; pedals are not drawn.
+        nats: The negative log-likelihood of each note, (notes,).
+        title: The title.
+
+    Raises:
+        InputError: There is not one number for each note.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    notes = performance.notes
+    if len(nats) != len(notes):
+        raise InputError(f"`nats` must have one number for each of {len(notes)} notes, not {len(nats)}")
+    end = max(performance.end, 1.0)
+    figure = Figure((float(np.clip(3 + 0.22 * end, 10, 40)), 5.2), layout="constrained")
+    axes = figure.subplots()
+    low, high = np.percentile(nats, [5, 95]) if len(nats) else (0.0, 1.0)
+    boxes = PolyCollection(
+        list(_boxes(notes, notes["pitch"], 0.85)), array=nats, cmap="viridis_r", norm=Normalize(low, max(high, low + 1))
+    )
+    boxes.set(linewidth=0.7, edgecolor="face", zorder=2)
+    axes.add_collection(boxes)
+    _pitch_axis(axes, notes)
+    axes.set_xlim(0, end)
+    axes.set_xlabel("seconds")
+    axes.set_title(title, loc="left", fontsize=12, color=_INK, parse_math=False)
+    bar = figure.colorbar(boxes, ax=axes, pad=0.01, aspect=30, extend="both")
+    bar.set_label("nats (darker: less expected)", fontsize=9, color=_INK)
+    return figure
+
+
+def _roles(events: Array, generated: Span | None) -> Iterable[tuple[str, Array]]:
+    """Yield the given and the generated events, each if there are any."""
     start, end = generated or (np.inf, np.inf)
     inside = (events["onset"] >= start) & (events["onset"] < end)
     parts = (("given", events[~inside]), ("generated", events[inside]))
     return ((role, part) for role, part in parts if len(part))
 
 
-def _shade(axes: Axes, generated: Window | None, end: float) -> None:
+def _shade(axes: Axes, generated: Span | None, end: float) -> None:
     if generated is not None:
         axes.axvspan(generated[0], min(generated[1], end), color=_ORANGE, alpha=0.07, linewidth=0, zorder=0)
 
 
 def _boxes(events: Array, heights: Array, thickness: float) -> Array:
-    """The corners of one rectangle a event: float, of shape (events, 4, 2)."""
+    """Return the corners of one rectangle for each event, float64 of shape (events, 4, 2)."""
     left, right = events["onset"], events["onset"] + events["duration"]
     bottom, top = heights - thickness / 2, heights + thickness / 2
     return np.stack([left, bottom, left, top, right, top, right, bottom], axis=1).reshape(-1, 4, 2)
 
 
-def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
+def _draw_notes(axes: Axes, notes: Array, generated: Span | None) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
@@ -103,18 +144,22 @@ def _draw_notes(axes: Axes, notes: Array, generated: Window | None) -> None:
         boxes = PolyCollection(
             list(_boxes(part, part["pitch"], 0.85)), array=part["velocity"], cmap=shades, norm=Normalize(10, 110)
         )
-        boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # so that the shortest notes are seen too
+        boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # the edge keeps the shortest notes visible
         axes.add_collection(boxes)
+    _pitch_axis(axes, notes)
+    axes.tick_params(labelbottom=False)
+
+
+def _pitch_axis(axes: Axes, notes: Array) -> None:
     low, high = (int(notes["pitch"].min()), int(notes["pitch"].max())) if len(notes) else (48, 72)
     axes.set_ylim(min(low - 1.5, 47), max(high + 1.5, 73))
     octaves = [pitch for pitch in range(24, 109, 12) if axes.get_ylim()[0] <= pitch <= axes.get_ylim()[1]]
     axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     axes.set_ylabel("pitch")
-    axes.tick_params(labelbottom=False)
     _tidy(axes)
 
 
-def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Window | None) -> None:
+def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Span | None) -> None:
     from matplotlib.collections import PolyCollection
 
     for role, part in _roles(presses, generated):
@@ -126,8 +171,8 @@ def _draw_pedals(axes: Axes, presses: Array, lanes: list[int], generated: Window
     axes.tick_params(axis="y", length=0)
 
 
-def _head(axes: Axes, title: str, generated: Window | None) -> None:
-    """The title at the left and what the colours mean at the right, both above the roll."""
+def _head(axes: Axes, title: str, generated: Span | None) -> None:
+    """Set the title at the left and the legend of the colours at the right, both above the roll."""
     from matplotlib.patches import Patch
 
     axes.set_title(title, loc="left", fontsize=12, color=_INK, parse_math=False)
@@ -151,9 +196,9 @@ _AXIS_LABELS = {
 
 
 def distributions(generated: Distributions, reference: Distributions | None) -> Figure:
-    """Pitch, step, duration and velocity as shares of all notes: `generated` as bars, `reference` as an outline.
+    """Draw pitch, step, duration and velocity as shares of all notes: `generated` as bars, `reference` as an outline.
 
-    Each panel's title tells the overlap: the sum over bins of the smaller share, 1 if both agree everywhere.
+    The title of each panel gives the overlap: the sum over bins of the smaller share, 1 if both agree everywhere.
     """
     from matplotlib.figure import Figure
 
@@ -184,7 +229,6 @@ def _draw_shares(axes: Axes, name: str, generated: Distributions, reference: Dis
 
 # --- training ----------------------------------------------------------------------------------------------------
 
-_FIELDS = ("shift", "key", "velocity", "duration")
 _LINES = {  # column: label, colour, line width, marker
     "train_{}": ("train", _ORANGE, 1.0, ""),
     "validation_{}": ("validation", _BLUE, 1.8, "."),
@@ -194,9 +238,13 @@ _LINES = {  # column: label, colour, line width, marker
 
 
 def read_history(path: str | Path) -> dict[str, Array]:
-    """A training run's history: each column of the CSV as float64 of shape (rows,), empty or missing cells as nan.
+    """Read the history of a training run.
 
-    Raises `InputError` if the file cannot be read, has no header, or holds what is not a number.
+    Returns:
+        Each column of the CSV file, float64 of shape (rows,); nan for empty or missing cells.
+
+    Raises:
+        InputError: The file cannot be read, has no header, or contains something other than numbers.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
@@ -222,9 +270,11 @@ def _numbers(row: list[str], width: int, where: str) -> list[float]:
 
 
 def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
-    """Losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
+    """Draw losses in nats per token over millions of tokens: the total at the left, the four fields at the right.
 
-    `history` is what `read_history` gives; columns that are missing or hold no number are left out.
+    Args:
+        history: The columns that `read_history` returned; missing or empty ones are left out.
+        title: The title.
     """
     from matplotlib.figure import Figure
 
@@ -235,7 +285,7 @@ def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
     _draw_losses(total, history, list(_LINES), "total")
     if total.lines:
         total.legend(frameon=False, fontsize=9)
-    for i, field in enumerate(_FIELDS):
+    for i, field in enumerate(FIELDS):
         panel = figure.add_subplot(grid[i // 2, 2 + i % 2])
         _draw_losses(panel, history, ["train_{}", "validation_{}"], field)
     return figure
@@ -252,11 +302,11 @@ def _draw_losses(axes: Axes, history: dict[str, Array], columns: list[str], name
             axes.plot(at[known], values[known], color=colour, linewidth=width, marker=marker, markersize=5, label=label)
             seen.append(values[known])
     best = history.get(f"validation_{name}", np.empty(0))
-    told = f" (best validation {np.nanmin(best):.3f})" if np.isfinite(best).any() else ""
-    axes.set_title(name + told, loc="left", fontsize=11, color=_INK)
+    suffix = f" (best validation {np.nanmin(best):.3f})" if np.isfinite(best).any() else ""
+    axes.set_title(name + suffix, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel("million tokens" if "tokens" in history else "rows", fontsize=9, color=_INK)
     axes.set_ylabel("nats per token", fontsize=9, color=_INK)
-    if seen and len(np.concatenate(seen)) > 40:  # the first steps' losses would flatten all that follows
+    if seen and len(np.concatenate(seen)) > 40:  # the losses of the first steps would flatten the rest
         low, high = np.percentile(np.concatenate(seen), [0, 97])
         axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     _tidy(axes)
@@ -268,7 +318,12 @@ _CURVES = {"reference": (_INK, "--"), "human": (_BLUE, "-"), "generated": (_ORAN
 
 
 def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "") -> Figure:
-    """One panel a feature: densities of distances, each a (grid, density) under "reference", "human", "generated"."""
+    """Draw the densities of distances between performances, one panel for each feature.
+
+    Args:
+        panels: For each feature the curves "reference", "human" and "generated", each as (grid, density) of one shape.
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     columns = 4
@@ -292,7 +347,12 @@ def overlaps(panels: dict[str, dict[str, tuple[Array, Array]]], title: str = "")
 
 
 def copying(shares: dict[str, Array], title: str = "") -> Figure:
-    """The share of all runs of n notes that stand in the training set, n = 1 …: curves "human" and "generated"."""
+    """Draw the share of all runs of n notes that occur in the training set.
+
+    Args:
+        shares: The curves "human" and "generated", each of shape (n,), for n = 1, 2, …
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.6), layout="constrained")
@@ -314,7 +374,13 @@ _WAYS = {"infill": _ORANGE, "blind": _PURPLE, "empty": "#999999"}
 
 
 def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Figure:
-    """Bars by gap length in seconds: each way's (nats above the truth's, standard error) of the future's tokens."""
+    """Draw how much less likely the tokens after a gap become with each kind of filling than with the true one.
+
+    Args:
+        nats: For each gap length in seconds and each kind of filling ("infill", "blind", "empty"): the nats per token
+            above those of the true filling, and their standard error.
+        title: The title.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.4), layout="constrained")
@@ -339,9 +405,10 @@ def gaps(nats: dict[str, dict[str, tuple[float, float]]], title: str = "") -> Fi
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` as .png (150 dots per inch), .svg or .pdf, by the suffix of `path`.
+    """Write a figure as .png (150 dots per inch), .svg or .pdf, by the suffix of `path`.
 
-    Raises `InputError` for another suffix or if the file cannot be written; no part of it remains.
+    Raises:
+        InputError: The suffix is another one, or the file cannot be written; no part of it remains.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -350,5 +417,5 @@ def save(figure: Figure, path: str | Path) -> None:
         raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(_SUFFIXES)}")
     FigureCanvasAgg(figure)
     with replacing(path) as beside, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title's letters: a box is drawn, and that says it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a title: the picture shows a box
         figure.savefig(beside, dpi=150, format=suffix[1:])

@@ -1,4 +1,4 @@
-"""What is counted: every note once in each distribution, the far end in the last bin; each performance's features."""
+"""Distributions count each note once, large values in the last bin; the features of each performance."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""MIDI files: what we write we read back, what others write we read as `mido` does, and what is damaged is refused."""
+"""MIDI files: the round trip, agreement with `mido`, and damaged files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def mido_notes(data: bytes) -> list[tuple[float, int, int]]:
 
 
 def assert_mido_agrees(data: bytes, performance: Performance | None = None) -> None:
-    """That `mido` reads the onsets, pitches and velocities of `performance`, or those that we read."""
+    """Check that `mido` reads the onsets, pitches and velocities of `performance`, or those that we read."""
     theirs, ours = mido_notes(data), (performance or read_midi(data).performance).notes
     by_onset = sorted(zip(ours["onset"].tolist(), ours["pitch"].tolist(), ours["velocity"].tolist(), strict=True))
     assert [note[1:] for note in theirs] == [note[1:] for note in by_onset]
@@ -78,7 +78,7 @@ def assert_mido_agrees(data: bytes, performance: Performance | None = None) -> N
 
 @st.composite
 def tempo_maps(draw: st.DrawFn) -> TempoMap:
-    """Fine enough that `write_midi` keeps the ticks as they are."""
+    """Draw maps so fine that `write_midi` keeps their ticks."""
     ticks = sorted(draw(st.sets(st.integers(1, 3000), max_size=3)))
     tempos = [draw(st.integers(100_000, 490_000)) for _ in range(len(ticks) + 1)]
     signatures = draw(st.sampled_from([(), ((0, 3, 4),), ((0, 4, 4), (1500, 7, 8))]))
@@ -97,20 +97,20 @@ def on_grid(events: list[tuple[int, int, int, int]], dtype: Any, tempo_map: Temp
 
 
 def events(low: int, high: int, weakest: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
-    """Few keys on few ticks: many touch at one tick, many are struck again while held."""
+    """Draw events on few keys and few ticks: many touch on one tick, many are struck again before their end."""
     ticks, length = st.integers(0, 40).map(lambda n: 100 * n), st.sampled_from([1, 50, 100, 200, 900])
     return st.lists(st.tuples(ticks, length, st.integers(low, high), st.integers(weakest, 127)), max_size=40)
 
 
 def on_ticks(performance: Performance, tempo_map: TempoMap) -> list[list[tuple[int, int, int, int]]]:
     """Notes and pedals as (start tick, end tick, key, force)."""
-    told = []
+    found = []
     for array in (performance.notes, performance.pedals):
         start = tempo_map.seconds_to_ticks(array["onset"]).tolist()
         end = tempo_map.seconds_to_ticks(array["onset"] + array["duration"]).tolist()
         _, _, key, force = array.dtype.names or ()
-        told.append(list(zip(start, end, array[key].tolist(), array[force].tolist(), strict=True)))
-    return told
+        found.append(list(zip(start, end, array[key].tolist(), array[force].tolist(), strict=True)))
+    return found
 
 
 @settings(max_examples=80, deadline=None)
@@ -222,7 +222,7 @@ def test_type_0_with_several_channels() -> None:
     assert_mido_agrees(data)
 
 
-def test_of_two_tempi_on_one_tick_the_later_holds() -> None:
+def test_of_two_tempi_on_one_tick_the_later_counts() -> None:
     data = midi("00 ff5103 07a120  00 ff5103 0f4240" + NOTE)
     assert read_midi(data).performance.tempo_map.tempos == ((0, 1_000_000),)
     assert notes_of(read_midi(data)) == [(0, 2, 60, 64)]
@@ -368,7 +368,7 @@ def test_not_midi(tmp_path: Path) -> None:
 
 
 def test_an_error_has_the_path_and_the_reason_apart(tmp_path: Path) -> None:
-    """Also after the way from one process to another."""
+    """Also after it was sent from one process to another."""
     for source, path in ((b"", None), (tmp_path / "none.mid", tmp_path / "none.mid")):
         with pytest.raises(MidiError) as caught:
             read_midi(source)
@@ -414,9 +414,9 @@ def test_type_2() -> None:
     assert refusal(midi(NOTE, form=2)) == "these bytes: MIDI type 2 is not supported; export it as type 0 or 1"
 
 
-@pytest.mark.parametrize(("division", "told"), [(0, "0x0000"), (0xE728, "0xe728")])
-def test_division_0_and_smpte(division: int, told: str) -> None:
-    text = f"these bytes: its time division {told} is not in ticks per quarter note; export it so"
+@pytest.mark.parametrize(("division", "shown"), [(0, "0x0000"), (0xE728, "0xe728")])
+def test_division_0_and_smpte(division: int, shown: str) -> None:
+    text = f"these bytes: its time division {shown} is not in ticks per quarter note; export it so"
     assert refusal(midi(NOTE, division=division)) == text
 
 

@@ -1,4 +1,4 @@
-"""Token rows: there and back on the 10 ms grid, and the bins the model sees."""
+"""Token rows: the round trip on the 10 ms grid, and the bins of the model's classes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_of_events_that_fall_on_one_tick_the_longest_stays() -> None:
     assert encode(Performance(notes)).tolist() == [(0, 39, 20, 90), (0, 40, 30, 1)]
 
 
-def test_decode_ends_a_event_where_its_key_is_struck_again() -> None:
+def test_decode_ends_an_event_where_its_key_is_struck_again() -> None:
     performance = decode(rows((100, 39, 64, 500), (50, 39, 65, 10)), start_tick=50)
     assert performance.notes.tolist() == [(1.5, 0.5, 60, 64), (2.0, 0.1, 60, 65)]
 

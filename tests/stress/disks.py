@@ -27,13 +27,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # with so few units threads only 
 os.environ["no_proxy"] = "*"
 
 import numpy as np
-from commands import Done, called, fault
-from mutations import made_up
-from server import Site, serving
 
 from music_generator.data import maestro
 from music_generator.data.prepare import prepare
 from music_generator.music.midi import write_midi
+from stress.commands import Done, called, fault
+from stress.mutations import made_up
+from stress.server import Site, serving
 
 NOBODY = 65_534
 TRAINED = ("--steps", 3, "--batch", 2, "--length", 32, "--size", 8, "--backward-size", 8)
@@ -89,9 +89,9 @@ def archive_of(folder: Path) -> Path:
 @contextmanager
 def release_of(site: Site) -> Iterator[None]:
     """`prepare maestro` downloads from this site, and finds what it serves to be right."""
-    known = maestro.Archive("m.zip", None, hashlib.sha256(site.data).hexdigest())
+    known = maestro.Archive("m.zip", hashlib.sha256(site.data).hexdigest())
     with (
-        patch.dict(maestro.RELEASES, {"3.0.0": maestro.Release("3.0.0", known, known)}),
+        patch.dict(maestro.RELEASES, {"3.0.0": maestro.Release(known, known)}),
         patch.dict(maestro.download.__kwdefaults__, base_url=site.url),
     ):
         yield

@@ -30,9 +30,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # with so few units threads only 
 os.environ["no_proxy"] = "*"
 
 import numpy as np
-from commands import called
-from mutations import made_up
-from server import Site, serving
 
 from music_generator.cli import main as cli
 from music_generator.data import maestro
@@ -42,6 +39,9 @@ from music_generator.data.unpack import unpack
 from music_generator.errors import CorpusError
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import write_midi
+from stress.commands import called
+from stress.mutations import made_up
+from stress.server import Site, serving
 
 PIECES, NOTES = 160, 400
 ORPHAN_SECONDS = 20.0  # after which no process of a killed command may be left
@@ -131,8 +131,8 @@ class Download(Case):
             for i in range(200):
                 opened.writestr(f"maestro-v3.0.0/2004/{i}.midi", np.random.default_rng(i).bytes(20_000))
         self.site = stack.enter_context(serving(Site(archive.read_bytes())))
-        known = maestro.Archive("m.zip", None, hashlib.sha256(self.site.data).hexdigest())
-        releases = {"3.0.0": maestro.Release("3.0.0", known, known)}
+        known = maestro.Archive("m.zip", hashlib.sha256(self.site.data).hexdigest())
+        releases = {"3.0.0": maestro.Release(known, known)}
         stack.enter_context(patch.dict(maestro.RELEASES, releases))
         self.saved = 0
 
@@ -188,8 +188,6 @@ class Train(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import accelerate  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime.quantization  # noqa: F401
-        import torch.onnx  # noqa: F401
 
         import music_generator.training.release  # noqa: F401
 
@@ -255,10 +253,9 @@ class Generate(Case):
     def __init__(self, scratch: Path, stack: ExitStack) -> None:
         super().__init__(scratch, stack)
         import matplotlib.figure  # noqa: F401 - before the fork, so that the kill is not spent on it
-        import onnxruntime  # noqa: F401
 
         # FluidSynth does not give the same samples every time: whole or not is seen by the built-in piano
-        stack.enter_context(patch("music_generator.sound.audio.fluidsynth_available", return_value=False))
+        stack.enter_context(patch("music_generator.sound.fluidsynth.fluidsynth_available", return_value=False))
 
     def run(self, folder: Path) -> None:
         ran("generate", "--seconds", 3, "--seed", 5, "--out", folder)

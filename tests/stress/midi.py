@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from commands import Done, called, fault, last_line
-from mutations import mutated
-
-from music_generator import generation
+from music_generator.engine import engine as engines
 from music_generator.engine.engine import Engine
 from music_generator.model.bundle import Bundle
+from stress.commands import Done, called, fault, last_line
+from stress.mutations import mutated
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "info": ("info", "bad.mid"),
@@ -64,7 +63,7 @@ def one_engine() -> Iterator[None]:
             made[bundle.folder] = Engine(bundle)
         return made[bundle.folder]
 
-    with patch.object(generation, "Engine", engine):
+    with patch.object(engines, "Engine", engine):
         yield
 
 
@@ -165,8 +164,11 @@ def watch(arguments: argparse.Namespace, tally: Tally, folder: Path) -> None:
     """Run workers, one after the other where one dies, until all files of this one's share were taken."""
     first = arguments.first
     while first < arguments.files:
-        command = [sys.executable, __file__, "--worker", *options_of(arguments, first)]
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        command = [sys.executable, "-m", "stress.midi", "--worker", *options_of(arguments, first)]
+        here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        with subprocess.Popen(
+            command, cwd=folder, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as worker:
             began = read(worker, tally)
             code = worker.wait()
         if code == 0:

@@ -27,15 +27,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
-from mutations import made_up, mutated
 
 from music_generator.music.midi import read_midi, write_midi
-from music_generator.sound import audio
+from music_generator.sound import FORMATS
 from music_generator.studio.options import StudioOptions
+from stress.mutations import made_up, mutated
 
 HANG_SECONDS = 120.0  # without a byte
 MARGIN = 1.1  # how much more memory the last third may take than the middle one
-FORMATS = audio.FORMATS
 # what the server may say: where it is, and one line for what is not HTTP
 SAID = ("the studio is open at this address", "WARNING:  Invalid HTTP request received.")
 LIMITS = StudioOptions()

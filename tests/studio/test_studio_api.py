@@ -34,7 +34,7 @@ from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.tempo_map import TempoMap
-from music_generator.sound import audio
+from music_generator.sound import FORMATS
 from music_generator.studio.api import EXAMPLE, JobCancelledError, LimitError, Studio, job_result
 from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
@@ -261,7 +261,7 @@ def test_the_example_was_written_by_the_model(client, engine):
         assert np.allclose(made.notes["onset"], [note[0] for note in read["notes"]], atol=2e-3)
 
 
-@pytest.mark.parametrize("form", audio.FORMATS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_sound_in_every_format(client, piece, form):
     if form != "wav":
         pytest.importorskip("soundfile")

@@ -201,7 +201,7 @@ class _Results:
     def __init__(
         self, name: str, out: Path, no_audio: bool, no_plots: bool, format: str, soundfont: Path | None, as_json: bool
     ) -> None:
-        from music_generator.sound.audio import FORMATS
+        from music_generator.sound import FORMATS
 
         if format not in FORMATS:
             raise InputError(f"`--format` must be one of {', '.join(FORMATS)}, not {format!r}")
@@ -387,11 +387,11 @@ def _read(path: Path) -> Performance:
 
 
 def _render(performance: Performance, path: Path, soundfont: Path | None) -> str:
-    from music_generator.sound import audio
+    from music_generator import sound
 
-    sound = audio.render(performance, soundfont=soundfont)
-    audio.write_audio(path, sound)
-    return sound.engine
+    rendered = sound.render(performance, soundfont=soundfont)
+    sound.write_audio(path, rendered)
+    return rendered.engine
 
 
 def _draw(stem: Path, made: Generated, reference: Distributions) -> list[Path]:

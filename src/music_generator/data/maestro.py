@@ -29,60 +29,36 @@ BASE_URL = "https://storage.googleapis.com/magentadata/datasets/maestro"
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of a release: its size if known, and its published sha256, or None if it could not be verified."""
+    """One file of a release, and its published sha256, or None if it could not be verified."""
 
     name: str
-    size_bytes: int | None = None
-    sha256: str | None = None
+    sha256: str | None
 
 
 @dataclass(frozen=True)
 class Release:
     """One version of MAESTRO: the archive of MIDI files alone, and the full one with WAV files."""
 
-    version: str
     midi: Archive
     full: Archive
 
 
 # Sources of the checksums: the dataset's page for v3.0.0; its author in github.com/magenta/magenta/issues/1342 for the
-# MIDI files of v1.0.0; MusPy's muspy/datasets/maestro.py and others that agree for v2.0.0. The MIDI sizes are MusPy's.
-# None for v1.0.0 with audio: only one place quotes a checksum, and a wrong one would throw away 87 GB.
+# MIDI files of v1.0.0; MusPy's muspy/datasets/maestro.py and others that agree for v2.0.0. None for v1.0.0 with audio:
+# only one place quotes a checksum, and a wrong one would throw away 87 GB.
 RELEASES: dict[str, Release] = {
-    release.version: release
-    for release in (
-        Release(
-            "1.0.0",
-            Archive(
-                "maestro-v1.0.0-midi.zip",
-                46_579_421,
-                "f620f9e1eceaab8beea10617599add2e9c83234199b550382a2f603098ae7135",
-            ),
-            Archive("maestro-v1.0.0.zip"),
-        ),
-        Release(
-            "2.0.0",
-            Archive(
-                "maestro-v2.0.0-midi.zip",
-                59_243_107,
-                "ec2cc9d94886c6b376db1eaa2b8ad1ce62ff9f0a28b3744782b13163295dadf3",
-            ),
-            Archive("maestro-v2.0.0.zip", None, "572c6054e8d2c7219aa4df9a29357da0f9789524c11fa38cef7d4bd8542c93f0"),
-        ),
-        Release(
-            "3.0.0",
-            Archive(
-                "maestro-v3.0.0-midi.zip",
-                58_416_533,
-                "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde12c",
-            ),
-            Archive(
-                "maestro-v3.0.0.zip",
-                108_445_099_632,
-                "6680fea5be2339ea15091a249fbd70e49551246ddbd5ca50f1b2352c08c95291",
-            ),
-        ),
-    )
+    "1.0.0": Release(
+        Archive("maestro-v1.0.0-midi.zip", "f620f9e1eceaab8beea10617599add2e9c83234199b550382a2f603098ae7135"),
+        Archive("maestro-v1.0.0.zip", None),
+    ),
+    "2.0.0": Release(
+        Archive("maestro-v2.0.0-midi.zip", "ec2cc9d94886c6b376db1eaa2b8ad1ce62ff9f0a28b3744782b13163295dadf3"),
+        Archive("maestro-v2.0.0.zip", "572c6054e8d2c7219aa4df9a29357da0f9789524c11fa38cef7d4bd8542c93f0"),
+    ),
+    "3.0.0": Release(
+        Archive("maestro-v3.0.0-midi.zip", "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde12c"),
+        Archive("maestro-v3.0.0.zip", "6680fea5be2339ea15091a249fbd70e49551246ddbd5ca50f1b2352c08c95291"),
+    ),
 }
 
 

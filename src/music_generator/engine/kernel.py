@@ -46,7 +46,9 @@ LIBRARY = Path(__file__).with_name(
 )
 
 
-class _Config(Structure):
+class Config(Structure):
+    """`Config` of kernel.h."""
+
     _fields_ = (
         *((name, c_int32) for name in (
             "precision", "cell", "has_backward", "forward_layers", "forward_units", "backward_layers", "backward_units",
@@ -69,7 +71,7 @@ class _Slots(Structure):
 
 TOKEN_COLUMNS = DRAWN_COLUMNS = len(FIELDS) + 2
 _CONTRACT = (
-    CONTRACT_VERSION, ctypes.sizeof(_Config), 4 * TOKEN_COLUMNS, 4 * DRAWN_COLUMNS, SPAN_DTYPE.itemsize,
+    CONTRACT_VERSION, ctypes.sizeof(Config), 4 * TOKEN_COLUMNS, 4 * DRAWN_COLUMNS, SPAN_DTYPE.itemsize,
     ctypes.sizeof(_Slots),
 )  # fmt: skip
 
@@ -149,7 +151,7 @@ class Kernel:
             name: _function(library, f"{name}_{variant}", result, arguments)
             for name, (result, arguments) in _SIGNATURES.items()
         }
-        described = _describe(config, precision)
+        described = describe(config, precision)
         self._tensors = [*tensors, *constants()]  # the model points into the tables
         addresses = (c_void_p * len(self._tensors))(*map(_address, self._tensors))
         build = self._functions["build"]
@@ -256,8 +258,9 @@ def _function(library: ctypes.CDLL, name: str, result: Any, arguments: tuple[Any
     return function
 
 
-def _describe(config: ModelConfig, precision: str) -> _Config:
-    described = _Config(
+def describe(config: ModelConfig, precision: str) -> Config:
+    """Return what a model is, as kernel.h has it."""
+    described = Config(
         PRECISIONS.index(precision), CELLS.index(config.cell), config.direction == "both",
         config.forward_layers, config.forward_size, config.backward_layers, config.backward_size, config.head_size,
         1 + len(config.composers), NUM_KEYS, NUM_KEYS - KEYS,

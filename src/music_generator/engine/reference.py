@@ -10,6 +10,7 @@ the model has a backward stack: its own, and its part of the fuse layer's input)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from music_generator.model.config import (
     TIME_TO_GO_EDGES,
     ModelConfig,
 )
-from music_generator.model.pack import GATES, LinearShape, layout
+from music_generator.model.pack import LinearShape, layout
 from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, RESUME, SHIFT_BINS, VELOCITY_BINS, Bins
 
 Array = NDArray[Any]
@@ -50,38 +51,58 @@ def exponential(x: Array) -> Array:
     """e^x: Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
     x = np.minimum(np.maximum(x, f32(-87)), f32(88))
     n = round_even(x * f32(1.44269504088896341))
-    x = (x - n * f32(0.693359375)) - n * f32(-2.12194440e-4)
-    y = np.full_like(x, f32(1.9875691500e-4))
-    for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        y = y * x + f32(factor)
-    y = y * (x * x) + x + f32(1)
-    return np.asarray(y * ((n.astype(np.int32) + 127) << 23).view(f32))
+    x -= n * f32(0.693359375)
+    x -= n * f32(-2.12194440e-4)
+    y = x * f32(1.9875691500e-4)
+    for term in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1):
+        y += f32(term)
+        y *= x
+    y += f32(5.0000001201e-1)
+    y *= x * x
+    y += x
+    y += f32(1)
+    y *= ((n.astype(np.int32) + 127) << 23).view(f32)
+    return np.asarray(y)
+
+
+def fades(scale_ticks: int) -> Array:
+    """e^(-ticks / scale_ticks) for whole ticks from 0 on, up to where it stays at its least."""
+    rate = f32(1) / f32(scale_ticks)
+    ticks = np.arange(int(-MIN_EXPONENT) * scale_ticks + 2).astype(f32)
+    return exponential(np.minimum(np.maximum(-ticks * rate, MIN_EXPONENT), f32(0)))
+
+
+FADES = {scale_ticks: fades(scale_ticks) for scale_ticks in (RECENCY_TICKS, RELEASE_TICKS)}
 
 
 def fade(ticks: Array, scale_ticks: int) -> Array:
-    """e^(ticks / scale_ticks) for ticks at or below 0."""
-    rate = f32(1) / f32(scale_ticks)
-    return exponential(np.minimum(np.maximum(ticks.astype(f32) * rate, MIN_EXPONENT), f32(0)))
+    """e^(ticks / scale_ticks) for whole ticks at or below 0."""
+    table = FADES[scale_ticks]
+    return np.asarray(table[np.clip(-ticks, 0, len(table) - 1)])
 
 
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x)."""
-    return f32(1) / (f32(1) + exponential(-x))
+def sigmoid_of(exponentials: Array) -> Array:
+    """1 / (1 + e^-x), given e^-x."""
+    return f32(1) / (f32(1) + exponentials)
 
 
-def tanh(x: Array) -> Array:
-    """The hyperbolic tangent."""
-    return f32(2) / (f32(1) + exponential(f32(-2) * x)) - f32(1)
+def tanh_of(exponentials: Array) -> Array:
+    """The hyperbolic tangent of x, given e^-2x."""
+    return f32(2) / (f32(1) + exponentials) - f32(1)
 
 
 def gelu(x: Array) -> Array:
     """x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
     z = f32(0.70710678118654752) * np.abs(x)
     t = f32(1) / (f32(1) + f32(0.3275911) * z)
-    tail = np.full_like(t, f32(1.061405429))
-    for term in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        tail = tail * t + f32(term)
-    tail = f32(0.5) * (tail * t) * exponential(-z * z)
+    tail = t * f32(1.061405429)
+    for term in (-1.453152027, 1.421413741, -0.284496736):
+        tail += f32(term)
+        tail *= t
+    tail += f32(0.254829592)
+    tail *= t
+    tail *= f32(0.5)
+    tail *= exponential(-z * z)
     return np.asarray(x * np.where(x < 0, tail, f32(1) - tail))
 
 
@@ -140,6 +161,7 @@ class Stack:
         self.composers = tensors[f"{name}.composer"]
         self.maps = [linears[f"{name}.{i}"] for i in range(self.layers)]
         self.rows_per_layer = 2 if self.cell == "lstm" else 1
+        self.signs = np.repeat(np.array([-1, -1, -1, -2], f32), self.units)  # of a sigmoid's and of a tanh's exponent
 
     def __call__(self, classes: Array, composer: Array, recency: Array, states: Array) -> Array:
         """Take a token into the states (N, rows, H), in place; return the mean of the layers' outputs (N, H).
@@ -163,17 +185,19 @@ class Stack:
         return total / f32(self.layers)
 
     def _update(self, gates: Array, state: Array) -> None:
-        parts = np.split(gates, GATES[self.cell], 1)
+        units = self.units
         if self.cell == "lstm":
-            take, keep, show, candidate = parts
-            memory = sigmoid(keep) * state[:, 1] + sigmoid(take) * tanh(candidate)
-            state[:, 0], state[:, 1] = sigmoid(show) * tanh(memory), memory
+            gates = exponential(gates * self.signs)
+            take, keep, show = (sigmoid_of(gates[:, i * units : (i + 1) * units]) for i in range(3))
+            memory = keep * state[:, 1] + take * tanh_of(gates[:, 3 * units :])
+            state[:, 0], state[:, 1] = show * tanh_of(exponential(f32(-2) * memory)), memory
         elif self.cell == "gru":
-            reset, update, candidate, recurrent = parts
-            fresh = tanh(candidate + sigmoid(reset) * recurrent)
-            state[:, 0] = fresh + sigmoid(update) * (state[:, 0] - fresh)
+            opened, candidate, recurrent = np.split(gates, [2 * units, 3 * units], 1)
+            opened = sigmoid_of(exponential(-opened))
+            fresh = tanh_of(exponential(f32(-2) * (candidate + opened[:, :units] * recurrent)))
+            state[:, 0] = fresh + opened[:, units:] * (state[:, 0] - fresh)
         else:
-            state[:, 0] = tanh(parts[0])
+            state[:, 0] = tanh_of(exponential(f32(-2) * gates))
 
 
 def key_recency(last_onset: Array, last_release: Array, now: Array) -> Array:
@@ -368,7 +392,8 @@ class Reference:
         span = SpanState(*slots.span[slot].tolist())
         shift_class, key, velocity_class, _, shift_ticks, duration_ticks = slots.drawn[slot].tolist()
         uniform = slots.noise_of(slot)[1][2]
-        if span.done != WRITING or not accept(span, shift_class, key, shift_ticks, duration_ticks):
-            key = -1
-        slots.span[slot] = tuple(vars(span).values())
+        accepted = span.done == WRITING and accept(span, shift_class, key, shift_ticks, duration_ticks)
+        slots.span[slot] = astuple(span)
+        if not accepted:
+            return 0, -1, 0, 0
         return shift_ticks, key, max(1, value_in_bin("velocity", velocity_class, uniform)), duration_ticks

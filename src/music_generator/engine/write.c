@@ -40,7 +40,7 @@ EXPORT int32_t VARIANT(write)(const Model *model, const Slots *slots, int32_t fi
         for (int32_t slot = first; slot < first + count; slot++, rows += 4) {
             SpanState *span = &slots->span[slot];
             if (span->done || !accept(model, slots, slot, rows)) /* who is done is stepped with the others, for nothing */
-                rows[1] = -1;
+                rows[0] = 0, rows[1] = -1, rows[2] = 0, rows[3] = 0;
             writing |= !span->done, out_of_noise |= !span->done && span->place == slots->block;
         }
         going = writing && !out_of_noise;

@@ -20,7 +20,7 @@ from music_generator.music.features import Distributions
 
 @torch.no_grad()
 def input_ranges(network: Network, music: Batch) -> dict[str, Range]:
-    """Return the smallest and largest input of the heads' maps and of `fuse` on some music, by `pack.layout`'s names."""
+    """Return the smallest and largest input of the heads' maps and of `fuse` by `pack.layout`'s names."""
     found: dict[str, Range] = {}
     hooks = []
     for module_name, module in network.named_modules():

@@ -23,7 +23,7 @@ from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.model.bundle import Bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
-from music_generator.sound.audio import FORMATS
+from music_generator.sound import FORMATS
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound

@@ -54,21 +54,21 @@ def render_sound(
 
     Args:
         piece: The piece.
-        file_format: One of `audio.FORMATS`.
+        file_format: One of `sound.FORMATS`.
         soundfont: The SoundFont for FluidSynth, or None for the default sound.
         gain: The gain of an earlier file, to sound as loud; None scales by the peak.
 
     Raises:
         InputError: The format is unknown or the gain is out of range.
     """
-    from music_generator.sound import audio
+    from music_generator.sound import FORMATS, render, write_audio
 
-    if file_format not in audio.FORMATS:
-        raise InputError(f"`format` must be one of {', '.join(audio.FORMATS)}, not {file_format!r}")
-    rendered = audio.render(piece, soundfont=soundfont, gain=gain)
+    if file_format not in FORMATS:
+        raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {file_format!r}")
+    rendered = render(piece, soundfont=soundfont, gain=gain)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sound.{file_format}"
-        audio.write_audio(path, rendered)
+        write_audio(path, rendered)
         yield RenderedAudio(path.read_bytes(), rendered.seconds, rendered.engine, rendered.gain)
 
 

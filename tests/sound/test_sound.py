@@ -1,4 +1,4 @@
-"""The sound: that it follows pitch, velocity, register and pedals, and that files are whole or absent."""
+"""Sound: it follows pitch, velocity, register and pedals; files are complete or absent."""
 
 import sys
 import wave
@@ -8,8 +8,8 @@ import pytest
 
 from music_generator.errors import InputError, MissingDependencyError
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SOSTENUTO, SUSTAIN, UNA_CORDA, Performance
-from music_generator.sound import audio
-from music_generator.sound.audio import Sound, find_soundfont, fluidsynth_available, render, write_audio
+from music_generator.sound import Sound, files, find_soundfont, fluidsynth, fluidsynth_available, render, write_audio
+from music_generator.sound.dampers import damper_times
 
 RATE = 22_050
 
@@ -101,22 +101,22 @@ def test_sustain_pressed_after_the_note_ended_does_not_revive_it():
 
 
 def test_sostenuto_holds_only_what_sounds_when_it_is_pressed():
-    damped = audio._damped(performance([(0, 1, 60, 80), (1, 0.5, 64, 80)], [(0.5, 3, SOSTENUTO)]))
+    damped = damper_times(performance([(0, 1, 60, 80), (1, 0.5, 64, 80)], [(0.5, 3, SOSTENUTO)]))
     assert damped.tolist() == [3.5, 1.5]
 
 
 def test_sustain_and_sostenuto_hand_over():
     pedals = [(0.5, 1.5, SUSTAIN), (1, 2, SOSTENUTO), (2.5, 2, SUSTAIN)]
-    assert audio._damped(performance([(0, 1, 60, 80)], pedals)).tolist() == [4.5]
+    assert damper_times(performance([(0, 1, 60, 80)], pedals)).tolist() == [4.5]
 
 
 def test_a_key_struck_again_stops_its_old_tone():
-    damped = audio._damped(performance([(0, 0.5, 60, 80), (0, 0.5, 64, 80), (1, 0.5, 60, 80)], [(0, 4, SUSTAIN)]))
+    damped = damper_times(performance([(0, 0.5, 60, 80), (0, 0.5, 64, 80), (1, 0.5, 60, 80)], [(0, 4, SUSTAIN)]))
     assert damped.tolist() == [1, 4, 4]
 
 
 def test_the_highest_keys_have_no_dampers():
-    assert audio._damped(performance([(0, 0.1, 89, 80), (0, 0.1, 90, 80)])).tolist() == [0.1, np.inf]
+    assert damper_times(performance([(0, 0.1, 89, 80), (0, 0.1, 90, 80)])).tolist() == [0.1, np.inf]
     assert loudness(builtin([(0, 0.1, 91, 80)]), 0.3, 0.4) > 5 * loudness(builtin([(0, 0.1, 89, 80)]), 0.3, 0.4)
 
 
@@ -164,13 +164,13 @@ def test_auto_falls_back_and_a_named_engine_does_not(monkeypatch, tmp_path):
     assert render(Performance()).engine == "built-in synthesiser"
     with pytest.raises(MissingDependencyError, match=r"music-generator-rnn\[audio\]"):
         render(Performance(), engine="fluidsynth")
-    with pytest.raises(MissingDependencyError, match="FluidSynth is not here"):
+    with pytest.raises(MissingDependencyError, match="FluidSynth is not installed"):
         render(Performance(), soundfont=soundfont)
 
 
 def test_without_a_soundfont(monkeypatch):
-    monkeypatch.setattr(audio, "find_soundfont", lambda: None)
-    monkeypatch.setattr(audio, "fluidsynth_available", lambda: True)
+    monkeypatch.setattr(fluidsynth, "find_soundfont", lambda: None)
+    monkeypatch.setattr(fluidsynth, "fluidsynth_available", lambda: True)
     assert render(Performance()).engine == "built-in synthesiser"
     with pytest.raises(MissingDependencyError, match="no SoundFont found"):
         render(Performance(), engine="fluidsynth")
@@ -178,7 +178,7 @@ def test_without_a_soundfont(monkeypatch):
 
 def test_good_soundfonts_first(monkeypatch, tmp_path):
     monkeypatch.delenv("SOUNDFONT", raising=False)
-    monkeypatch.setattr(audio, "_soundfont_folders", lambda: [tmp_path / "missing", tmp_path])
+    monkeypatch.setattr(fluidsynth, "soundfont_folders", lambda: [tmp_path / "missing", tmp_path])
     assert find_soundfont() is None
     for name in ("Aardvark.sf2", "FluidR3_GM.sf2", "MuseScore_General.sf3"):
         (tmp_path / name).touch()
@@ -264,7 +264,7 @@ def test_failure_leaves_the_old_file_and_no_part_of_the_new(monkeypatch, tmp_pat
         raise OSError(28, "No space left on device")
 
     (tmp_path / "a.wav").write_bytes(b"old")
-    monkeypatch.setitem(audio._WRITERS, ".wav", full)
+    monkeypatch.setitem(files.WRITERS, ".wav", full)
     with pytest.raises(InputError, match=r"cannot write .*a\.wav: No space left on device"):
         write_audio(tmp_path / "a.wav", a_sound())
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

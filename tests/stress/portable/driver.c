@@ -1,0 +1,79 @@
+/* Writes the spans of a case (see case.py) by one variant of the kernel and prints how many tokens each has and their sum:
+ * `driver CASE`. Built for each processor by `variants`. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../../src/music_generator/engine/kernel.c"
+
+static void *take(FILE *file, size_t bytes)
+{
+    void *data = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    if (!data || fread(data, 1, bytes, file) != bytes)
+        exit(2);
+    return data;
+}
+
+static int32_t take_int(FILE *file)
+{
+    int32_t value;
+    return fread(&value, 4, 1, file) == 1 ? value : (exit(2), 0);
+}
+
+static void write_span(const Model *model, FILE *file, int blocks)
+{
+    const int keys = model->config.num_keys, block = 32;
+    int32_t has_future = take_int(file), composer = take_int(file), counts[2];
+    const Token *tokens[2];
+    for (int i = 0; i < 2; i++)
+        counts[i] = take_int(file), tokens[i] = take(file, (size_t)counts[i] * sizeof(Token));
+    float *states = calloc(65536, sizeof(float)), *contexts = calloc(65536, sizeof(float));
+    float *future = contexts + model->context_units, *future_states = states + 32768;
+    for (int i = 0; i <= has_future; i++) {
+        uint8_t *scratch = aligned_alloc(64, (size_t)VARIANT(encode_bytes)(model, counts[i]) + 64);
+        VARIANT(encode)(model, i, tokens[i], counts[i], composer, 0, i ? future_states : states, i ? future : contexts, scratch);
+    }
+    SpanState *span = take(file, sizeof(SpanState));
+    int32_t resume_tick = take_int(file);
+    Drawn drawn;
+    Slots slots = {.span = span, .composer = &composer, .resume_tick = &resume_tick, .block = block, .has_future = has_future};
+    slots.next_onset = take(file, (size_t)keys * 4);
+    slots.last_onset = take(file, (size_t)keys * 4), slots.last_release = take(file, (size_t)keys * 4);
+    slots.states = states, slots.context = contexts, slots.future_context = future, slots.drawn = &drawn;
+    slots.inverse_temperature = take(file, 4), slots.top_p = take(file, 4);
+    uint8_t *scratch = aligned_alloc(64, (size_t)VARIANT(step_bytes)(model, 1) + 64);
+    uint64_t sum = 14695981039346656037ull; /* FNV-1a */
+    int total = 0;
+    for (int i = 0; i < blocks; i++) {
+        int32_t rows[4 * 32];
+        slots.noise = take(file, (size_t)(block * model->all_classes) * 4), slots.uniforms = take(file, (size_t)block * 3 * 4);
+        span->place = 0;
+        int32_t count = span->done ? 0 : VARIANT(write)(model, &slots, 0, 1, block, rows, scratch);
+        for (size_t byte = 0; byte < (size_t)count * 16; byte++)
+            sum = (sum ^ ((const uint8_t *)rows)[byte]) * 1099511628211ull;
+        total += count;
+    }
+    printf("%d %016llx\n", total, (unsigned long long)sum);
+}
+
+int main(int count, char **arguments)
+{
+    FILE *file = count == 2 ? fopen(arguments[1], "rb") : 0;
+    if (!file)
+        return 2;
+    const Config *config = take(file, sizeof(Config));
+    int32_t number = take_int(file);
+    const void **tensors = calloc((size_t)number, sizeof(void *));
+    for (int32_t i = 0; i < number; i++) {
+        size_t bytes = (size_t)take_int(file);
+        tensors[i] = take(file, (bytes + 3) / 4 * 4);
+    }
+    uint8_t *memory = aligned_alloc(64, (size_t)VARIANT(build)(config, tensors, 0) + 64);
+    VARIANT(build)(config, tensors, memory);
+    int32_t spans = take_int(file), blocks = take_int(file);
+    if (take_int(file) * 4 != (int32_t)sizeof(SpanState))
+        return 2;
+    for (int32_t i = 0; i < spans; i++)
+        write_span((const Model *)memory, file, blocks);
+    return 0;
+}
