@@ -1,7 +1,7 @@
 # The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
 export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
-.PHONY: setup check test docs wheel bench figures stress
+.PHONY: setup check test test-slow docs wheel bench figures stress
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
@@ -13,8 +13,11 @@ check: ## lint, format, types
 	ruff format --check .
 	mypy
 
-test: ## MAESTRO_DIR=folder adds the tests on the real files
+test: ## the quick tests; MAESTRO_DIR=folder adds those on the real files, REQUIRE=browser makes a missing Chromium a failure
 	python -m pytest
+
+test-slow: ## the other tests
+	python -m pytest -m slow
 
 docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its theme's news are not ours
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict

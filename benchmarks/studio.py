@@ -1,4 +1,4 @@
-"""The studio's figures, in a real Chromium: first notes, all variations, frames with a long piece, the start.
+"""Measure the studio in a real Chromium: start, first notes, all variations, frames with a long piece.
 
     python benchmarks/studio.py [--runs 20] [--json FILE]
 
@@ -32,21 +32,21 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAM
 
 
 def made(seconds: float, notes: int) -> Performance:
-    """A piece of so many notes, chords and runs over the whole keyboard, with pedals."""
+    """Make a piece of `notes` notes, chords and runs over the whole keyboard, with pedals."""
     rng = np.random.default_rng(0)
-    strokes = np.empty(notes, NOTE_DTYPE)
-    strokes["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
-    strokes["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
-    strokes["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
-    strokes["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
+    events = np.empty(notes, NOTE_DTYPE)
+    events["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
+    events["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
+    events["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
+    events["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
     presses = np.arange(0.2, seconds - 2, 1.6)
     pedals = np.array([(onset, 1.2, 0, 100) for onset in presses], PEDAL_DTYPE)
-    return Performance(strokes, pedals)
+    return Performance(events, pedals)
 
 
 @contextmanager
 def serving() -> Iterator[tuple[str, float]]:
-    """A studio's address, and when it was asked to start."""
+    """Run a studio; yield its address and the time of its start."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -58,7 +58,7 @@ def serving() -> Iterator[tuple[str, float]]:
 
 
 def opened(page: Any, piece: Performance, folder: Path) -> float:
-    """Open a piece as a file; seconds until it is drawn."""
+    """Open a piece as a file; return the seconds until it is drawn."""
     path = folder / "piece.mid"
     write_midi(piece, path)
     steps = page.evaluate("studioPage.studio.history.steps.length")
@@ -76,7 +76,7 @@ def until(page: Any, script: str) -> None:
         page.wait_for_timeout(10)
 
 
-# from the click, in the page itself: milliseconds to the frame that shows the first new notes, and to the last event
+# measured in the page: milliseconds from the click to the frame with the first new notes, and to the last message
 INFILL = """() => new Promise((resolve) => {
   const { roll, studio } = studioPage, begun = performance.now();
   let first = 0;
@@ -84,13 +84,14 @@ INFILL = """() => new Promise((resolve) => {
   const look = () => {
     const shown = roll.extra.length || studio.choice?.variations.some((each) => each.done);
     if (!first && shown && !roll.stale.size) first = performance.now() - begun;
-    if (studio.choice && !studio.choice.job) { resolve([first, performance.now() - begun]); return; }
+    const now = performance.now() - begun;
+    if (studio.choice && !studio.choice.writing) { resolve([first || now, now]); return; }
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
 })"""
 
-# three seconds of each: scrolling through, zooming in and out; frames drawn in a second
+# scroll or zoom for three seconds; frames per second and the longest frame in milliseconds
 FRAMES = """(kind) => new Promise((resolve) => {
   const { roll } = studioPage, begun = performance.now(), from = roll.frames;
   let last = begun, longest = 0;
@@ -108,7 +109,7 @@ FRAMES = """(kind) => new Promise((resolve) => {
 
 
 def measure(runs: int) -> dict[str, float]:
-    """All figures, in milliseconds or frames a second."""
+    """Return all figures, in milliseconds or frames per second."""
     figures: dict[str, float] = {}
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as name:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])

@@ -1,4 +1,4 @@
-"""The studio's pictures in docs/: `python docs/make_screenshots.py`, with Chromium and the extra `dev`."""
+"""Take the studio's pictures in docs/: `python docs/make_screenshots.py`, with Chromium and the extra `dev`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def until(page: Any, script: str) -> None:
 
 
 def shoot(page: Any, name: str, after: int = 3200) -> None:
-    page.wait_for_timeout(after)  # until what is said has faded
+    page.wait_for_timeout(after)  # until the status message has faded
     page.screenshot(path=DOCS / f"studio-{name}.png")
 
 
 def empty(browser: Any, address: str, **context: Any) -> Any:
-    """The page as it first is."""
+    """Open the page without a piece."""
     page = browser.new_context(**context).new_page()
     page.goto(address)
     page.wait_for_selector("html[data-ready]")
@@ -43,19 +43,19 @@ def empty(browser: Any, address: str, **context: Any) -> Any:
 
 
 def opened(browser: Any, address: str, **context: Any) -> Any:
-    """The example as if a musician had brought it, eight seconds of it infilled, waiting for the choice."""
+    """Open the example as a MIDI file and infill eight seconds of it, up to the choice of a variation."""
     page = empty(browser, address, **context)
     page.set_input_files("#file", EXAMPLE)
     until(page, "studioPage.studio.history.steps.length === 1")
     page.fill("#seed", "12")
     page.evaluate("studioPage.studio.setSpan(12, 20)")
     page.evaluate("document.getElementById('infill').click()")
-    until(page, "studioPage.studio.choice && !studioPage.studio.choice.job")
+    until(page, "studioPage.studio.choice && !studioPage.studio.choice.writing")
     return page
 
 
 def main() -> None:
-    """All pictures."""
+    """Take all pictures."""
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout
@@ -65,14 +65,14 @@ def main() -> None:
             page = opened(browser, address, color_scheme="light", **DESKTOP)
             shoot(page, "choice")
             page.keyboard.press("Enter")
-            page.click("#takeaway")
-            shoot(page, "takeaway")
+            page.click("#export")
+            shoot(page, "export")
             page = opened(browser, address, color_scheme="dark", **DESKTOP)
             page.keyboard.press("Enter")
             for _ in range(2):
                 page.keyboard.press("+")
-            within = "s.strokes.filter((x) => x.on > 13 && x.on < 15.5 && x.key > 60).map((x) => x.id)"
-            page.evaluate(f"(() => {{ const s = studioPage.studio; s.choose({within}); s.setSpan(12, 20); }})()")
+            within = "s.events.filter((x) => x.onset > 13 && x.onset < 15.5 && x.key > 60).map((x) => x.id)"
+            page.evaluate(f"(() => {{ const s = studioPage.studio; s.select({within}); s.setSpan(12, 20); }})()")
             shoot(page, "edit-dark")
             page = opened(browser, address, color_scheme="dark", **PHONE)
             shoot(page, "phone-dark")
@@ -84,7 +84,7 @@ def main() -> None:
             page = empty(browser, address, color_scheme="light", **DESKTOP)
             page.fill("#seconds", "1500")
             page.evaluate("document.getElementById('compose').click()")
-            until(page, "studioPage.studio.choice?.variations[0]?.strokes.length > 400")
+            until(page, "studioPage.studio.choice?.variations[0]?.events.length > 400")
             shoot(page, "writing", 0)
             page = opened(browser, address, color_scheme="light", **PHONE)
             page.keyboard.press("Enter")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["distributions", "loss_curves", "piano_roll", "save"]
+__all__ = ["distributions", "loss_curves", "piano_roll", "save", "surprise_roll"]
 
 Array = NDArray[Any]
 Span = tuple[float, float]  # start and end in seconds
@@ -79,6 +79,42 @@ def piano_roll(performance: Performance, *, generated: Span | None = None, title
     return figure
 
 
+def surprise_roll(performance: Performance, nats: Array, *, title: str = "") -> Figure:
+    """Draw notes over seconds and pitch, coloured by how much each surprises a model.
+
+    Args:
+        performance: The performance; pedals are not drawn.
+        nats: The negative log-likelihood of each note, (notes,).
+        title: The title.
+
+    Raises:
+        InputError: There is not one number for each note.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    notes = performance.notes
+    if len(nats) != len(notes):
+        raise InputError(f"`nats` must have one number for each of {len(notes)} notes, not {len(nats)}")
+    end = max(performance.end, 1.0)
+    figure = Figure((float(np.clip(3 + 0.22 * end, 10, 40)), 5.2), layout="constrained")
+    axes = figure.subplots()
+    low, high = np.percentile(nats, [5, 95]) if len(nats) else (0.0, 1.0)
+    boxes = PolyCollection(
+        list(_boxes(notes, notes["pitch"], 0.85)), array=nats, cmap="viridis_r", norm=Normalize(low, max(high, low + 1))
+    )
+    boxes.set(linewidth=0.7, edgecolor="face", zorder=2)
+    axes.add_collection(boxes)
+    _pitch_axis(axes, notes)
+    axes.set_xlim(0, end)
+    axes.set_xlabel("seconds")
+    axes.set_title(title, loc="left", fontsize=12, color=_INK, parse_math=False)
+    bar = figure.colorbar(boxes, ax=axes, pad=0.01, aspect=30, extend="both")
+    bar.set_label("nats (darker: less expected)", fontsize=9, color=_INK)
+    return figure
+
+
 def _roles(events: Array, generated: Span | None) -> Iterable[tuple[str, Array]]:
     """Yield the given and the generated events, each if there are any."""
     start, end = generated or (np.inf, np.inf)
@@ -110,12 +146,16 @@ def _draw_notes(axes: Axes, notes: Array, generated: Span | None) -> None:
         )
         boxes.set(linewidth=0.7, edgecolor="face", zorder=2)  # the edge keeps the shortest notes visible
         axes.add_collection(boxes)
+    _pitch_axis(axes, notes)
+    axes.tick_params(labelbottom=False)
+
+
+def _pitch_axis(axes: Axes, notes: Array) -> None:
     low, high = (int(notes["pitch"].min()), int(notes["pitch"].max())) if len(notes) else (48, 72)
     axes.set_ylim(min(low - 1.5, 47), max(high + 1.5, 73))
     octaves = [pitch for pitch in range(24, 109, 12) if axes.get_ylim()[0] <= pitch <= axes.get_ylim()[1]]
     axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     axes.set_ylabel("pitch")
-    axes.tick_params(labelbottom=False)
     _tidy(axes)
 
 

@@ -17,9 +17,6 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from music_generator.model.step import Step, input_ranges  # noqa: E402
-from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
-
 from conftest import nucleus  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.engine.engine import PLACES, Engine, backwards  # noqa: E402
@@ -34,9 +31,11 @@ from music_generator.model.network import (  # noqa: E402
     next_events,
     recency_roll,
 )
+from music_generator.model.step import Step, input_ranges  # noqa: E402
 from music_generator.music.features import Distributions, distributions  # noqa: E402
 from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS, Array  # noqa: E402
 from music_generator.training.release import shown_music  # noqa: E402
+from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
 
 T = 24
 GRAPHS = ("past", "future", "open", "joined")

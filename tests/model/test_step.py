@@ -13,15 +13,14 @@ torch = pytest.importorskip("torch", reason="graphs are made with torch, of the 
 pytest.importorskip("onnx", reason="graphs are made with onnx, of the extra `train`")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls, whole_weights  # noqa: E402
-from music_generator.training.windows import Window, to_batch  # noqa: E402
-
 from conftest import nucleus  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.model.config import MASKED, NONE_AHEAD  # noqa: E402
 from music_generator.model.network import CELL_CLASSES, Network, recency_roll, soon  # noqa: E402
+from music_generator.model.step import Product, Rolls, cell_step, draw, gates, input_ranges, of_rolls, whole_weights  # noqa: E402
 from music_generator.music.tokens import NUM_KEYS, Array  # noqa: E402
 from music_generator.training.release import shown_music  # noqa: E402
+from music_generator.training.windows import Window, to_batch  # noqa: E402
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -156,7 +156,7 @@ def check(status: int, expected: int, text: str) -> None:
     if status in (400, 404, 405):  # by the framework: a line of plain text
         must(len(text.splitlines()) == 1, f"{status} in other than one line: {text[:200]!r}")
     elif status >= 400:
-        line = json.loads(text)["error"]
+        line = json.loads(text)["error"]["message"]
         must(bool(line) and line.isprintable() and len(line) < 400, f"refused in a line that cannot be read: {line!r}")
 
 
@@ -189,7 +189,7 @@ async def events_of(answer: httpx.Response) -> AsyncIterator[Json]:
 
 
 async def write(client: Client) -> str:
-    """A task to its end; times to the first event with a stroke and to the end are taken."""
+    """A task to its end; times to the first event and to the end are taken."""
     return await written(client, task(client, 4.0))
 
 
@@ -201,13 +201,13 @@ async def written(client: Client, asked: Json) -> str:
             return str(answer.status_code)
         async for event in events_of(answer):
             seen.append(event)
-            if not first and event["event"] in ("strokes", "variation"):
+            if not first and event["type"] in ("events", "variation"):
                 first = time.perf_counter() - begun
     client.tally.seconds["to the first notes"].append(first)
     client.tally.seconds["to the end"].append(time.perf_counter() - begun)
-    names = [event["event"] for event in seen]
+    names = [event["type"] for event in seen]
     must(names[:2] == ["job", "begin"] and names[-1] == "done", f"{asked['task']}: events {names[:2]} to {seen[-1]}")
-    done = sorted(event["variation"] for event in seen if event["event"] == "variation")
+    done = sorted(event["variation"] for event in seen if event["type"] == "variation")
     must(done == list(range(asked["variations"])), f"variations {done} of {asked['variations']}")
     return "200"
 
@@ -223,8 +223,8 @@ async def cancel(client: Client) -> str:
             seen.append(event)
             if len(seen) == enough:
                 await client.ask(f"api/jobs/{seen[0]['job']}", 200, method="DELETE")
-    must(seen[-1]["event"] in ("cancelled", "done"), f"a cancelled job ended with {seen[-1]}")
-    return str(seen[-1]["event"])
+    must(seen[-1]["type"] in ("cancelled", "done"), f"a cancelled job ended with {seen[-1]}")
+    return str(seen[-1]["type"])
 
 
 async def hang_up(client: Client) -> str:
@@ -325,7 +325,7 @@ async def wrong_token(client: Client) -> str:
 
 async def oversized(client: Client) -> str:
     """One byte too many: announced, or not until it is there."""
-    size = LIMITS.body_bytes + 1
+    size = LIMITS.max_body_bytes + 1
     if client.dice.random() < 0.7:
         return await sent(client, head(client, "POST", "api/read", f"content-length: {size}") + b"\0" * 5000, 413)
 
@@ -421,7 +421,7 @@ async def all_jobs_are_free(client: Client) -> str:
     """As many jobs as may be are taken on at once: none of before is still under way."""
     await asyncio.sleep(2)
     asked = {"task": "compose", "seconds": 0.5, "variations": 1}
-    answers = await asyncio.gather(*(written(client, asked) for _ in range(LIMITS.jobs)))
+    answers = await asyncio.gather(*(written(client, asked) for _ in range(LIMITS.max_jobs)))
     must(set(answers) == {"200"}, f"jobs are left over: {Counter(answers)}")
     return "200"
 

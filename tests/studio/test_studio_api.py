@@ -1,4 +1,4 @@
-"""The studio's server: its JSON API against the functions it stands for, its limits, and who may ask."""
+"""The studio's server: its JSON API against the functions behind it, its limits, and its refusals."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.tempo_map import TempoMap
 from music_generator.sound import FORMATS
-from music_generator.studio.api import EXAMPLE, Studio, TooLargeError
-from music_generator.studio.jobs import BusyError, Ended, Jobs
+from music_generator.studio.api import EXAMPLE, JobCancelledError, LimitError, Studio, job_result
+from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.render import span_of
+from music_generator.studio.render import excerpt
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.server import STATIC, listen, make_app
-from music_generator.studio.writing import TASKS, command, plan, read_asked
+from music_generator.studio.writing import TASKS, command, plan, read_write_request
 
 TOKEN, PORT = "a-token", 8765
 PIECE = made_performance(3, 80)
-LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=60, longest_sound=90, most_strokes=5000)
+LIMITS = StudioOptions(max_body_bytes=1 << 20, max_written_seconds=60, max_sound_seconds=90, max_events=5000)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def piece() -> Performance:
     return made_performance(3, 80)
 
 
-def asked_for(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
+def write_json(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
     asked = {"task": task, "piece": piece_to_json(piece), "seed": 11, "variations": 2, "seconds": 4.0} | more
     if task == "infill":
         asked |= {"from": 4.0, "to": 8.0}
@@ -74,14 +74,22 @@ def asked_for(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
     return asked
 
 
-def events(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def messages(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
     response = client.post("api/write", json=asked)
     assert response.status_code == 200, response.text
     return [json.loads(line) for line in response.text.splitlines()]
 
 
+def refusal(response: Any, status: int, code: str) -> str:
+    """Check the status, the code and that the message is one line; return the message."""
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, code)
+    assert len(error["message"].splitlines()) == 1
+    return str(error["message"])
+
+
 def expected(engine: Engine, task: str, piece: Performance, seed: int) -> generation.Generated:
-    """What the command line's own function gives."""
+    """Return the result of the function that the command line uses."""
     options = SamplingOptions(seed=seed)
     return {
         "compose": lambda: generation.compose(engine, 4.0, options),
@@ -97,42 +105,42 @@ def expected(engine: Engine, task: str, piece: Performance, seed: int) -> genera
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_streams_is_what_the_command_line_writes(client, engine, piece, task):
-    seen = events(client, asked_for(task, piece))
-    assert [seen[0]["event"], seen[1]["event"], seen[-1]["event"]] == ["job", "begin", "done"]
-    begin, done = seen[1], [event for event in seen if event["event"] == "variation"]
-    assert begin["seeds"] == [11, 12] == sorted(event["seed"] for event in done)  # the shorter one is done first
-    for event in done:
-        made = expected(engine, task, piece, event["seed"])
+    seen = messages(client, write_json(task, piece))
+    assert [seen[0]["type"], seen[1]["type"], seen[-1]["type"]] == ["job", "begin", "done"]
+    begin, done = seen[1], [message for message in seen if message["type"] == "variation"]
+    assert begin["seeds"] == [11, 12] == sorted(message["seed"] for message in done)  # the shorter one ends first
+    for message in done:
+        made = expected(engine, task, piece, message["seed"])
         assert (begin["start"], begin["end"]) == (made.start, made.end)
-        assert piece_from_json(event, "it", 5000) == made.written
-        streamed = [e for e in seen if e["event"] == "strokes" and e["variation"] == event["variation"]]
+        assert piece_from_json(message, "it", 5000) == made.written
+        streamed = [m for m in seen if m["type"] == "events" and m["variation"] == message["variation"]]
         notes = {tuple(note[i] for i in (0, 2, 3)) for e in streamed for note in e["notes"]}
         assert {(n["onset"], n["pitch"], n["velocity"]) for n in made.written.notes} <= notes
 
 
 @pytest.mark.parametrize("task", ["lead-in", "bridge"])
-def test_the_future_is_moved_by_what_is_said(client, engine, piece, task):
-    begin = events(client, asked_for(task, piece))[1]
+def test_the_future_is_shifted_as_announced(client, engine, piece, task):
+    begin = messages(client, write_json(task, piece))[1]
     future = piece if task == "lead-in" else made_performance(4, 40)
     made = expected(engine, task, piece, 11)
     moved = future.shifted(begin["future_shift"])
     assert np.allclose(made.performance.between(made.end).notes["onset"], moved.notes["onset"], atol=1e-9)
 
 
-def test_continuing_from_a_second(client, engine, piece):
-    begin, done = [e for e in events(client, asked_for("continue", piece, **{"from": 6.0, "variations": 1}))
-                   if e["event"] in ("begin", "variation")]  # fmt: skip
+def test_continuing_from_a_time(client, engine, piece):
+    begin, done = [m for m in messages(client, write_json("continue", piece, **{"from": 6.0, "variations": 1}))
+                   if m["type"] in ("begin", "variation")]  # fmt: skip
     made = generation.continue_from(engine, piece, 4.0, SamplingOptions(seed=11), start=6.0)
     assert begin["start"] == 6.0
     assert piece_from_json(done, "it", 5000) == made.written
 
 
-def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
-    """What the page shows as the command line writes the same, from the piece saved as MIDI."""
-    piece = read_midi(write_midi(piece)).performance  # on the ticks of its file
-    asked = asked_for("infill", piece, temperature=0.9, composer="Frédéric Chopin", variations=1, name="my piece")
-    seen = events(client, asked)
-    words = shlex.split(next(e for e in seen if e["event"] == "begin")["commands"][0])
+def test_the_command_line_writes_the_same(client, piece, tmp_path, monkeypatch, capsys):
+    """The command line on the page writes the same from the piece saved as MIDI."""
+    piece = read_midi(write_midi(piece)).performance  # rounded to the ticks of a file
+    asked = write_json("infill", piece, temperature=0.9, composer="Frédéric Chopin", variations=1, name="my piece")
+    seen = messages(client, asked)
+    words = shlex.split(next(m for m in seen if m["type"] == "begin")["commands"][0])
     write_midi(piece, tmp_path / "my piece.mid")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*words, "--no-audio", "--no-plots", "--json"])
@@ -140,7 +148,7 @@ def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
         cli.main()
     assert not ended.value.code
     written = json.loads(capsys.readouterr().out)
-    [variation] = [e for e in seen if e["event"] == "variation"]
+    [variation] = [m for m in seen if m["type"] == "variation"]
     assert written["notes"] == len(variation["notes"])
     notes = read_midi(tmp_path / written["files"][0]).performance.between(4.0, 8.0).notes
     assert np.allclose(notes["onset"], [note[0] for note in variation["notes"]], atol=2e-3)
@@ -148,7 +156,7 @@ def test_the_command_is_a_command(client, piece, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_commands_name_what_is_not_the_default(piece, task):
-    asked = read_asked(asked_for(task, piece, name="a b", top_p=0.9), LIMITS)
+    asked = read_write_request(write_json(task, piece, name="a b", top_p=0.9), LIMITS)
     line = command(asked, asked.options)
     assert line.startswith("music-generator ")
     assert "--top-p 0.9 --seed 11" in line
@@ -188,11 +196,9 @@ def test_commands_name_what_is_not_the_default(piece, task):
         ({"task": "bridge", "second": None}, "a second piece must have notes"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line(client, piece, change, message):
-    response = client.post("api/write", json=asked_for("infill", piece) | change)
-    assert response.status_code == 422
-    assert message in response.json()["error"]
-    assert "\n" not in response.json()["error"]
+def test_an_invalid_field_is_refused_in_one_line(client, piece, change, message):
+    response = client.post("api/write", json=write_json("infill", piece) | change)
+    assert message in refusal(response, 422, "input")
 
 
 ANYTHING = st.recursive(
@@ -205,27 +211,26 @@ FIELDS = ("task", "piece", "second", "from", "to", "seconds", "temperature", "to
 
 @given(st.sampled_from(TASKS), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=3), ANYTHING)
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_asked_is_planned_or_refused(task, change, row):
-    """Nothing but an `InputError` comes out of a request, whatever it holds."""
-    asked = asked_for(task, PIECE) | change
+def test_any_request_is_planned_or_refused(task, change, row):
+    """Any request gives a plan or an `InputError`."""
+    asked = write_json(task, PIECE) | change
     if isinstance(row, list):
         asked["piece"] = {"notes": [row]}
     with suppress(InputError):
-        span = plan(read_asked(asked, LIMITS), LIMITS)
-        assert 0 <= span.start < span.end <= span.start + LIMITS.longest_written + 1e-6
+        span = plan(read_write_request(asked, LIMITS), LIMITS)
+        assert 0 <= span.start < span.end <= span.start + LIMITS.max_written_seconds + 1e-6
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"5", b"\xff", b"[" * 100_000])
-def test_what_is_not_json_is_refused(client, body):
+def test_a_body_that_is_not_json_is_refused(client, body):
     response = client.post("api/write", content=body)
-    assert response.status_code == 422
-    assert response.json()["error"].startswith("the request must be")
+    assert refusal(response, 422, "input").startswith("the request must be")
 
 
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def test_midi_goes_through_unchanged(client, piece):
+def test_a_midi_file_comes_back_unchanged(client, piece):
     given = write_midi(piece)
     read = client.post("api/read", content=given).json()
     assert read["left_out"] == ""
@@ -235,24 +240,24 @@ def test_midi_goes_through_unchanged(client, piece):
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF", b"MThd\0\0\0\6\0\1\0\1\1\xe0", b"\0" * 2000])
-def test_another_file_is_one_line(client, data):
+def test_a_file_that_is_not_midi_is_refused_in_one_line(client, data):
     response = client.post("api/read", content=data)
-    assert response.status_code == 422
-    assert "\n" not in response.json()["error"]
+    message = refusal(response, 422, "midi")
+    assert message
+    assert "these bytes" not in message  # the page knows the name of the file
 
 
-def test_a_file_without_notes_is_one_line(client):
+def test_a_file_without_notes_is_refused(client):
     response = client.post("api/read", content=write_midi(Performance()))
-    assert response.status_code == 422
-    assert "no notes" in response.json()["error"]
+    assert "no notes" in refusal(response, 422, "midi")
 
 
-def test_the_example_is_of_the_models_making(client, engine):
+def test_the_example_was_written_by_the_model(client, engine):
     read = client.get("api/example").json()["piece"]
     made = generation.compose(engine, 30, SamplingOptions(seed=5)).performance
     assert len(read["notes"]) > 50
     assert EXAMPLE.stat().st_size < 20_000
-    if len(made) == len(read["notes"]):  # else the model was replaced since
+    if len(made) == len(read["notes"]):  # else the bundled model is a newer one
         assert np.allclose(made.notes["onset"], [note[0] for note in read["notes"]], atol=2e-3)
 
 
@@ -286,20 +291,19 @@ def test_spans_sound_as_loud_as_the_first(client, piece):
         ({"gain": -1}, "`gain` must be above 0"),
     ],
 )
-def test_sound_that_cannot_be_is_one_line(client, piece, change, message):
+def test_invalid_sound_is_refused_in_one_line(client, piece, change, message):
     response = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 0, "to": 4} | change)
-    assert response.status_code == 422
-    assert message in response.json()["error"]
+    assert message in refusal(response, 422, "input")
 
 
-def test_the_picture_is_one(client, piece):
+def test_the_picture_is_a_png(client, piece):
     body = {"piece": piece_to_json(piece), "from": 2, "to": 4, "title": "a piece"}
     assert client.post("api/picture", json=body).content.startswith(b"\x89PNG")
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_wire_loses_nothing(data):
+def test_json_loses_nothing(data):
     seconds = st.floats(0, 1e4, allow_subnormal=False)
     lengths = st.floats(1e-3, 60)
     notes = data.draw(st.lists(st.tuples(seconds, lengths, st.integers(21, 108), st.integers(1, 127)), max_size=20))
@@ -313,10 +317,10 @@ def test_the_wire_loses_nothing(data):
 
 @given(st.floats(0, 12), st.floats(0.1, 6))
 @settings(max_examples=40, deadline=None)
-def test_two_spans_in_a_row_hold_what_one_does(start, length):
+def test_two_adjacent_excerpts_hold_the_same_as_one(start, length):
     piece = made_performance(5, 60)
-    parts = [span_of(piece, start, start + length), span_of(piece, start + length, start + 2 * length)]
-    whole = span_of(piece, start, start + 2 * length)
+    parts = [excerpt(piece, start, start + length), excerpt(piece, start + length, start + 2 * length)]
+    whole = excerpt(piece, start, start + 2 * length)
     assert sum(map(len, parts)) == len(whole)
     onsets = np.concatenate([parts[0].notes["onset"], parts[1].notes["onset"] + length])
     assert np.allclose(onsets, whole.notes["onset"])
@@ -357,7 +361,7 @@ def test_jobs_take_turns_and_end():
     asyncio.run(body())
 
 
-def test_jobs_are_bounded_and_can_be_cancelled():
+def test_jobs_are_limited_and_can_be_cancelled():
     async def body() -> None:
         jobs, ran = Jobs(2), []
 
@@ -374,7 +378,7 @@ def test_jobs_are_bounded_and_can_be_cancelled():
         while len(ran) < 2:
             await asyncio.sleep(0.002)
         ran.clear()
-        with pytest.raises(BusyError, match="busy with 2 things"):
+        with pytest.raises(BusyError, match="2 jobs are already running"):
             jobs.submit(endless())
         assert jobs.cancel(both[0].id)
         assert (await collect(both[0]))[-1] == Ended("cancelled")
@@ -395,43 +399,84 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs():
             yield 1
             raise error
 
-        assert (await collect(jobs.submit(failing(InputError("so\nand so")))))[-1] == Ended("failed", "so and so")
+        error = InputError("so")
+        assert (await collect(jobs.submit(failing(error))))[-1] == Ended("failed", error)
         ended = (await collect(jobs.submit(failing(KeyError("x")))))[-1]
         assert ended.how == "failed"
-        assert "unexpected KeyError" in ended.error
+        assert isinstance(ended.error, UnexpectedError)
+        assert "unexpected KeyError" in str(ended.error)
         assert (await collect(jobs.submit(counting(1, [], "a"))))[-1] == Ended("done")
         jobs.close()
 
     asyncio.run(body())
 
 
-def test_too_many_at_once_are_refused(piece, monkeypatch):
+def test_too_many_jobs_are_refused(piece, monkeypatch):
     begun, gate = threading.Event(), threading.Event()
 
     def slow(*_: Any) -> Generator[dict[str, Any], None, None]:
         begun.set()
         gate.wait(10)
-        yield {"event": "begin"}
+        yield {"type": "begin"}
 
-    app = make_app(open_bundle(), TOKEN, PORT, StudioOptions(jobs=1))
+    app = make_app(open_bundle(), TOKEN, PORT, StudioOptions(max_jobs=1))
     with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
-        asked = asked_for("compose", piece, variations=1)
+        asked = write_json("compose", piece, variations=1)
         while client.post("api/write", json=asked | {"seconds": 0.1}).status_code == 429:
-            time.sleep(0.01)  # the model is being made warm
+            time.sleep(0.01)  # the model is being loaded
         monkeypatch.setattr("music_generator.studio.api.write", slow)
         first = threading.Thread(target=lambda: client.post("api/write", json=asked))
         first.start()
         assert begun.wait(10)
         response = client.post("api/write", json=asked)
-        assert response.status_code == 429
-        assert "busy with 1 things already" in response.json()["error"]
-        assert client.post("api/read", content=write_midi(piece)).status_code == 200  # nothing else waits
+        assert "1 jobs are already running" in refusal(response, 429, "busy")
+        assert client.post("api/read", content=write_midi(piece)).status_code == 200  # other requests do not wait
         gate.set()
         first.join(10)
 
 
-def test_few_requests_are_taken_apart_at_once(client, monkeypatch):
-    """The memory of a large piece is taken by two of them at a time, however many come."""
+def test_a_failure_in_a_stream_has_its_code(client, piece, monkeypatch):
+    def failing(*_: Any) -> Generator[dict[str, Any], None, None]:
+        yield {"type": "begin"}
+        raise InputError("so\nand so")
+
+    monkeypatch.setattr("music_generator.studio.api.write", failing)
+    *_, last = messages(client, write_json("compose", piece))
+    assert last == {"type": "failed", "error": {"code": "input", "message": "so and so"}}
+
+
+def test_an_unexpected_error_is_told_apart_from_a_refusal(client, piece, monkeypatch, caplog):
+    def broken(*_: Any) -> Generator[bytes, None, None]:
+        raise KeyError("x")
+        yield b""
+
+    monkeypatch.setattr("music_generator.studio.api.render_picture", broken)
+    response = client.post("api/picture", json={"piece": piece_to_json(piece)})
+    assert "unexpected KeyError" in refusal(response, 500, "unexpected")
+    assert "a job failed" in caplog.text
+
+
+def test_a_client_that_disconnects_ends_its_job():
+    async def disconnected() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    def endless() -> Generator[bytes, None, None]:
+        while True:
+            time.sleep(0.002)
+            yield b""
+
+    async def body() -> None:
+        jobs = Jobs(1)
+        with pytest.raises(JobCancelledError):
+            await job_result(Request({"type": "http"}, disconnected), jobs, endless())
+        assert len(jobs) == 0
+        jobs.close()
+
+    asyncio.run(body())
+
+
+def test_few_requests_are_parsed_at_once(client, monkeypatch):
+    """At most two requests at a time take the memory of a large piece."""
     now, most, lock = [0], [0], threading.Lock()
 
     def slow(_data: bytes) -> dict[str, Any]:
@@ -443,7 +488,7 @@ def test_few_requests_are_taken_apart_at_once(client, monkeypatch):
             now[0] -= 1
         return {}
 
-    monkeypatch.setattr("music_generator.studio.api._read", slow)
+    monkeypatch.setattr("music_generator.studio.api.read_piece", slow)
     answers: list[int] = []
     threads = [
         threading.Thread(target=lambda: answers.append(client.post("api/read", content=b"").status_code))
@@ -454,13 +499,13 @@ def test_few_requests_are_taken_apart_at_once(client, monkeypatch):
     for thread in threads:
         thread.join(10)
     assert answers == [200] * 8
-    assert most[0] == LIMITS.readers == 2
+    assert most[0] == LIMITS.max_parsed == 2
 
 
-# --- who may ask -------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_there_and_small(client):
+def test_the_page_is_served_and_small(client):
     page = client.get("")
     assert page.status_code == 200
     assert "<title>Studio" in page.text
@@ -468,7 +513,7 @@ def test_the_page_is_there_and_small(client):
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_nothing_comes_from_outside():
+def test_the_page_loads_nothing_from_outside():
     for path in STATIC.iterdir():
         text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, path.name
@@ -477,17 +522,15 @@ def test_nothing_comes_from_outside():
 
 
 @pytest.mark.parametrize("path", ["/", "/api/info", "/wrong/api/info", "/a-toke/", "/a-token-too/", "//a-token/"])
-def test_without_the_token_there_is_nothing(client, path):
+def test_a_request_without_the_token_is_refused(client, path):
     response = client.get(f"http://127.0.0.1:{PORT}{path}")
-    assert response.status_code == 403
-    assert "token" in response.json()["error"]
+    assert "token" in refusal(response, 403, "forbidden")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1:80", "127.0.0.1", "0.0.0.0:8765", ""])
 def test_another_host_is_refused(client, host):
     response = client.get("api/info", headers={"host": host})
-    assert response.status_code == 403
-    assert "own address" in response.json()["error"]
+    assert "own address" in refusal(response, 403, "forbidden")
 
 
 def test_another_origin_is_refused(client):
@@ -497,37 +540,46 @@ def test_another_origin_is_refused(client):
 
 
 @pytest.mark.parametrize("path", ["static/../api.py", "static/%2e%2e/api.py", "static//etc/passwd", "static/", "api/"])
-def test_no_file_but_the_pages(client, path):
+def test_only_the_files_of_the_page_are_served(client, path):
     assert client.get(path).status_code == 404
 
 
 def test_an_upload_is_limited(client):
     response = client.post("api/read", content=b"\0" * ((1 << 20) + 1))
-    assert response.status_code == 413
-    assert "at most 1 MB" in response.json()["error"]
+    assert "at most 1 MB" in refusal(response, 413, "limit")
 
-    def chunks() -> Iterator[bytes]:  # no length is announced
+    def chunks() -> Iterator[bytes]:  # without a content-length
         for _ in range(20):
             yield b"\0" * 100_000
 
     assert client.post("api/read", content=chunks()).status_code == 413
 
 
-def test_a_request_that_does_not_come_is_given_up():
+def test_a_request_that_does_not_arrive_is_given_up():
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(10)
         raise AssertionError("waited for too long")
 
-    studio = Studio(open_bundle(), StudioOptions(body_seconds=0.05))
+    studio = Studio(open_bundle(), StudioOptions(request_timeout_seconds=0.05))
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
-    with pytest.raises(TooLargeError, match=r"took over 0\.05 s"):
-        asyncio.run(studio._body(request))
+    with pytest.raises(LimitError, match=r"took over 0\.05 s"):
+        asyncio.run(studio.read_body(request))
 
 
-def test_info_says_the_defaults_of_the_options(client):
+def test_info_has_the_defaults_and_limits_of_the_options(client):
     info = client.get("api/info").json()
     assert info["defaults"]["temperature"] == SamplingOptions().temperature
     assert info["defaults"]["top_p"] == SamplingOptions().top_p
+    assert info["defaults"]["variations"] == LIMITS.variations
+    assert info["limits"] == {
+        "variations": LIMITS.max_variations,
+        "written_seconds": LIMITS.max_written_seconds,
+        "sound_seconds": LIMITS.max_sound_seconds,
+        "body_bytes": LIMITS.max_body_bytes,
+        "request_seconds": LIMITS.request_timeout_seconds,
+        "events": LIMITS.max_events,
+        "jobs": LIMITS.max_jobs,
+    }
     assert "Frédéric Chopin" in info["composers"]
 
 
@@ -535,7 +587,7 @@ def test_an_unknown_job_is_not_cancelled(client):
     assert client.delete("api/jobs/none").json() == {"cancelled": False}
 
 
-def test_a_taken_port_is_another_one():
+def test_another_port_is_used_if_one_is_taken():
     with listen(0) as first:
         port = first.getsockname()[1]
         with listen(port) as second:
@@ -551,8 +603,8 @@ def test_options_out_of_range():
 
 
 def test_the_span_that_fits(piece):
-    """Strokes that the future leaves no time are left out, others end where it strikes their key."""
-    asked = read_asked(asked_for("infill", piece), LIMITS)
+    """Events end where the future strikes their key; those that have no time to sound are left out."""
+    asked = read_write_request(write_json("infill", piece), LIMITS)
     span = plan(asked, LIMITS)
     first = span.future.notes[0]
     key, ticks = int(first["pitch"]) - LOWEST_PITCH, round(first["onset"] * 100)

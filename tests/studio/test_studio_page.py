@@ -31,12 +31,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM"),
 ]
 
-SECONDS = 15.0  # to wait for anything
+SECONDS = 15.0  # the longest wait
 
 
 @contextmanager
 def serving() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The studio as a process of its own, and its address."""
+    """Run the studio as a process; yield its address and the process."""
     command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -57,7 +57,7 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        # as root Chromium has no sandbox; sound is played, but not heard
+        # Chromium has no sandbox as root; the sound is muted
         try:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])
         except playwright.Error as error:
@@ -67,13 +67,13 @@ def browser() -> Iterator[Any]:
 
 
 class Page:
-    """A window of the studio; what its console complains of is kept."""
+    """A window of the studio and the errors of its console."""
 
     def __init__(self, page: Any, address: str) -> None:
-        self.page, self.complaints = page, []
+        self.page, self.errors = page, []
         page.set_default_timeout(1000 * SECONDS)
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(address)
         self.ready()
 
@@ -84,10 +84,10 @@ class Page:
         return self.page.evaluate(f"(() => {{ const {{ studio, player, roll }} = studioPage; return {script}; }})()")
 
     def until(self, script: str) -> None:
-        """Wait for something to be so; without `eval`, which the page's own policy forbids."""
+        """Wait until a condition holds. The page's policy forbids `eval`, so Python asks again and again."""
         end = time.monotonic() + SECONDS
         while not self.now(script):
-            assert time.monotonic() < end, f"never so: {script}; the page says: {self.error() or 'nothing'}"
+            assert time.monotonic() < end, f"never true: {script}; the page says: {self.error() or 'nothing'}"
             self.page.wait_for_timeout(20)
 
     def click(self, selector: str) -> None:
@@ -101,15 +101,15 @@ class Page:
         shown = self.page.locator("#error")
         return str(shown.locator("span").inner_text()) if shown.is_visible() else ""
 
-    def strokes(self) -> Performance:
-        """The piece as the page holds it."""
-        strokes = self.now("studio.strokes")
-        rows = [(s["on"], s["dur"], s["key"], s["vel"]) for s in strokes]
+    def piece(self) -> Performance:
+        """Return the piece of the page."""
+        events = self.now("studio.events")
+        rows = [(e["onset"], e["duration"], e["key"], e["velocity"]) for e in events]
         notes = np.array([row for row in rows if row[2] >= 3], NOTE_DTYPE)
         return Performance(notes, np.array([row for row in rows if row[2] < 3], PEDAL_DTYPE))
 
     def drop(self, data: bytes, name: str = "sketch.mid", zone: str = "open") -> None:
-        """A file dropped from outside."""
+        """Drop a file on the page."""
         script = """([data, name]) => { const made = new DataTransfer();
             made.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name)); return made; }"""
         transfer = self.page.evaluate_handle(script, [base64.b64encode(data).decode(), name])
@@ -125,8 +125,8 @@ class Page:
         self.until(f"studio.history.steps.length > {steps}")
 
     def place(self, seconds: float, key: float | None = None) -> tuple[float, float]:
-        """Where on the screen a second lies, on the ruler or in the middle of a key."""
-        box = self.page.locator("#over").bounding_box()
+        """Return the screen position of a second, on the ruler or in the middle of a key."""
+        box = self.page.locator("#overlay").bounding_box()
         y = "10" if key is None else f"roll.view.y({key}) + roll.view.row / 2"
         x, y = self.now(f"[roll.view.x({seconds}), {y}]")
         return box["x"] + x, box["y"] + y
@@ -143,7 +143,7 @@ class Page:
         self.drag(self.place(start), self.place(end))
 
     def still(self) -> None:
-        """Wait until zoom and scroll have come to rest."""
+        """Wait until zoom and scroll have ended."""
         self.until("Math.abs(roll.view.t0 - roll.target.t0) < 1e-9 && roll.view.pps === roll.target.pps")
 
     def save(self, action: Callable[[], None], path: Path) -> Path:
@@ -160,14 +160,14 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     )
     page = Page(context.new_page(), address)
     yield page
-    complaints = [text for text in page.complaints if "Failed to load resource" not in text]  # a refusal is no fault
+    errors = [text for text in page.errors if "Failed to load resource" not in text]  # refusals are expected
     context.close()
-    assert not complaints
+    assert not errors
 
 
 @pytest.fixture(scope="module")
 def piece() -> Performance:
-    """Twenty seconds, as a MIDI file holds them."""
+    """Twenty seconds of music, rounded to the ticks of a MIDI file."""
     return read_midi(write_midi(made_performance(3, 90))).performance
 
 
@@ -175,12 +175,12 @@ def outside(piece: Performance, start: float, end: float) -> tuple[Performance, 
     return piece.between(0, start), piece.between(end)
 
 
-# --- the way through, once ---------------------------------------------------------------------------------------
+# --- a whole session ---------------------------------------------------------------------------------------------
 
 
 def test_drop_select_infill_choose_undo_redo_download_reload(page, piece, tmp_path):
     page.open(piece)
-    assert page.strokes() == piece
+    assert page.piece() == piece
     assert page.page.inner_text("#name") == "sketch"
 
     page.still()
@@ -191,25 +191,25 @@ def test_drop_select_infill_choose_undo_redo_download_reload(page, piece, tmp_pa
 
     page.page.fill("#seed", "7")
     page.click("#infill")
-    page.until("studio.choice && studio.choice.variations.some((v) => v.strokes.length)")
-    page.until("studio.choice && !studio.choice.job")
-    assert "Variation 1 of 4" in page.page.inner_text("#choice-says")
-    first = page.strokes()
+    page.until("studio.choice && studio.choice.variations.some((v) => v.events.length)")
+    page.until("studio.choice && !studio.choice.writing")
+    assert "Variation 1 of 4" in page.page.inner_text("#choice-text")
+    first = page.piece()
     page.press("ArrowRight", "ArrowRight", "ArrowLeft")
-    assert "Variation 2 of 4" in page.page.inner_text("#choice-says")
-    second = page.strokes()
+    assert "Variation 2 of 4" in page.page.inner_text("#choice-text")
+    second = page.piece()
     assert first != second
     for made in (first, second):
         assert outside(made, start, end) == outside(piece, start, end)
     page.press("Enter")
     page.until("!studio.choice")
-    assert page.strokes() == second
+    assert page.piece() == second
     assert "seed 8" in page.page.inner_text("#steps [aria-current=step]")
 
     page.press("Control+z")
-    assert page.strokes() == piece
+    assert page.piece() == piece
     page.press("Control+Shift+z")
-    assert page.strokes() == second
+    assert page.piece() == second
 
     saved = page.save(lambda: page.press("Control+s"), tmp_path / "saved.mid")
     read = read_midi(saved).performance
@@ -220,9 +220,9 @@ def test_drop_select_infill_choose_undo_redo_download_reload(page, piece, tmp_pa
     page.page.wait_for_timeout(500)
     page.page.reload()
     page.ready()
-    assert page.strokes() == second
+    assert page.piece() == second
     page.press("Control+z")
-    assert page.strokes() == piece
+    assert page.piece() == piece
 
 
 def test_play_pause_seek_and_loop(page, piece):
@@ -248,10 +248,10 @@ def test_play_pause_seek_and_loop(page, piece):
     page.select(6, 6.6)
     page.press("l", "Space")
     page.until("player.playing && player.now > 6.3")
-    page.until("player.now < 6.25")  # round again
+    page.until("player.now < 6.25")  # the loop begins again
     assert page.now("player.now") >= 6 - 0.05
     page.press("l")
-    for _ in range(40):  # a key held down: only where it ends is rendered
+    for _ in range(40):  # like a key held down: only the last position is rendered
         page.press("ArrowRight", "ArrowLeft")
     page.until("player.playing && !player.waiting")
     assert not page.error()
@@ -272,10 +272,10 @@ def test_a_span_selected_beside_a_choice_is_infilled(page, piece):
     page.open(piece)
     page.page.evaluate("studioPage.studio.setSpan(3, 5)")
     page.click("#infill")
-    page.until("studio.choice && !studio.choice.job")
+    page.until("studio.choice && !studio.choice.writing")
     page.page.evaluate("studioPage.studio.setSpan(8, 10)")
     page.click("#infill")
-    page.until("studio.choice && !studio.choice.job && studio.choice.start === 8")
+    page.until("studio.choice && !studio.choice.writing && studio.choice.start === 8")
     assert page.page.inner_text("#steps [aria-current=step]").startswith("Infill 3.0")  # the first one was kept
 
 
@@ -296,27 +296,27 @@ def test_every_edit_is_a_step_back(page, piece):
     note = max(piece.notes[:60], key=lambda note: note["duration"])
     where = page.place(note["onset"] + note["duration"] / 2, note["pitch"])
     page.page.mouse.click(*where)
-    assert page.now("[...studio.chosenStrokes].map((s) => s.key)") == [note["pitch"]]
-    assert "1 note selected" in page.page.inner_text("#edit-says")
+    assert page.now("[...studio.selectedEvents].map((e) => e.key)") == [note["pitch"]]
+    assert "1 note selected" in page.page.inner_text("#selection-text")
 
     page.press("ArrowUp")
-    assert page.now("studio.chosenStrokes[0].key") == note["pitch"] + 1
+    assert page.now("studio.selectedEvents[0].key") == note["pitch"] + 1
     page.press("Alt+ArrowUp")
-    assert page.now("studio.chosenStrokes[0].vel") == min(127, note["velocity"] + 4)
+    assert page.now("studio.selectedEvents[0].velocity") == min(127, note["velocity"] + 4)
     page.press("Shift+ArrowRight")
-    assert page.now("studio.chosenStrokes[0].on") == pytest.approx(note["onset"] + 0.1)
+    assert page.now("studio.selectedEvents[0].onset") == pytest.approx(note["onset"] + 0.1)
     page.press("Control+c", "End", "Control+v")
-    assert len(page.strokes()) == len(piece) + 1
+    assert len(page.piece()) == len(piece) + 1
     page.press("Delete")
-    assert len(page.strokes()) == len(piece)
+    assert len(page.piece()) == len(piece)
     page.press("Control+a", "Delete")
-    assert len(page.strokes()) == 0
+    assert len(page.piece()) == 0
     for _ in range(6):
         page.press("Control+z")
-    assert page.strokes() == piece
+    assert page.piece() == piece
     assert page.now("studio.history.at") == 1
-    page.click("#steps li:first-child button")  # the history's latest
-    assert len(page.strokes()) == 0
+    page.click("#steps li:first-child button")  # the newest step
+    assert len(page.piece()) == 0
 
 
 def test_notes_are_dragged(page, piece):
@@ -325,9 +325,9 @@ def test_notes_are_dragged(page, piece):
     note = max(piece.notes[:60], key=lambda note: note["duration"])
     middle = note["onset"] + note["duration"] / 2
     page.drag(page.place(middle, note["pitch"]), page.place(middle + 1, note["pitch"] - 3))
-    [moved] = page.now("studio.chosenStrokes")
+    [moved] = page.now("studio.selectedEvents")
     assert moved["key"] == note["pitch"] - 3
-    assert moved["on"] == pytest.approx(note["onset"] + 1, abs=0.05)
+    assert moved["onset"] == pytest.approx(note["onset"] + 1, abs=0.05)
     assert "Move 1 note" in page.page.inner_text("#steps [aria-current=step]")
 
 
@@ -338,7 +338,7 @@ def test_a_rectangle_selects_notes_and_a_span(page, piece):
     page.drag(page.place(2, page.now("Math.floor(roll.view.high)") - 1), page.place(4, 60))
     page.page.keyboard.up("Shift")
     inside = piece.between(2, 4).notes
-    assert page.now("studio.chosenStrokes.filter((s) => s.key >= 3).length") == pytest.approx(
+    assert page.now("studio.selectedEvents.filter((e) => e.key >= 3).length") == pytest.approx(
         (inside["pitch"] >= 60).sum(), abs=1
     )
     assert page.now("studio.span") == pytest.approx([2, 4], abs=0.1)
@@ -355,7 +355,7 @@ def test_the_other_tasks(page, piece, task):
     page.page.fill("#variations", "1")
     page.click(f"#{task}")
     page.until("!studio.choice && studio.history.steps.length === 2")  # the only variation is kept
-    made = page.strokes()
+    made = page.piece()
     if task in ("continue", "bridge"):
         assert made.between(0, piece.notes["onset"][-1]) == piece.between(0, piece.notes["onset"][-1])
     if task == "lead-in":
@@ -363,32 +363,32 @@ def test_the_other_tasks(page, piece, task):
     if task == "bridge":
         assert len(made) > len(piece) + 40
     page.press("Control+z")
-    assert page.strokes() == piece
+    assert page.piece() == piece
 
 
 def test_start_from_the_example_and_from_nothing(page):
     assert page.page.locator("#empty").is_visible()
     page.click("#empty-example")
-    page.until("studio.strokes.length > 50")
-    assert page.now("studio.strokes.every((s) => s.by === 1)")  # it was the model's
+    page.until("studio.events.length > 50")
+    assert page.now("studio.events.every((e) => e.generated)")  # the model wrote it
     page.click("#new")
-    assert page.now("studio.strokes.length") == 0
+    assert page.now("studio.events.length") == 0
     page.page.fill("#seconds", "4")
     page.click("#empty-compose")
-    page.until("studio.choice && !studio.choice.job")
+    page.until("studio.choice && !studio.choice.writing")
     page.press("Escape")
-    assert page.now("studio.strokes.length") == 0
+    assert page.now("studio.events.length") == 0
 
 
 def test_by_keyboard_alone(page):
     page.page.focus("#empty-example")
     page.press("Enter")
-    page.until("studio.strokes.length > 50")
+    page.until("studio.events.length > 50")
     page.press("ArrowRight", "ArrowRight", "[")
     page.press("ArrowRight", "ArrowRight", "ArrowRight", "]")
     assert page.now("studio.span") == pytest.approx([2, 5])
     page.press("i")
-    page.until("studio.choice && !studio.choice.job")
+    page.until("studio.choice && !studio.choice.writing")
     assert page.now("document.activeElement.id") == "keep"
     page.press("Enter")
     page.until("studio.history.steps.length === 2")
@@ -402,17 +402,17 @@ def test_by_keyboard_alone(page):
     assert not box.is_visible()
 
 
-# --- taking away -------------------------------------------------------------------------------------------------
+# --- exporting ---------------------------------------------------------------------------------------------------
 
 
-def test_take_away(page, piece, tmp_path):
+def test_export(page, piece, tmp_path):
     page.open(piece)
     page.page.evaluate("studioPage.studio.setSpan(3, 5)")
     page.page.fill("#variations", "1")
     page.page.fill("#seed", "3")
     page.click("#infill")
     page.until("studio.history.steps.length === 2")
-    page.click("#takeaway")
+    page.click("#export")
     assert page.page.inner_text("#command") == "music-generator infill sketch.mid --from 3.0 --to 5.0 --seed 3"
     page.page.check("#only-span")
     wav = page.save(lambda: page.click("#sounds button >> text=WAV"), tmp_path / "a.wav")
@@ -436,26 +436,26 @@ def test_take_away(page, piece, tmp_path):
     assert outside(dragged, 3, 5) == outside(piece, 3, 5)
 
 
-# --- what goes wrong ---------------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_file_is_one_line_and_loses_nothing(page, piece):
+def test_a_wrong_file_gives_one_line_and_changes_nothing(page, piece):
     page.open(piece)
     page.drop(b"RIFF and so on", "song.wav")
     page.until("!document.getElementById('error').hidden")
     assert page.error() == "song.wav: not a MIDI file (it does not begin with MThd)"
-    assert page.strokes() == piece
+    assert page.piece() == piece
     page.click("#error button")
     assert not page.error()
 
 
-def test_a_seed_that_is_none_is_one_line(page, piece):
+def test_an_invalid_seed_gives_one_line(page, piece):
     page.open(piece)
     page.page.fill("#seed", "1.5")
     page.click("#continue")
     page.until("!document.getElementById('error').hidden")
     assert "`seed` must be a whole number" in page.error()
-    assert page.strokes() == piece
+    assert page.piece() == piece
 
 
 def test_the_server_stopped_in_the_middle(browser, piece):
@@ -466,16 +466,16 @@ def test_the_server_stopped_in_the_middle(browser, piece):
         page.page.fill("#seconds", "900")
         page.page.fill("#variations", "8")
         page.click("#continue")
-        page.until("studio.choice?.variations.some((v) => v.strokes.length > 20)")
+        page.until("studio.choice?.variations.some((v) => v.events.length > 20)")
         process.kill()
         page.until("!document.getElementById('error').hidden")
         assert "does not answer" in page.error()
-        assert page.now("!studio.busy")
+        assert page.now("!studio.choice?.writing")
         if page.now("Boolean(studio.choice)"):
             page.press("Escape")
-        assert page.strokes() == piece
+        assert page.piece() == piece
         page.press("Control+a", "Delete", "Control+z")  # editing goes on
-        assert page.strokes() == piece
+        assert page.piece() == piece
         page.press("Space")
         page.until("!player.playing")
         assert "does not answer" in page.error()
@@ -486,12 +486,12 @@ def test_cancelling_ends_the_job(page, piece):
     page.open(piece)
     page.page.fill("#seconds", "900")
     page.click("#continue")
-    page.until("studio.choice?.variations.some((v) => v.strokes.length > 5)")
+    page.until("studio.choice?.variations.some((v) => v.events.length > 5)")
     page.press("Escape")
-    assert page.strokes() == piece
+    assert page.piece() == piece
     page.page.fill("#seconds", "2")
     page.click("#continue")
-    page.until("studio.choice && !studio.choice.job")
+    page.until("studio.choice && !studio.choice.writing")
 
 
 def test_two_windows_do_not_disturb_each_other(page, piece, address):
@@ -499,16 +499,36 @@ def test_two_windows_do_not_disturb_each_other(page, piece, address):
     other = Page(page.page.context.new_page(), address)
     assert other.page.locator("#recent button").count() >= 0
     other.click("#empty-example")
-    other.until("studio.strokes.length > 50")
+    other.until("studio.events.length > 50")
     other.press("Control+a", "Delete")
-    assert page.strokes() == piece
+    assert page.piece() == piece
     other.page.wait_for_timeout(400)
     page.page.reload()
     page.ready()
-    assert page.strokes() == piece
+    assert page.piece() == piece
 
 
-# --- the model of the piece, against Python's --------------------------------------------------------------------
+def test_work_that_another_version_stored_is_dropped(browser, address):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{address}static/icon.svg")  # the same origin, without the page
+    page.evaluate("""() => new Promise((resolve) => {
+        const request = indexedDB.open("music-generator-studio", 1);
+        request.onupgradeneeded = () => request.result.createObjectStore("works", { keyPath: "id" }).put({ id: "old" });
+        request.onsuccess = () => { request.result.close(); resolve(); }; })""")
+    page = Page(page, address)
+    assert page.page.locator("#recent").is_hidden()
+    page.click("#empty-example")
+    page.until("studio.events.length > 50")
+    page.page.wait_for_timeout(500)
+    page.page.reload()
+    page.ready()
+    assert page.now("studio.events.length > 50")
+    assert not page.errors
+    context.close()
+
+
+# --- the piece, compared with Python's ---------------------------------------------------------------------------
 
 
 def test_tidying_is_that_of_a_performance(page):
@@ -518,8 +538,8 @@ def test_tidying_is_that_of_a_performance(page):
         notes["onset"] = rng.integers(0, 40, 60) / 10
         notes["duration"], notes["pitch"] = rng.integers(1, 30, 60) / 10, rng.integers(60, 66, 60)
         notes["velocity"] = rng.integers(1, 128, 60)
-        script = """async (rows) => { const { stroke, tidy } = await import("./static/piece.js");
-            return tidy(rows.map((row) => stroke(...row))).map((s) => [s.on, s.dur, s.key, s.vel]); }"""
+        script = """async (rows) => { const { makeEvent, tidy } = await import("./static/piece.js");
+            return tidy(rows.map((row) => makeEvent(...row))).map((e) => [e.onset, e.duration, e.key, e.velocity]); }"""
         tidied = page.page.evaluate(script, [[float(x) for x in row] for row in notes.tolist()])
         theirs = Performance(notes).notes
         mine = np.array([tuple(row) for row in tidied], NOTE_DTYPE)
@@ -527,7 +547,7 @@ def test_tidying_is_that_of_a_performance(page):
             assert np.array_equal(mine[name], theirs[name])
 
 
-# --- for everyone ------------------------------------------------------------------------------------------------
+# --- accessibility -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -537,18 +557,18 @@ def test_a_phone(browser, address, scheme):
     )
     page = Page(context.new_page(), address)
     page.page.tap("#empty-example")
-    page.until("studio.strokes.length > 50")
+    page.until("studio.events.length > 50")
     assert page.now("document.documentElement.scrollWidth") <= 390
     page.page.evaluate("studioPage.studio.setSpan(3, 5)")
     page.page.tap("#infill")
-    page.until("studio.choice && !studio.choice.job")
+    page.until("studio.choice && !studio.choice.writing")
     assert page.now("document.documentElement.scrollWidth") <= 390
     page.page.tap("#next")
     page.page.tap("#keep")
     page.until("studio.history.steps.length === 2")
-    assert not page.complaints
+    assert not page.errors
     page.page.evaluate("window.scrollTo(0, 10000)")
-    page.drop(b"RIFF and so on", "song.wav")  # what went wrong is in sight, however far down one is
+    page.drop(b"RIFF and so on", "song.wav")  # the error is in sight on a scrolled page
     page.until("!document.getElementById('error').hidden")
     assert page.now("scrollY") > 100
     top = page.page.locator("#error").bounding_box()["y"]

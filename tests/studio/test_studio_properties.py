@@ -1,4 +1,4 @@
-"""The studio's API whatever it is asked: every value in every field, every piece, every span, every slow connection."""
+"""Properties of the studio's API: any value in any field, any piece, any span, slow connections."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS
 
 TOKEN, PORT = "a-token", 8765
-LIMITS = StudioOptions(body_bytes=1 << 20, longest_written=3, longest_sound=3, most_strokes=5000)
-PIECE = read_midi(write_midi(made_performance(3, 60))).performance  # on the ticks of its file
+LIMITS = StudioOptions(max_body_bytes=1 << 20, max_written_seconds=3, max_sound_seconds=3, max_events=5000)
+PIECE = read_midi(write_midi(made_performance(3, 60))).performance  # rounded to the ticks of a file
 SHORT = piece_to_json(PIECE.between(0, 1))
 
 
 def examples(count: int) -> settings:
-    """The same examples each time; the fixtures are the same for all."""
+    """Return settings with the same examples in each run."""
     return settings(
         max_examples=count, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
@@ -46,7 +46,7 @@ def examples(count: int) -> settings:
 
 @pytest.fixture(scope="module")
 def client(tiny_bundle: Path) -> Iterator[TestClient]:
-    """Of the tiny model; an exception of the server is raised here."""
+    """Return a client of a server with the tiny model; exceptions of the server are raised in the test."""
     app = server.make_app(open_bundle(tiny_bundle), TOKEN, PORT, LIMITS)
     with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
         yield client
@@ -54,7 +54,7 @@ def client(tiny_bundle: Path) -> Iterator[TestClient]:
 
 # --- any value in any field
 
-TEXTS = st.text(st.characters(), max_size=6)  # with halves of surrogate pairs, which JSON may hold
+TEXTS = st.text(st.characters(), max_size=6)  # with halves of surrogate pairs, which JSON allows
 NUMBERS = st.integers() | st.floats() | st.sampled_from([1 << 70, -(10**400), 1e15, 1e-320, -0.0])
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
@@ -85,17 +85,19 @@ FIELDS = [
 ]
 
 
-def answered(response: Any) -> None:
-    """With what was asked for, or refused in one line that can be read; never with an error of the server's own."""
+def check_answer(response: Any) -> None:
+    """Check that a request was answered, or refused in one readable line, and without an unexpected error."""
     assert response.status_code in (200, 422), response.text
     line = ""
     if response.status_code == 422:
-        line = response.json()["error"]
+        error = response.json()["error"]
+        assert error["code"] in ("input", "midi")
+        line = error["message"]
         assert line
     elif response.headers["content-type"] == "application/x-ndjson":
         last = json.loads(response.text.splitlines()[-1])
-        assert last["event"] in ("done", "failed")
-        line = last.get("error", "")
+        assert last["type"] in ("done", "failed")
+        line = last.get("error", {}).get("message", "")
     assert "unexpected" not in line
     assert len(line.splitlines()) <= 1
     assert len(line) < 400
@@ -111,7 +113,7 @@ def test_any_value_in_any_field(client, endpoint, field, data):
         asked |= {"task": "bridge", "seconds": 0.5}
     if field == "seconds":
         asked |= {"task": data.draw(st.sampled_from([task for task in TASKS if task not in ("infill", "bridge")]))}
-    answered(client.post(f"api/{endpoint}", content=json.dumps(asked)))
+    check_answer(client.post(f"api/{endpoint}", content=json.dumps(asked)))
 
 
 @pytest.mark.parametrize("endpoint", ["write", "midi", "sound", "picture"])
@@ -120,13 +122,13 @@ def test_any_value_in_any_field(client, endpoint, field, data):
 def test_any_body(client, endpoint, body):
     response = client.post(f"api/{endpoint}", content=body)
     assert response.status_code == 422
-    answered(response)
+    check_answer(response)
 
 
 @given(data=st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: write_midi(PIECE)[:40] + tail))
 @examples(40)
 def test_any_upload(client, data):
-    answered(client.post("api/read", content=data))
+    check_answer(client.post("api/read", content=data))
 
 
 @pytest.mark.parametrize(
@@ -138,24 +140,24 @@ def test_any_upload(client, data):
         ("write", {"seed": (1 << 63) - 1, "variations": 2}, "`seed` must be 0 to"),
     ],
 )
-def test_what_was_found_is_one_line(client, endpoint, change, message):
+def test_values_that_failed_before_are_refused_in_one_line(client, endpoint, change, message):
     response = client.post(f"api/{endpoint}", content=json.dumps(ASKED[endpoint] | change))
     assert response.status_code == 422
-    assert message in response.json()["error"]
+    assert message in response.json()["error"]["message"]
 
 
 def test_a_title_in_letters_that_the_font_lacks(client):
-    """The picture is made, and no warning of the library's is written where the server speaks."""
+    """The picture is drawn, and the library's warning does not reach standard error."""
     response = client.post("api/picture", json=ASKED["picture"] | {"title": "日本 \x07"})
     assert response.content.startswith(b"\x89PNG")
 
 
-# --- pieces there and back
+# --- round trips of pieces
 
 
 @st.composite
 def pieces(draw: st.DrawFn) -> Performance:
-    """Any piece that MIDI can hold."""
+    """Draw a piece that MIDI can represent."""
     seconds, lengths = st.floats(0, 100), st.floats(0.02, 5)
     forces = st.integers(1, 127)
     notes = draw(st.lists(st.tuples(seconds, lengths, st.integers(21, 108), forces), min_size=1, max_size=12))
@@ -179,10 +181,10 @@ def test_a_piece_comes_back_the_same(client, piece):
     assert client.post("api/read", content=written.content).json()["piece"] == read
 
 
-# --- the events of a job
+# --- the messages of a job
 
 
-def asked_for(task: str, start: float, seconds: float, variations: int, seed: int) -> dict[str, Any]:
+def write_json(task: str, start: float, seconds: float, variations: int, seed: int) -> dict[str, Any]:
     asked = {"task": task, "seconds": seconds, "variations": variations, "seed": seed, "piece": piece_to_json(PIECE)}
     if task == "infill":
         asked |= {"from": start, "to": start + seconds}
@@ -192,15 +194,15 @@ def asked_for(task: str, start: float, seconds: float, variations: int, seed: in
 
 
 def outside(task: str, start: float, end: float, shift: float) -> tuple[Performance, Performance]:
-    """What a task leaves as it is: before the span, and after it."""
+    """Return what a task leaves unchanged before and after its span."""
     nothing = Performance()
     past = {"compose": nothing, "lead-in": nothing, "bridge": PIECE}.get(task, PIECE.between(0, start))
     future = {"infill": PIECE.between(end), "lead-in": PIECE, "bridge": PIECE.between(0, 3)}.get(task, nothing)
     return past, future.shifted(shift)
 
 
-def within(strokes: Any, start: float, end: float) -> bool:
-    return all(start <= stroke[0] < end for stroke in (*strokes["notes"], *strokes["pedals"]))
+def within(piece: Any, start: float, end: float) -> bool:
+    return all(start <= event[0] < end for event in (*piece["notes"], *piece["pedals"]))
 
 
 @given(
@@ -211,29 +213,29 @@ def within(strokes: Any, start: float, end: float) -> bool:
     seed=st.integers(0, 1 << 40),
 )
 @examples(40)
-def test_the_events_obey_their_grammar(client, task, start, seconds, variations, seed):
-    response = client.post("api/write", json=asked_for(task, start, seconds, variations, seed))
+def test_the_messages_come_in_order(client, task, start, seconds, variations, seed):
+    response = client.post("api/write", json=write_json(task, start, seconds, variations, seed))
     assert response.status_code == 200, response.text
     job, begin, *middle, last = map(json.loads, response.text.splitlines())
-    assert (job["event"], begin["event"], last) == ("job", "begin", {"event": "done"})
+    assert (job["type"], begin["type"], last) == ("job", "begin", {"type": "done"})
     assert begin["seeds"] == [seed + i for i in range(variations)]
     assert len(begin["commands"]) == variations
     done: set[int] = set()
     past, future = outside(task, begin["start"], begin["end"], begin["future_shift"])
     for event in middle:
-        assert event["event"] in ("strokes", "variation")
-        assert event["variation"] not in done  # nothing comes after a variation's last word
+        assert event["type"] in ("events", "variation")
+        assert event["variation"] not in done  # its `variation` message is its last
         assert within(event, begin["start"], begin["end"])
-        if event["event"] == "variation":
+        if event["type"] == "variation":
             done.add(event["variation"])
             untouched(past, piece_from_json(event, "it", 5000), future, begin["start"])
     assert done == set(range(variations))
 
 
 def untouched(past: Performance, written: Performance, future: Performance, start: float) -> None:
-    """With what was written between them, from `start` on, the past and the future are what they were.
+    """Check that past and future are unchanged once the new music stands between them, from `start` on.
 
-    A stroke of the past that sounds on may end earlier, but not before the span: where its key is struck again.
+    An event of the past may end earlier where its key is struck again, but not before the span.
     """
     whole = join([past, written, future])
     for name in ("notes", "pedals"):
@@ -251,13 +253,13 @@ def untouched(past: Performance, written: Performance, future: Performance, star
 
 @pytest.fixture(scope="module")
 def port(tiny_bundle: Path) -> Iterator[int]:
-    """The port of a server that waits 0.3 s for a request."""
+    """Yield the port of a server that waits 0.3 s for a request."""
     addresses: list[str] = []
     running: list[Any] = []
-    options = StudioOptions(port=0, body_seconds=0.3)
+    options = StudioOptions(port=0, request_timeout_seconds=0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server.secrets, "token_urlsafe", lambda _=0: TOKEN)
-        patch.setattr(server._Server, "capture_signals", lambda self: closing(Ended(running, self)))
+        patch.setattr(server.uvicorn.Server, "capture_signals", lambda self: closing(RecordedServer(running, self)))
         thread = threading.Thread(target=server.serve, args=(open_bundle(tiny_bundle), options, addresses.append))
         thread.start()
         end = time.monotonic() + 20
@@ -269,18 +271,18 @@ def port(tiny_bundle: Path) -> Iterator[int]:
         assert not thread.is_alive()
 
 
-class Ended:
-    """Stands in for the signals' handlers, which only a main thread can have; notes the server, to be ended."""
+class RecordedServer:
+    """A stand-in for the signal handlers, which need the main thread; it records the server so that it can be ended."""
 
     def __init__(self, running: list[Any], it: Any) -> None:
         running.append(it)
 
     def close(self) -> None:
-        """Nothing was changed."""
+        """Do nothing: no handler was installed."""
 
 
 def sent(port: int, data: bytes, drip: bytes = b"") -> bytes:
-    """What comes back when `data` is sent, then `drip` for as long as the connection is open; at most 10 s."""
+    """Send `data`, then `drip` again and again while the connection is open; return the answer. At most 10 s."""
     received, end = b"", time.monotonic() + 10
     with socket.create_connection(("127.0.0.1", port), timeout=0.05) as connection:
         connection.sendall(data)
@@ -308,29 +310,29 @@ def test_a_connection_without_a_request_is_closed(port):
 
 @pytest.mark.parametrize("begun", [b"P", HEAD.encode()])
 @pytest.mark.parametrize("drip", [b"", b"x"])
-def test_a_request_that_does_not_get_to_its_body_is_given_up(port, begun, drip):
+def test_a_request_that_never_reaches_its_body_is_given_up(port, begun, drip):
     assert sent(port, begun, drip).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_comes_byte_by_byte_is_given_up(port):
     answer = sent(port, HEAD.encode() % port + b"content-length: 1000\r\n\r\n", b"M")
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"the request took over 0.3 s to come" in answer
+    assert b"the request took over 0.3 s to arrive" in answer
 
 
-def test_a_refused_request_cannot_go_on_for_ever(port):
+def test_a_refused_request_is_closed(port):
     answer = sent(port, b"POST / HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 100000\r\n\r\n", b"x")
     assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "9" * 5000])
-def test_a_length_that_is_none_is_refused(port, length):
+def test_an_invalid_length_is_refused(port, length):
     answer = sent(port, HEAD.encode() % port + f"content-length: {length}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 4")
 
 
-def test_connections_that_are_kept_are_used_again(port):
-    """Two requests in one connection, the second after longer than one may take to come together with it."""
+def test_a_kept_connection_is_used_again(port):
+    """Three requests use one connection, with longer pauses than the time a request may take to arrive."""
     request = f"GET /{TOKEN}/api/info HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         for _ in range(3):

@@ -20,11 +20,13 @@ from music_generator.music.performance import Performance
 from music_generator.music.tokens import (
     DURATION_BINS,
     END,
+    KEYS,
     RESUME,
     SHIFT_BINS,
     TICKS_PER_SECOND,
     Window,
     bin_rows,
+    decode,
     encode,
 )
 
@@ -51,6 +53,16 @@ class PieceScore:
     def onsets(self) -> Array:
         """The onset of each event in seconds, (T,)."""
         return np.asarray(np.cumsum(self.tokens["shift"], dtype=np.int64) / TICKS_PER_SECOND)
+
+    @property
+    def performance(self) -> Performance:
+        """The piece on the grid of 10 ms; its notes are those of `note_nats`."""
+        return decode(self.tokens)
+
+    @property
+    def note_nats(self) -> Array:
+        """The nats of each note, all fields together: (notes,)."""
+        return np.asarray(self.nats.sum(1)[self.tokens["key"] < KEYS])
 
     @property
     def per_event(self) -> dict[str, float]:

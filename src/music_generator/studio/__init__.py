@@ -1,1 +1,1 @@
-"""The studio: a page on this computer where a musician works with the model, and the server behind it."""
+"""The studio: a page on this computer for working with the model, and its server."""

@@ -1,10 +1,10 @@
-"""The JSON API: the same functions as the command line's. docs/studio.md describes each of these addresses."""
+"""The JSON API: the functions of the command line over HTTP. docs/studio.md describes each address."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,185 +17,207 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from music_generator.engine.engine import Engine
-from music_generator.errors import InputError, MusicGeneratorError
+from music_generator.errors import InputError, MidiError, MusicGeneratorError
 from music_generator.generation import SamplingOptions, generate, to_compose, to_infill, variations
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.model.bundle import Bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
 from music_generator.sound import FORMATS
-from music_generator.studio.jobs import BusyError, Ended, Job, Jobs
+from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.render import Heard, picture, sound, span_of
-from music_generator.studio.schema import Json, number, parse, piece_from_json, piece_to_json, text
-from music_generator.studio.writing import plan, read_asked, write
+from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
+from music_generator.studio.schema import Json, get_number, get_text, parse_object, piece_from_json, piece_to_json
+from music_generator.studio.writing import plan, read_write_request, write
 
 T = TypeVar("T")
 EXAMPLE = Path(__file__).parent / "example.mid"
 SOUND_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
+STREAM_PAUSE_SECONDS = 0.02  # between two parts of a stream, so that the page gets several messages at once
 
 
-class TooLargeError(MusicGeneratorError):
-    """A request is larger than allowed, or came too slowly."""
+class LimitError(MusicGeneratorError):
+    """A request is larger than allowed, or arrives too slowly."""
+
+
+class JobCancelledError(MusicGeneratorError):
+    """A job was cancelled before its result was ready."""
+
+
+# the code and the status of each error; the first class that fits counts
+_REFUSALS: tuple[tuple[type[MusicGeneratorError], str, int], ...] = (
+    (BusyError, "busy", 429),
+    (LimitError, "limit", 413),
+    (JobCancelledError, "cancelled", 409),
+    (UnexpectedError, "unexpected", 500),
+    (MidiError, "midi", 422),
+    (MusicGeneratorError, "input", 422),
+)
 
 
 class Studio:
-    """What the requests share: one model, its jobs, and the limits. No piece is kept here."""
+    """The state that requests share: the model, its jobs and the limits. It keeps no piece."""
 
     def __init__(self, bundle: Bundle, options: StudioOptions) -> None:
         self.bundle, self.options = bundle, options
 
     @cached_property
     def engine(self) -> Engine:
-        """The one model in memory; its graphs are loaded when they are first used."""
+        """The engine, made when it is first used."""
         return Engine(self.bundle)
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """The threads of writing, of playing and of exports, from the start to the end; the model is made warm."""
-        self.writing, self.playing, self.exporting = (Jobs(self.options.jobs) for _ in range(3))
-        self.readers = anyio.CapacityLimiter(self.options.readers)
-        self.writing.submit(_warm(self.engine))
+        """Run the threads for writing, playback and export while the server runs."""
+        self.writing, self.playback, self.export = (Jobs(self.options.max_jobs) for _ in range(3))
+        self.parsers = anyio.CapacityLimiter(self.options.max_parsed)
+        self.writing.submit(_warm_up(self.engine))
         try:
             yield
         finally:
-            for jobs in (self.writing, self.playing, self.exporting):
+            for jobs in (self.writing, self.playback, self.export):
                 jobs.close()
 
     def routes(self) -> list[Route]:
-        """The addresses, below the token's."""
-        posts = {"read": self.read, "write": self.write, "midi": self.midi, "sound": self.sound}
-        posts["picture"] = self.picture
-        return [
-            Route("/api/info", _answered(self.info), methods=["GET"]),
-            Route("/api/example", _answered(self.example), methods=["GET"]),
-            *(Route(f"/api/{name}", _answered(call), methods=["POST"]) for name, call in posts.items()),
-            Route("/api/jobs/{job}", _answered(self.cancel), methods=["DELETE"]),
+        """Return the addresses below the token."""
+        calls = [
+            ("info", self.info, "GET"),
+            ("example", self.example, "GET"),
+            ("read", self.read, "POST"),
+            ("write", self.write, "POST"),
+            ("midi", self.midi, "POST"),
+            ("sound", self.sound, "POST"),
+            ("picture", self.picture, "POST"),
+            ("jobs/{job}", self.cancel, "DELETE"),
         ]
+        return [Route(f"/api/{path}", _with_refusals(call), methods=[method]) for path, call, method in calls]
 
     async def info(self, _request: Request) -> Response:
-        """What the page needs to know once: composers, defaults, limits."""
-        default = SamplingOptions()
+        """Return what the page needs once: composers, defaults, limits, formats."""
+        sampling, options = SamplingOptions(), self.options
         return JSONResponse(
             {
                 "composers": self.bundle.config.composers,
-                "hears_future": self.bundle.config.direction == "both",
+                "uses_future": self.bundle.config.direction == "both",
                 "defaults": {
-                    "temperature": default.temperature,
-                    "top_p": default.top_p,
-                    "variations": self.options.variations,
+                    "temperature": sampling.temperature,
+                    "top_p": sampling.top_p,
+                    "variations": options.variations,
                     "piece_seconds": PIECE_SECONDS,
                     "join_seconds": JOIN_SECONDS,
                 },
                 "limits": {
-                    "variations": self.options.most_variations,
-                    "written_seconds": self.options.longest_written,
-                    "sound_seconds": self.options.longest_sound,
-                    "body_bytes": self.options.body_bytes,
+                    "variations": options.max_variations,
+                    "written_seconds": options.max_written_seconds,
+                    "sound_seconds": options.max_sound_seconds,
+                    "body_bytes": options.max_body_bytes,
+                    "request_seconds": options.request_timeout_seconds,
+                    "events": options.max_events,
+                    "jobs": options.max_jobs,
                 },
                 "formats": FORMATS,
             }
         )
 
     async def example(self, _request: Request) -> Response:
-        """A piece that the bundled model wrote."""
-        return JSONResponse(_read(EXAMPLE.read_bytes()))
+        """Return a piece that the bundled model wrote."""
+        return JSONResponse(read_piece(EXAMPLE.read_bytes()))
 
     async def read(self, request: Request) -> Response:
-        """A MIDI file's bytes → the piece."""
-        body = await self._body(request)
-        return await self._aside(lambda: JSONResponse(_read(body)))
+        """Return the piece of a MIDI file's bytes."""
+        body = await self.read_body(request)
+        return await self._in_thread(lambda: JSONResponse(read_piece(body)))
 
     async def midi(self, request: Request) -> Response:
-        """A piece → the bytes of a MIDI file."""
-        body = await self._body(request)
-        data = await self._aside(lambda: write_midi(self._piece(parse(body))))
+        """Return the MIDI file of a piece."""
+        body = await self.read_body(request)
+        data = await self._in_thread(lambda: write_midi(self._piece(parse_object(body))))
         return Response(data, media_type="audio/midi")
 
     async def write(self, request: Request) -> Response:
-        """A task → its events, one JSON object a line, as they happen. The job ends when nobody listens any more."""
-        body = await self._body(request)
+        """Stream the messages of a writing job, one JSON object per line. The job ends if the client disconnects."""
+        body = await self.read_body(request)
+        job = self.writing.submit(await self._in_thread(lambda: self._writing_steps(body)))
+        return StreamingResponse(_json_lines(self.writing, job), media_type="application/x-ndjson")
 
-        def prepare() -> Generator[Json, None, None]:
-            asked = read_asked(parse(body), self.options)
-            self.engine.composer(asked.options.composer)  # an unknown one is refused here,
-            variations(asked.options, asked.count)  # and seeds that would go beyond the last
-            return write(self.engine, asked, plan(asked, self.options))
-
-        job = self.writing.submit(await self._aside(prepare))
-        return StreamingResponse(_lines(self.writing, job), media_type="application/x-ndjson")
+    def _writing_steps(self, body: bytes) -> Generator[Json, None, None]:
+        request = read_write_request(parse_object(body), self.options)
+        self.engine.composer(request.options.composer)  # refuses an unknown composer before the stream begins
+        variations(request.options, request.count)  # refuses seeds that are too large
+        return write(self.engine, request, plan(request, self.options))
 
     async def cancel(self, request: Request) -> Response:
-        """End a job of writing; its stream then ends with `cancelled`."""
+        """Cancel a writing job; its stream ends with `cancelled`."""
         return JSONResponse({"cancelled": self.writing.cancel(request.path_params["job"])})
 
     async def sound(self, request: Request) -> Response:
-        """A piece, or a span of it → a sound file."""
-        body = await self._body(request)
+        """Return a sound file of a piece or of a span of it."""
+        body = await self.read_body(request)
+        jobs, file_format, steps = await self._in_thread(lambda: self._sound_steps(body))
+        audio: RenderedAudio = await job_result(request, jobs, steps)
+        headers = {
+            "x-sound-engine": audio.engine,
+            "x-sound-gain": repr(audio.gain),
+            "x-sound-seconds": f"{audio.seconds:.3f}",
+        }
+        return Response(audio.data, media_type=SOUND_TYPES[file_format], headers=headers)
 
-        def prepare() -> tuple[str, Jobs, Generator[Heard, None, None]]:
-            given = parse(body)
-            form = text(given, "format") or FORMATS[0]
-            piece, start, end = self._piece(given), number(given, "from") or 0.0, number(given, "to")
-            end = piece.end if end is None else end
-            if not 0 <= start < end:
-                raise InputError(f"the span to play must begin at 0 or later and end after it: {start:g} to {end:g} s")
-            played = span_of(piece, start, end)
-            if played.end > self.options.longest_sound:
-                raise InputError(
-                    f"the studio plays up to {self.options.longest_sound:g} s in one file, not {played.end:g} s; "
-                    "`music-generator render` plays any length"
-                )
-            jobs = self.playing if end - start <= self.options.played_at_once else self.exporting
-            return form, jobs, sound(played, form, self.options.soundfont, number(given, "gain"))
-
-        form, jobs, steps = await self._aside(prepare)
-        heard: Heard = await _rendered(request, jobs, steps)
-        headers = {"x-sound-engine": heard.engine, "x-sound-gain": repr(heard.gain)}
-        return Response(
-            heard.data, media_type=SOUND_TYPES[form], headers=headers | {"x-sound-seconds": f"{heard.seconds:.3f}"}
-        )
+    def _sound_steps(self, body: bytes) -> tuple[Jobs, str, Generator[RenderedAudio, None, None]]:
+        fields = parse_object(body)
+        file_format = get_text(fields, "format") or FORMATS[0]
+        piece, start, end = self._piece(fields), get_number(fields, "from") or 0.0, get_number(fields, "to")
+        end = piece.end if end is None else end
+        if not 0 <= start < end:
+            raise InputError(f"the span to play must begin at 0 or later and end after it: {start:g} to {end:g} s")
+        played, longest = excerpt(piece, start, end), self.options.max_sound_seconds
+        if played.end > longest:
+            raise InputError(
+                f"the studio plays up to {longest:g} s in one file, not {played.end:g} s; "
+                "`music-generator render` plays any length"
+            )
+        jobs = self.playback if end - start <= self.options.playback_seconds else self.export
+        gain = get_number(fields, "gain")
+        return jobs, file_format, render_sound(played, file_format, self.options.soundfont, gain)
 
     async def picture(self, request: Request) -> Response:
-        """A piece → its piano roll as a PNG."""
-        body = await self._body(request)
+        """Return the piano roll of a piece as a PNG."""
+        body = await self.read_body(request)
+        steps = await self._in_thread(lambda: self._picture_steps(body))
+        return Response(await job_result(request, self.export, steps), media_type="image/png")
 
-        def prepare() -> Generator[bytes, None, None]:
-            given = parse(body)
-            start, end = number(given, "from"), number(given, "to")
-            span = None if start is None or end is None else (start, end)
-            return picture(self._piece(given), span, text(given, "title") or "")
+    def _picture_steps(self, body: bytes) -> Generator[bytes, None, None]:
+        fields = parse_object(body)
+        start, end = get_number(fields, "from"), get_number(fields, "to")
+        span = None if start is None or end is None else (start, end)
+        return render_picture(self._piece(fields), span, get_text(fields, "title") or "")
 
-        steps = await self._aside(prepare)
-        return Response(await _rendered(request, self.exporting, steps), media_type="image/png")
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Parse a request outside the event loop. Few at a time: a large piece takes 100 MB meanwhile."""
+        return await anyio.to_thread.run_sync(call, limiter=self.parsers)
 
-    async def _aside(self, call: Callable[[], T]) -> T:
-        """What a request holds, taken apart beside the event loop. Few at a time: a large piece takes 100 MB then."""
-        return await anyio.to_thread.run_sync(call, limiter=self.readers)
+    def _piece(self, fields: Json) -> Performance:
+        return piece_from_json(fields.get("piece"), "piece", self.options.max_events)
 
-    def _piece(self, given: Json) -> Performance:
-        return piece_from_json(given.get("piece"), "piece", self.options.most_strokes)
-
-    async def _body(self, request: Request) -> bytes:
-        """The body, within the limits of size and time. Raises `TooLargeError`."""
-        most, body = self.options.body_bytes, bytearray()
-        error = TooLargeError(f"that is too large: at most {most / (1 << 20):g} MB are taken")
-        announced = request.headers.get("content-length", "0")
-        if len(announced) > 18 or (announced.isdecimal() and int(announced) > most):
+    async def read_body(self, request: Request) -> bytes:
+        """Return the body of a request. Raises `LimitError` if it is too large or arrives too slowly."""
+        limit, seconds, body = self.options.max_body_bytes, self.options.request_timeout_seconds, bytearray()
+        error = LimitError(f"the request is too large: it may have at most {limit / (1 << 20):g} MB")
+        length = request.headers.get("content-length", "0")
+        if len(length) > 18 or (length.isdecimal() and int(length) > limit):
             raise error
         try:
-            with anyio.fail_after(self.options.body_seconds):
+            with anyio.fail_after(seconds):
                 async for chunk in request.stream():
                     body += chunk
-                    if len(body) > most:
+                    if len(body) > limit:
                         raise error
         except TimeoutError:
-            raise TooLargeError(f"the request took over {self.options.body_seconds:g} s to come") from None
+            raise LimitError(f"the request took over {seconds:g} s to arrive") from None
         return bytes(body)
 
 
-async def _rendered(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
-    """The one result of a job of sound or pictures; who hangs up is not rendered for."""
+async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
+    """Run a job of one step and return its result. The job ends if the client disconnects."""
     job = jobs.submit(steps)
 
     async def watch() -> None:
@@ -209,66 +231,64 @@ async def _rendered(request: Request, jobs: Jobs, steps: Generator[Any, None, No
     finally:
         watching.cancel()
         jobs.cancel(job.id)
-    ended = results[-1]
+    ended: Ended = results[-1]
     if ended.how != "done":
-        raise InputError(ended.error or "cancelled: nobody waits for it any more")
+        raise ended.error or JobCancelledError("the job was cancelled")
     return results[0]
 
 
-def _read(data: bytes) -> Json:
+def read_piece(data: bytes) -> Json:
+    """Return the piece of a MIDI file and what was left out of it. Raises `MidiError`, also if there are no notes."""
     reading = read_midi(data)
     if not len(reading.performance):
-        raise InputError(f"the file has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
+        raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
     return {"piece": piece_to_json(reading.performance), "left_out": reading.left_out}
 
 
-BREATH = 0.02  # seconds between two parts of a stream
-
-
-def _warm(engine: Engine) -> Generator[None, None, None]:
-    """Load the graphs and run each once, so that the first click does not wait for it."""
+def _warm_up(engine: Engine) -> Generator[None, None, None]:
+    """Write half a second, so that the first request does not wait for the model to be loaded."""
     notes = np.array([(0.0, 0.2, 60, 64), (1.0, 0.2, 64, 64)], NOTE_DTYPE)
-    alone = engine.config.direction == "forward"
-    generate(engine, to_compose(0.5) if alone else to_infill(Performance(notes), 0.5, 1.0))
+    forward_only = engine.config.direction == "forward"
+    generate(engine, to_compose(0.5) if forward_only else to_infill(Performance(notes), 0.5, 1.0))
     yield
 
 
-async def _lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
-    """A job's events as JSON, one a line; first its name, last how it ended."""
+async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
+    """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
     try:
-        yield json.dumps({"event": "job", "job": job.id}).encode() + b"\n"
+        yield _json_line({"type": "job", "job": job.id})
         async for batch in job.results():
-            yield b"".join(json.dumps(_event(each)).encode() + b"\n" for each in batch)
-            await asyncio.sleep(BREATH)  # what is drawn meanwhile comes together: a page can take that in
+            yield b"".join(_json_line(_end_message(each) if isinstance(each, Ended) else each) for each in batch)
+            await asyncio.sleep(STREAM_PAUSE_SECONDS)
     finally:
         jobs.cancel(job.id)
 
 
-def _event(result: Any) -> Json:
-    if isinstance(result, Ended):
-        return {"event": result.how} | ({"error": result.error} if result.error else {})
-    event: Json = result
-    return event
+def _json_line(message: Json) -> bytes:
+    return json.dumps(message).encode() + b"\n"
 
 
-def _answered(call: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """The call, with what the user can mend as one line of JSON and a status that fits."""
+def _end_message(ended: Ended) -> Json:
+    return {"type": ended.how} | ({"error": error_to_json(ended.error)} if ended.error else {})
+
+
+def _with_refusals(call: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the call with its errors as JSON answers."""
 
     async def answer(request: Request) -> Response:
         try:
-            response: Response = await call(request)
+            return await call(request)
         except ClientDisconnect:
             return Response(status_code=400)
-        except BusyError as error:
-            return _refused(error, 429)
-        except TooLargeError as error:
-            return _refused(error, 413)
         except MusicGeneratorError as error:
-            return _refused(error, 422)
-        return response
+            status = next(status for kind, _, status in _REFUSALS if isinstance(error, kind))
+            return JSONResponse({"error": error_to_json(error)}, status)
 
     return answer
 
 
-def _refused(error: Exception, status: int) -> Response:
-    return JSONResponse({"error": " ".join(str(error).split())}, status)
+def error_to_json(error: MusicGeneratorError) -> Json:
+    """Return the `code` and the one-line `message` of an error; a MIDI file's message does not name the file."""
+    code = next(code for kind, code, _ in _REFUSALS if isinstance(error, kind))
+    message = error.reason if isinstance(error, MidiError) else str(error)
+    return {"code": code, "message": " ".join(message.split())}

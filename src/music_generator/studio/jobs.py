@@ -1,7 +1,7 @@
-"""Work beside the event loop: a bounded number of jobs, each a chain of short steps, taken in turn by one thread.
+"""Work outside the event loop: a limited number of jobs, whose short steps one thread runs in turn.
 
-Taking turns, a long job of one window does not hold up a short one of another, and what the steps use (an engine) is
-never used twice at once.
+Because the jobs take turns, a long job of one window does not hold up a short one of another; because there is one
+thread, the engine is never used twice at once.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 class BusyError(MusicGeneratorError):
-    """As many jobs as may be are under way; the text says what to do."""
+    """The most jobs that may run are running already; the text says what to do."""
+
+
+class UnexpectedError(MusicGeneratorError):
+    """A job failed because of a fault in the program."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: "done", "cancelled" or "failed", then with the `error` in one line."""
+    """The end of a job: `how` is "done", "cancelled" or "failed"; a failed one has its `error`."""
 
     how: str
-    error: str = ""
+    error: MusicGeneratorError | None = None
 
 
 class Job:
-    """One piece of work: `steps` is run one `next` at a time, and what it yields comes out of `results`."""
+    """A piece of work: `steps` is run one `next` at a time, and `results` gives what it yields."""
 
     def __init__(self, steps: Generator[Any, None, None]) -> None:
         self.id = secrets.token_urlsafe(9)
@@ -42,12 +46,12 @@ class Job:
         self._loop, self._results = asyncio.get_running_loop(), asyncio.Queue[Any]()
 
     def give(self, result: object) -> None:
-        """Hand a result over to the event loop, from any thread; nobody may be there any more to take it."""
-        with suppress(RuntimeError):  # the loop is closed
+        """Pass a result to the event loop, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
             self._loop.call_soon_threadsafe(self._results.put_nowait, result)
 
     async def results(self) -> AsyncIterator[list[Any]]:
-        """What the steps yielded, as many at a time as are there; the very last one is an `Ended`."""
+        """Yield the results in batches, as they become ready; the last result is an `Ended`."""
         while True:
             batch = [await self._results.get()]
             while not self._results.empty():
@@ -58,43 +62,43 @@ class Job:
 
 
 class Jobs:
-    """At most `most` jobs, run by one thread of its own, which ends with `close`."""
+    """At most `max_jobs` jobs, run by a thread of their own, which ends with `close`."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._turn: deque[Job] = deque()
-        self._known: dict[str, Job] = {}
+    def __init__(self, max_jobs: int) -> None:
+        self._max_jobs = max_jobs
+        self._queue: deque[Job] = deque()
+        self._jobs: dict[str, Job] = {}
         self._wake, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="studio-jobs", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
-        """How many are under way."""
-        return len(self._known)
+        """Return the number of jobs that run or wait."""
+        return len(self._jobs)
 
     def submit(self, steps: Generator[Any, None, None]) -> Job:
-        """Take a job on; to be called on the event loop. Raises `BusyError` if there are as many as may be."""
+        """Start a job; to be called on the event loop. Raises `BusyError` if there are too many."""
         job = Job(steps)
         with self._wake:
-            if len(self._known) >= self._most:
-                raise BusyError(f"the studio is busy with {self._most} things already: wait for one, or cancel one")
-            self._known[job.id] = job
-            self._turn.append(job)
+            if len(self._jobs) >= self._max_jobs:
+                raise BusyError(f"{self._max_jobs} jobs are already running; wait or cancel one")
+            self._jobs[job.id] = job
+            self._queue.append(job)
             self._wake.notify()
         return job
 
     def cancel(self, job_id: str) -> bool:
-        """End a job before its next step; whether there was such a one."""
-        job = self._known.get(job_id)
+        """End a job before its next step. Return False if there is no such job."""
+        job = self._jobs.get(job_id)
         if job is not None:
             job.cancelled.set()
         return job is not None
 
     def close(self) -> None:
-        """Cancel all jobs and end the thread, after the step it is at."""
+        """Cancel all jobs and end the thread after its current step."""
         with self._wake:
             self._closed = True
-            for job in self._known.values():
+            for job in self._jobs.values():
                 job.cancelled.set()
             self._wake.notify()
         self._thread.join(timeout=5)
@@ -102,16 +106,16 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._turn or self._closed)
-                if not self._turn:
+                self._wake.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
                     return
-                job = self._turn.popleft()
+                job = self._queue.popleft()
             ended = _step(job)
             with self._wake:
                 if ended is None:
-                    self._turn.append(job)
+                    self._queue.append(job)
                 else:
-                    del self._known[job.id]
+                    del self._jobs[job.id]
             if ended is not None:
                 job.give(ended)
 
@@ -125,8 +129,8 @@ def _step(job: Job) -> Ended | None:
     except StopIteration:
         return Ended("done")
     except MusicGeneratorError as error:
-        return Ended("failed", " ".join(str(error).split()))
-    except Exception as error:  # the thread must live on, and the page must hear of it
+        return Ended("failed", error)
+    except Exception as error:  # the thread must go on for the other jobs
         _log.exception("a job failed")
-        return Ended("failed", f"the studio met an unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        return Ended("failed", UnexpectedError(f"unexpected {type(error).__name__}: {error}; please report it"))
     return None

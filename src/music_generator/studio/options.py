@@ -1,4 +1,4 @@
-"""What the studio may be asked for, and how much of it: every limit and default is written here."""
+"""The options of the studio: each default and each limit is written here."""
 
 from __future__ import annotations
 
@@ -7,31 +7,41 @@ from pathlib import Path
 
 from music_generator.errors import InputError
 
-HOST = "127.0.0.1"  # never another: the page is for this computer alone
+HOST = "127.0.0.1"  # never another one: the page is for this computer only
 
 
 @dataclass(frozen=True)
 class StudioOptions:
-    """Where the studio listens, what it plays with, and its limits. Lengths are in seconds, sizes in bytes.
+    """The address, the sound and the limits of the studio.
 
-    The same port each time lets the browser find its work again; where it is taken, the next free one is used. Port 0
-    takes any. `jobs` is how many pieces of work may be under way or wait, of writing, of what is played and of what is
-    exported each; a sound file of up to `played_at_once` seconds counts as played, and does not wait behind exports.
-    `readers` requests at a time are taken apart; others wait for their turn.
+    Attributes:
+        port: The port to listen on; if it is taken, a free one is used. Port 0 takes any free one. The browser finds
+            its stored work again only at the same port.
+        soundfont: A .sf2 or .sf3 file for FluidSynth, or None for the default sound.
+        variations: The number of variations of a request that does not name one.
+        max_variations: The most variations of a request.
+        max_written_seconds: The longest span that is written at once.
+        max_sound_seconds: The longest sound file.
+        playback_seconds: Sound files up to this length count as playback and do not wait behind exports.
+        max_body_bytes: The largest request.
+        request_timeout_seconds: The time in which a request must arrive.
+        max_events: The most notes, and the most pedal presses, of a piece.
+        max_jobs: The most jobs of each kind (writing, playback, export) that run or wait.
+        max_parsed: The most requests that are parsed at once; others wait, so that memory stays bounded.
     """
 
     port: int = 8765
     soundfont: Path | None = None
     variations: int = 4
-    most_variations: int = 8
-    longest_written: float = 1800.0
-    longest_sound: float = 1800.0
-    played_at_once: float = 60.0
-    body_bytes: int = 16 << 20
-    body_seconds: float = 20.0
-    most_strokes: int = 200_000
-    jobs: int = 16
-    readers: int = 2
+    max_variations: int = 8
+    max_written_seconds: float = 1800.0
+    max_sound_seconds: float = 1800.0
+    playback_seconds: float = 60.0
+    max_body_bytes: int = 16 << 20
+    request_timeout_seconds: float = 20.0
+    max_events: int = 200_000
+    max_jobs: int = 16
+    max_parsed: int = 2
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:

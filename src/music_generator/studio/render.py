@@ -1,4 +1,4 @@
-"""Sound and pictures of a piece as the bytes of files, by the same functions as the command line's."""
+"""Sound files and pictures of a piece, made by the same functions as the command line's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from music_generator.music.performance import Performance
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A sound file's bytes; `seconds` long; `engine` says what made it, `gain` how it was scaled."""
+class RenderedAudio:
+    """A sound file.
+
+    Attributes:
+        data: The bytes of the file.
+        seconds: Its length.
+        engine: The name of the sound engine.
+        gain: The factor by which the sound was scaled.
+    """
 
     data: bytes
     seconds: float
@@ -24,11 +31,10 @@ class Heard:
     gain: float
 
 
-def span_of(piece: Performance, start: float, end: float) -> Performance:
-    """What is played from `start` to `end` seconds: strokes that begin there, pedals that are down, from time 0.
+def excerpt(piece: Performance, start: float, end: float) -> Performance:
+    """Return the events from `start` to `end` seconds, shifted to begin at 0, with the pedals that are already down.
 
-    A stroke that begins in the span keeps its whole length, so that two spans in a row sound as one when the second
-    begins while the first still rings.
+    A note that begins in the span keeps its whole length, so that it fades out while the next span begins.
     """
     notes, pedals = piece.notes, piece.pedals
     notes = notes[(notes["onset"] >= start) & (notes["onset"] < end)].copy()
@@ -41,23 +47,35 @@ def span_of(piece: Performance, start: float, end: float) -> Performance:
     return replace(piece, notes=notes, pedals=pedals)
 
 
-def sound(
-    piece: Performance, form: str, soundfont: Path | None, gain: float | None = None
-) -> Generator[Heard, None, None]:
-    """A job of one step: the piece as a sound file. `gain` is what an earlier span was scaled by, to be as loud."""
+def render_sound(
+    piece: Performance, file_format: str, soundfont: Path | None, gain: float | None = None
+) -> Generator[RenderedAudio, None, None]:
+    """Render a piece as a sound file, as a job of one step.
+
+    Args:
+        piece: The piece.
+        file_format: One of `sound.FORMATS`.
+        soundfont: The SoundFont for FluidSynth, or None for the default sound.
+        gain: The gain of an earlier file, to sound as loud; None scales by the peak.
+
+    Raises:
+        InputError: The format is unknown or the gain is out of range.
+    """
     from music_generator.sound import FORMATS, render, write_audio
 
-    if form not in FORMATS:
-        raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {form!r}")
-    made = render(piece, soundfont=soundfont, gain=gain)
+    if file_format not in FORMATS:
+        raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {file_format!r}")
+    rendered = render(piece, soundfont=soundfont, gain=gain)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"sound.{form}"
-        write_audio(path, made)
-        yield Heard(path.read_bytes(), made.seconds, made.engine, made.gain)
+        path = Path(folder) / f"sound.{file_format}"
+        write_audio(path, rendered)
+        yield RenderedAudio(path.read_bytes(), rendered.seconds, rendered.engine, rendered.gain)
 
 
-def picture(piece: Performance, generated: tuple[float, float] | None, title: str) -> Generator[bytes, None, None]:
-    """A job of one step: the piano roll as a PNG; the span that the model wrote is told apart."""
+def render_picture(
+    piece: Performance, generated: tuple[float, float] | None, title: str
+) -> Generator[bytes, None, None]:
+    """Draw the piano roll of a piece as a PNG, as a job of one step; the `generated` span has its own colour."""
     from music_generator import plots
 
     figure: Any = plots.piano_roll(piece, generated=generated, title=title)

@@ -1,4 +1,4 @@
-"""A piece and what is asked as they cross to the page and back: JSON ⇄ `Performance`, checked field by field."""
+"""The JSON of the API: pieces to and from `Performance`, and the fields of a request, each checked."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL
 from music_generator.music.tempo_map import TempoMap
 
 Json = dict[str, Any]
-_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may hold one alone, which is no text and cannot be written
+_SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may contain a single one, which cannot be encoded as UTF-8
+_TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "true or false"}
 
 
 def piece_to_json(piece: Performance) -> Json:
-    """Rows of [onset, duration, pitch or pedal, velocity or depth], seconds to the last bit, and the tempo map."""
-    return strokes_to_json(piece) | {
+    """Return the events and the tempo map of a piece; `piece_from_json` is the inverse."""
+    return events_to_json(piece) | {
         "tempo_map": {
             "ticks_per_quarter": piece.tempo_map.ticks_per_quarter,
             "tempos": piece.tempo_map.tempos,
@@ -28,78 +29,92 @@ def piece_to_json(piece: Performance) -> Json:
     }
 
 
-def strokes_to_json(piece: Performance) -> Json:
-    """The notes and pedals alone."""
+def events_to_json(piece: Performance) -> Json:
+    """Return rows of [onset, duration, pitch or pedal, velocity or depth], in seconds."""
     return {"notes": piece.notes.tolist(), "pedals": piece.pedals.tolist()}
 
 
-def piece_from_json(given: Any, what: str, most_strokes: int) -> Performance:
-    """The inverse of `piece_to_json`; without a tempo map, that of a new piece. Raises `InputError`."""
-    if not isinstance(given, dict):
-        raise InputError(f"`{what}` must be an object with `notes` and `pedals`, not {_kind(given)}")
-    notes = _strokes(given.get("notes", []), NOTE_DTYPE, f"{what}.notes", most_strokes)
-    pedals = _strokes(given.get("pedals", []), PEDAL_DTYPE, f"{what}.pedals", most_strokes)
-    piece = Performance(notes, pedals, _tempo_map(given.get("tempo_map"), what))
+def piece_from_json(value: Any, name: str, max_events: int) -> Performance:
+    """Return the piece of a JSON value; without a tempo map it has that of a new piece.
+
+    Args:
+        value: What the request has for the piece.
+        name: The name of the field, for error messages.
+        max_events: The most notes and the most pedal presses.
+
+    Raises:
+        InputError: The value is not a piece, or is too long or too large.
+    """
+    if not isinstance(value, dict):
+        raise InputError(f"`{name}` must be an object with `notes` and `pedals`, not {_type_name(value)}")
+    notes = _events(value.get("notes", []), NOTE_DTYPE, f"{name}.notes", max_events)
+    pedals = _events(value.get("pedals", []), PEDAL_DTYPE, f"{name}.pedals", max_events)
+    piece = Performance(notes, pedals, _tempo_map(value.get("tempo_map"), name))
     if piece.end > LONGEST_SECONDS:
         hours = LONGEST_SECONDS / 3600
-        raise InputError(f"`{what}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
+        raise InputError(f"`{name}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
     return piece
 
 
-def _strokes(given: Any, dtype: np.dtype[Any], what: str, most: int) -> NDArray[Any]:
-    if not isinstance(given, list):
-        raise InputError(f"`{what}` must be a list of rows, not {_kind(given)}")
-    if len(given) > most:
-        raise InputError(f"`{what}` must have at most {most:,} rows, not {len(given):,}")
-    strokes = np.empty(len(given), dtype)
-    if not given:
-        return strokes
+def _events(rows: Any, dtype: np.dtype[Any], name: str, max_events: int) -> NDArray[Any]:
+    if not isinstance(rows, list):
+        raise InputError(f"`{name}` must be a list of rows, not {_type_name(rows)}")
+    if len(rows) > max_events:
+        raise InputError(f"`{name}` must have at most {max_events:,} rows, not {len(rows):,}")
+    events, table = np.empty(len(rows), dtype), _table(rows, dtype, name)
+    for i, column in enumerate(dtype.names or ()):
+        events[column] = table[:, i]
+    return events
+
+
+def _table(rows: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[np.float64]:
+    """Return rows of onset, duration and two whole numbers: (n, 4)."""
+    if not rows:
+        return np.empty((0, 4))
     try:
-        table = np.array(given, np.float64)
+        table = np.array(rows, np.float64)
     except (ValueError, TypeError, OverflowError):
         table = np.empty(0)
-    if table.shape != (len(given), 4):
-        raise InputError(f"a row of `{what}` must be four numbers: {', '.join(dtype.names or ())}")
-    whole = table[:, 2:]
-    if not (np.isfinite(whole).all() and (np.abs(whole) < 1000).all() and (whole == np.rint(whole)).all()):
-        raise InputError(f"the third and fourth number of a row of `{what}` must be whole and in MIDI's range")
-    for i, name in enumerate(dtype.names or ()):
-        strokes[name] = table[:, i]
-    return strokes
+    if table.shape != (len(rows), 4):
+        raise InputError(f"a row of `{name}` must be four numbers: {', '.join(dtype.names or ())}")
+    integers = table[:, 2:]
+    if not (np.isfinite(integers).all() and (np.abs(integers) < 1000).all() and (integers == np.rint(integers)).all()):
+        raise InputError(f"the third and fourth number of a row of `{name}` must be whole and in MIDI's range")
+    return table
 
 
-def _tempo_map(given: Any, what: str) -> TempoMap:
-    if given is None:
+def _tempo_map(value: Any, name: str) -> TempoMap:
+    if value is None:
         return TempoMap()
     try:
         return TempoMap(
-            int(given["ticks_per_quarter"]),
-            tuple((int(tick), int(tempo)) for tick, tempo in given["tempos"]),
-            tuple((int(tick), int(top), int(bottom)) for tick, top, bottom in given["time_signatures"]),
+            int(value["ticks_per_quarter"]),
+            tuple((int(tick), int(tempo)) for tick, tempo in value["tempos"]),
+            tuple((int(tick), int(top), int(bottom)) for tick, top, bottom in value["time_signatures"]),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"`{what}.tempo_map` must be as the server gave it") from error
+        raise InputError(f"`{name}.tempo_map` must be as the server gave it") from error
 
 
 # --- single fields -----------------------------------------------------------------------------------------------
 
 
-def parse(body: bytes) -> Json:
-    """The body of a request as an object. Raises `InputError` if it is none."""
+def parse_object(body: bytes) -> Json:
+    """Return the body of a request as a JSON object. Raises `InputError` if it is not one."""
     try:
-        given = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InputError("the request must be JSON, and this is not") from error
-    if not isinstance(given, dict):
-        raise InputError(f"the request must be a JSON object, not {_kind(given)}")
-    return given
+    if not isinstance(value, dict):
+        raise InputError(f"the request must be a JSON object, not {_type_name(value)}")
+    return value
 
 
-def number(given: Json, name: str) -> float | None:
-    """A finite number, or None if the field is missing or null. Raises `InputError`."""
-    value = given.get(name)
+def get_number(fields: Json, name: str) -> float | None:
+    """Return a finite number, or None if the field is missing or null. Raises `InputError`."""
+    value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
@@ -107,9 +122,9 @@ def number(given: Json, name: str) -> float | None:
     return float(value)
 
 
-def whole(given: Json, name: str) -> int | None:
-    """A whole number, or None if the field is missing or null. Raises `InputError`."""
-    value = given.get(name)
+def get_integer(fields: Json, name: str) -> int | None:
+    """Return a whole number, or None if the field is missing or null. Raises `InputError`."""
+    value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -117,17 +132,15 @@ def whole(given: Json, name: str) -> int | None:
     return value
 
 
-def text(given: Json, name: str, longest: int = 200) -> str | None:
-    """A text, or None if the field is missing, null or blank. Raises `InputError`."""
-    value = given.get(name)
+def get_text(fields: Json, name: str, max_length: int = 200) -> str | None:
+    """Return a text, or None if the field is missing, null or blank. Raises `InputError`."""
+    value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > longest or _SURROGATES.search(value):
-        raise InputError(f"`{name}` must be a text of at most {longest} characters")
+    if not isinstance(value, str) or len(value) > max_length or _SURROGATES.search(value):
+        raise InputError(f"`{name}` must be a text of at most {max_length} characters")
     return value.strip() or None
 
 
-def _kind(value: Any) -> str:
-    return {"dict": "an object", "list": "a list", "str": "a text", "NoneType": "null", "bool": "true or false"}.get(
-        type(value).__name__, "a number"
-    )
+def _type_name(value: Any) -> str:
+    return _TYPE_NAMES.get(type(value), "a number")

@@ -1,4 +1,4 @@
-"""The server: who may ask (this computer, with the token), the page's files, and the start on a port of 127.0.0.1."""
+"""The server: it checks who sends a request, serves the page's files and the API, and listens on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from music_generator.studio.api import Studio
 from music_generator.studio.options import HOST, StudioOptions
 
 STATIC = Path(__file__).parent / "static"
-mimetypes.add_type("text/javascript", ".js")  # some systems' tables say text/plain, and browsers then run nothing
+mimetypes.add_type("text/javascript", ".js")  # on some systems it is text/plain, which browsers do not run
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "
@@ -40,11 +40,10 @@ Scope = MutableMapping[str, Any]
 
 
 class Guard:
-    """Lets through what was asked of this computer by its own page.
+    """The check that a request comes from the studio's own page on this computer.
 
-    The Host must be this computer by name, against addresses of others that were made to lead here (DNS rebinding);
-    an Origin, where a browser names one, must be the same; and the path must begin with the token, which no other page
-    can know.
+    The Host must name this computer, so that no other name can be made to lead here (DNS rebinding); the Origin, if
+    the browser sends one, must be the same; and the path must begin with the token, which no other page knows.
     """
 
     def __init__(self, app: Any, token: str, port: int) -> None:
@@ -52,14 +51,15 @@ class Guard:
         self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Answer 403 or pass on; every answer gets the security headers."""
+        """Answer 403 or pass the request on. Each answer gets the security headers."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(headers, scope["path"])
-        app = JSONResponse({"error": refusal}, 403) if refusal else self.app
+        error = {"code": "forbidden", "message": refusal}
+        app = JSONResponse({"error": error}, 403) if refusal else self.app
         await app(scope, receive, _with_headers(send))
 
     def _refusal(self, headers: dict[str, str], path: str) -> str:
@@ -70,9 +70,7 @@ class Guard:
             return "this studio answers only to its own page"
         token = path.split("/", 2)[1] if path.startswith("/") else ""
         if not secrets.compare_digest(token.encode(), self.token.encode()):
-            return (
-                "open the address that `music-generator studio` printed: the token in it is missing or of another day"
-            )
+            return "open the address that `music-generator studio` printed: the token in this one is missing or old"
         return ""
 
 
@@ -86,60 +84,61 @@ def _with_headers(send: Any) -> Callable[[Scope], Any]:
     return sending
 
 
-class Prompt(H11Protocol):
-    """HTTP whose connections are closed if for `seconds` they bring no whole request.
+class RequestTimeoutProtocol(H11Protocol):
+    """HTTP that closes a connection which brings no complete request in `seconds`.
 
-    The API gives a body up that comes too slowly; but before a request's head is there, and once it is refused, the
-    server itself would read on for ever, and a few hundred such connections are all the files a process may open.
+    The API limits the time for a body. Without this class, the server would wait without limit for the head of a
+    request or for the rest of a refused one; a few hundred such connections would use up all files of the process.
     """
 
-    seconds = StudioOptions.body_seconds
+    seconds = StudioOptions.request_timeout_seconds
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
+        """Start to wait for the first request."""
         super().connection_made(transport)
-        self._wait()
+        self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; the time runs on while it is nothing that anyone answers."""
+        """Take data; the deadline stays until a request is complete."""
         super().data_received(data)
-        self._wait()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop waiting."""
         super().connection_lost(exc)
-        self._stop()
+        self._clear_deadline()
 
-    def _wait(self) -> None:
+    def _update_deadline(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._stop()
+            self._clear_deadline()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(self.seconds, self._too_slow)
+            self._deadline = self.loop.call_later(self.seconds, self._time_out)
 
-    def _stop(self) -> None:
+    def _clear_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
-        # to a connection that a browser opened ahead of any request, an answer would be one to the next request
+    def _time_out(self) -> None:
+        # a browser may open a connection before it has a request: it would take an answer for that of its next request
         if self.cycle is None and self.conn.trailing_data[0] and not self.transport.is_closing():
-            self.send_400_response(f"the request took over {self.seconds:g} s to come")
+            self.send_400_response(f"the request took over {self.seconds:g} s to arrive")
         self.transport.close()
 
 
 def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> Guard:
-    """The whole application, for the address `http://127.0.0.1:port/token/`."""
+    """Return the application for the address `http://127.0.0.1:port/token/`."""
     studio = Studio(bundle, options)
     page = Route("/", lambda _request: FileResponse(STATIC / "index.html"))
-    inside = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC))]
-    bare = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
-    return Guard(Starlette(routes=[bare, Mount(f"/{token}", routes=inside)], lifespan=studio.running), token, port)
+    below_token = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC))]
+    without_slash = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
+    routes = [without_slash, Mount(f"/{token}", routes=below_token)]
+    return Guard(Starlette(routes=routes, lifespan=studio.running), token, port)
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on 127.0.0.1, at `port` or, where that is taken, at any. Raises `InputError` if there is none."""
+    """Return a socket on 127.0.0.1 at `port`, or at any free port if that is taken. Raises `InputError` if none is."""
     for each in (port, 0):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,17 +150,17 @@ def listen(port: int) -> socket.socket:
             last = error
         else:
             return listener
-    raise InputError(f"no port of {HOST} can be listened on: {last.strerror or last}")
+    raise InputError(f"no port of {HOST} is free: {last.strerror or last}")
 
 
 def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]) -> None:
-    """Serve the studio until it is interrupted; `started` is told the address as soon as it can be opened."""
+    """Serve the studio until it is interrupted; call `started` with the address as soon as it can be opened."""
     token = secrets.token_urlsafe(16)
     with listen(options.port) as listener:
         port = int(listener.getsockname()[1])
         app: Any = make_app(bundle, token, port, options)
-        http = type("PromptProtocol", (Prompt,), {"seconds": options.body_seconds})
-        # no WebSocket: a library for it, where there is one, would answer what the guard passes over, with a 500
+        http = type("Protocol", (RequestTimeoutProtocol,), {"seconds": options.request_timeout_seconds})
+        # no WebSockets: if a library for them is installed, it would answer requests that the guard ignores, with a 500
         config = uvicorn.Config(
             app, http=http, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=1
         )
@@ -171,9 +170,9 @@ def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._tell = started
+        self._report = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._tell()
+            self._report()

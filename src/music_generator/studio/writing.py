@@ -1,14 +1,15 @@
-"""New music stroke by stroke: what is asked as a span between a past and a future, written while the page watches.
+"""Writing for the page: a request as a span between a past and a future, whose events are sent as they are drawn.
 
-A thin layer over `generation.Writer`: what comes out whole is what `generation`'s own functions give (a test compares
-them), but every stroke is there as soon as it is drawn.
+This is a thin layer over `generation.Writer`: the result is that of `generation`'s own functions, and a test compares
+them.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -29,15 +30,28 @@ from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LOWEST_PITCH, Performance
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.schema import Json, number, piece_from_json, strokes_to_json, text, whole
+from music_generator.studio.schema import Json, events_to_json, get_integer, get_number, get_text, piece_from_json
 
 TASKS = ("compose", "continue", "lead-in", "infill", "bridge")
-_INTO_A_FUTURE = ("lead-in", "bridge")
+_BEFORE_A_FUTURE = ("lead-in", "bridge")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the page asks for; `start` and `end` bound a gap, `start` alone is where to continue from (seconds)."""
+class WriteRequest:
+    """A request to write new music.
+
+    Attributes:
+        task: One of `TASKS`.
+        piece: The piece to work on; not needed to compose.
+        second: The piece that a bridge leads to.
+        options: The sampling options of the first variation.
+        count: The number of variations.
+        start: Seconds at which a gap begins or from which the piece is continued.
+        end: Seconds at which a gap ends.
+        seconds: The length of the new music, or None for the default of the task.
+        name: The name of the piece's file, without .mid.
+        second_name: The name of the second piece's file, without .mid.
+    """
 
     task: str
     piece: Performance
@@ -53,100 +67,108 @@ class Asked:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise InputError(f"`task` must be one of {', '.join(TASKS)}, not {self.task!r}")
-        for what, given in (("piece", self.piece), ("second", self.second)):
-            needed = self.task != "compose" if what == "piece" else self.task == "bridge"
-            if needed and not len(given):
-                raise InputError(f"to {self.task}, {'the' if what == 'piece' else 'a second'} piece must have notes")
+        if self.task != "compose" and not len(self.piece):
+            raise InputError(f"to {self.task}, the piece must have notes")
+        if self.task == "bridge" and not len(self.second):
+            raise InputError("to bridge, a second piece must have notes")
         if self.task == "infill" and (self.start is None or self.end is None):
             raise InputError("to infill, select a span: `from` and `to` are missing")
 
     @property
     def length(self) -> float:
-        """Seconds of new music, for all tasks but to infill."""
+        """Seconds of new music, for all tasks but infill."""
         if self.seconds is not None:
             return self.seconds
-        return JOIN_SECONDS if self.task in _INTO_A_FUTURE else PIECE_SECONDS
+        return JOIN_SECONDS if self.task in _BEFORE_A_FUTURE else PIECE_SECONDS
 
 
-def read_asked(given: Json, limits: StudioOptions) -> Asked:
-    """A request of the page. Raises `InputError` where something is missing, out of range or too much."""
-    options = {"temperature": number(given, "temperature"), "top_p": number(given, "top_p")}
-    options |= {"seed": whole(given, "seed"), "composer": text(given, "composer")}  # type: ignore[dict-item]
-    count = whole(given, "variations")
+def read_write_request(json: Json, limits: StudioOptions) -> WriteRequest:
+    """Return the request of a JSON object. Raises `InputError` if a field is missing or out of range."""
+
+    def piece(name: str) -> Performance:
+        value = json.get(name)
+        return Performance() if value is None else piece_from_json(value, name, limits.max_events)
+
+    count = get_integer(json, "variations")
     count = limits.variations if count is None else count
-    if not 1 <= count <= limits.most_variations:
-        raise InputError(f"`variations` must be 1 to {limits.most_variations}, not {count}")
-    pieces = {
-        name: piece_from_json(given[name], name, limits.most_strokes) if given.get(name) is not None else Performance()
-        for name in ("piece", "second")
-    }
-    return Asked(
-        task=text(given, "task") or "",
-        options=replace(SamplingOptions(), **{name: value for name, value in options.items() if value is not None}),  # type: ignore[arg-type]
+    if not 1 <= count <= limits.max_variations:
+        raise InputError(f"`variations` must be 1 to {limits.max_variations}, not {count}")
+    return WriteRequest(
+        task=get_text(json, "task") or "",
+        piece=piece("piece"),
+        second=piece("second"),
+        options=_sampling_options(json),
         count=count,
-        start=number(given, "from"),
-        end=number(given, "to"),
-        seconds=number(given, "seconds"),
-        name=text(given, "name") or "piece",
-        second_name=text(given, "second_name") or "second",
-        **pieces,
+        start=get_number(json, "from"),
+        end=get_number(json, "to"),
+        seconds=get_number(json, "seconds"),
+        name=get_text(json, "name") or "piece",
+        second_name=get_text(json, "second_name") or "second",
     )
 
 
-def plan(asked: Asked, limits: StudioOptions) -> Span:
-    """The span that a request comes to. Raises `InputError` if it does not fit the piece or is too long."""
-    span = _PLANS[asked.task](asked)
+def _sampling_options(json: Json) -> SamplingOptions:
+    given: dict[str, Any] = {name: get_number(json, name) for name in ("temperature", "top_p")}
+    given |= {"seed": get_integer(json, "seed"), "composer": get_text(json, "composer")}
+    return SamplingOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def plan(request: WriteRequest, limits: StudioOptions) -> Span:
+    """Return the span to write. Raises `InputError` if it does not fit the piece or is too long."""
+    span = _SPANS[request.task](request)
+    seconds = span.end - span.start
     if not 0 <= span.start < span.end:
         raise InputError(
             f"the span to write must begin at 0 or later and end after it begins: {span.start:g} to {span.end:g} s"
         )
-    if span.end - span.start > limits.longest_written:
+    if seconds > limits.max_written_seconds:
         raise InputError(
-            f"the studio writes up to {limits.longest_written:g} s at a time, not {span.end - span.start:g} s; "
+            f"the studio writes up to {limits.max_written_seconds:g} s at a time, not {seconds:g} s; "
             "the command line writes more"
         )
     return span
 
 
-def _plan_infill(asked: Asked) -> Span:
-    assert asked.start is not None
-    assert asked.end is not None
-    return to_infill(asked.piece, asked.start, asked.end)
+def _infill_span(request: WriteRequest) -> Span:
+    assert request.start is not None
+    assert request.end is not None
+    return to_infill(request.piece, request.start, request.end)
 
 
-_PLANS: dict[str, Callable[[Asked], Span]] = {
-    "compose": lambda asked: to_compose(asked.length),
-    "continue": lambda asked: to_continue(asked.piece, asked.length, start=asked.start),
-    "lead-in": lambda asked: to_lead_in(asked.piece, asked.length),
-    "infill": _plan_infill,
-    "bridge": lambda asked: to_bridge(asked.piece, asked.second, asked.length),
+_SPANS: dict[str, Callable[[WriteRequest], Span]] = {
+    "compose": lambda request: to_compose(request.length),
+    "continue": lambda request: to_continue(request.piece, request.length, start=request.start),
+    "lead-in": lambda request: to_lead_in(request.piece, request.length),
+    "infill": _infill_span,
+    "bridge": lambda request: to_bridge(request.piece, request.second, request.length),
 }
 
 
-def _future_shift(asked: Asked, span: Span) -> float:
-    """By how many seconds the future was moved."""
-    if asked.task not in _INTO_A_FUTURE:
+def _future_shift(request: WriteRequest, span: Span) -> float:
+    """Return by how many seconds the future is shifted."""
+    if request.task not in _BEFORE_A_FUTURE:
         return 0.0
-    return _first_onset(span.future) - _first_onset(asked.piece if asked.task == "lead-in" else asked.second)
+    future = request.piece if request.task == "lead-in" else request.second
+    return _first_onset(span.future) - _first_onset(future)
 
 
 def _first_onset(piece: Performance) -> float:
-    return float(min(strokes["onset"].min(initial=np.inf) for strokes in (piece.notes, piece.pedals)))
+    return float(min(events["onset"].min(initial=np.inf) for events in (piece.notes, piece.pedals)))
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Line:
-    """One variation while it is written."""
+class _Variation:
+    """A variation while it is written."""
 
     number: int
     tick: int
     rows: list[list[int]] = field(default_factory=list)
 
-    def take(self, row: list[int]) -> Json:
-        """The row as a stroke in seconds."""
+    def add(self, row: list[int]) -> Json:
+        """Add a token row and return its event in seconds."""
         shift, key, velocity, duration = row
         self.rows.append(row)
         self.tick += shift
@@ -156,51 +178,51 @@ class _Line:
         return {"notes": [], "pedals": [(*seconds, key - KEYS, velocity)]}
 
 
-def write(engine: Engine, asked: Asked, span: Span) -> Generator[Json, None, None]:
-    """The events of a job: `begin`, then of all variations side by side `strokes`, and at the end of each `variation`.
+def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, None, None]:
+    """Yield the messages of a writing job: `begin`, then `events` of all variations, and a `variation` as each ends.
 
-    A `variation` has all its strokes as they fit between past and future; those that came before are the same but for
-    strokes that the future leaves no time to sound.
+    A `variation` has all its events as they fit between past and future: those of its `events` messages, without the
+    ones that the future leaves no time to sound.
     """
-    each = variations(asked.options, asked.count)
-    seeds = [options.seed for options in each]
+    each = variations(request.options, request.count)
     yield {
-        "event": "begin",
+        "type": "begin",
         "start": span.start,
         "end": span.end,
-        "future_shift": _future_shift(asked, span),
-        "seeds": seeds,
-        "commands": [command(asked, options) for options in each],
+        "future_shift": _future_shift(request, span),
+        "seeds": [options.seed for options in each],
+        "commands": [command(request, options) for options in each],
     }
     first = Writer(engine, span, each[0])
-    lines = {first.with_seed(options.seed): _Line(i, first.first_tick) for i, options in enumerate(each)}
+    written = {first.with_seed(options.seed): _Variation(i, first.first_tick) for i, options in enumerate(each)}
     writers = BatchWriter(engine, len(each), has_future=first.future is not None)
-    for writer in lines:
+    for writer in written:
         writers.add(writer)
     while len(writers):
         for writer, rows in writers.step():
-            line = lines[writer]
+            variation = written[writer]
             for row in rows:
-                yield {"event": "strokes", "variation": line.number} | line.take(row)
+                yield {"type": "events", "variation": variation.number} | variation.add(row)
             if writer.done:
-                written = span.filled(line.rows, first.first_tick).between(span.start, span.end)
-                facts = {"event": "variation", "variation": line.number, "seed": writer.options.seed}
-                yield facts | strokes_to_json(written)
+                events = span.filled(variation.rows, first.first_tick).between(span.start, span.end)
+                yield {"type": "variation", "variation": variation.number, "seed": writer.options.seed} | (
+                    events_to_json(events)
+                )
 
 
-def command(asked: Asked, options: SamplingOptions) -> str:
-    """The command line that writes the same from the same piece, saved as a MIDI file of its name."""
-    piece, second = (shlex.quote(f"{name}.mid") for name in (asked.name, asked.second_name))
-    length = f"--seconds {asked.length:g}"
+def command(request: WriteRequest, options: SamplingOptions) -> str:
+    """Return the command line that writes the same from the same piece, saved as a MIDI file of its name."""
+    piece, second = (shlex.quote(f"{name}.mid") for name in (request.name, request.second_name))
+    length = f"--seconds {request.length:g}"
     words = {
         "compose": f"generate {length}",
         "continue": f"generate --primer {piece} {length}",
         "lead-in": f"generate --future {piece} {length}",
         "bridge": f"generate --primer {piece} --future {second} {length}",
-        "infill": f"infill {piece} --from {asked.start!r} --to {asked.end!r}",
-    }[asked.task]
-    if asked.task == "continue" and asked.start is not None:
-        words += f" --from {asked.start!r}"
+        "infill": f"infill {piece} --from {request.start!r} --to {request.end!r}",
+    }[request.task]
+    if request.task == "continue" and request.start is not None:
+        words += f" --from {request.start!r}"
     default = SamplingOptions()
     for each in fields(SamplingOptions):
         value = getattr(options, each.name)

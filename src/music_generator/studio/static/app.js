@@ -1,55 +1,63 @@
-// The page: ties the studio (what is so) to the roll, the player, the panels and the keyboard.
-import { clock, isNote, toWire } from "./piece.js";
-import { listen as listenToKeys } from "./keys.js";
-import { $, Panels } from "./panels.js";
-import { listen as listenToPointers } from "./pointer.js";
+// The page: connects the state of the studio to the roll, the player, the panels and the keyboard.
+import { ExportDialog } from "./export_dialog.js";
+import { Exporter } from "./export.js";
+import { listenToFiles } from "./files.js";
+import { $, onClick, Panels, TASKS } from "./panels.js";
+import { clock, isNote, toJson } from "./piece.js";
 import { Player } from "./player.js";
+import { Pointers } from "./pointer.js";
 import { Roll } from "./roll.js";
 import * as server from "./server.js";
+import { listenToShortcuts } from "./shortcuts.js";
 import * as store from "./store.js";
 import { Studio } from "./studio.js";
-import { TakeAway } from "./takeaway.js";
 
-const roll = new Roll($("roll"), $("base"), $("over"));
-const studio = new Studio({ changed, failed, said, streamed });
+const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
+const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
+const roll = new Roll($("roll"), $("base"), $("overlay"));
+const studio = new Studio({ changed, failed, announce, streamed });
 const player = new Player([$("audio-a"), $("audio-b")], playerChanged);
-const takeAway = new TakeAway(studio);
-const panels = new Panels(studio, { run, write, takeAway, again, focusRoll });
-const wires = new WeakMap();
-let here = null, saving = 0, looping = false, statusTimer = 0;
+const exporter = new Exporter(studio);
+const exportDialog = new ExportDialog(studio, exporter);
+const panels = new Panels(studio, { write, tryAgain, focusRoll });
+const jsonOf = new WeakMap(); // events → their piece as JSON: the player compares pieces by identity
+let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
 
-// --- what happened -----------------------------------------------------------------------------------------------
+// --- changes -----------------------------------------------------------------------------------------------------
 
 function changed(what) {
-  const { choice } = studio, strokes = studio.strokes;
-  const band = choice?.variations.length ? [choice.start, choice.end] : null;
-  if (["opened", "written", "kept", "travelled", "edited", "discarded"].includes(what)) keepWork();
-  roll.show(strokes, studio.chosen, band);
-  const current = choice?.variations[choice.current];
-  if (current && !current.done) for (const stroke of current.strokes) roll.add(stroke);
-  roll.span = studio.span;
+  if (SAVED.includes(what)) saveLater();
+  showRoll();
   if (what === "opened") { stop(); roll.fit(null, true); }
-  if (what === "kept" && studio.history.steps.at(-1)?.label.startsWith("Compose")) roll.fit();
-  if (what === "begun") begun(choice);
-  if (["flicked", "travelled", "edited"].includes(what) && player.playing) play(what === "flicked" ? choice.start : player.now);
-  if (what === "sought") { studio.playhead = studio.chosenStrokes[0].on; roll.follow(studio.playhead); }
+  if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
+  if (what === "begun") showBegun(studio.choice);
+  if (what === "switched" && player.playing) play(studio.choice.start);
+  if (["history", "edited"].includes(what) && player.playing) play(player.now);
+  if (what === "focused") { studio.playhead = studio.selectedEvents[0].onset; roll.follow(studio.playhead); }
   showTime();
-  const within = $("choice").contains(document.activeElement);
+  const hadFocus = $("choice").contains(document.activeElement);
   panels.show(what);
-  if (within && !choice) focusRoll(); // the bar is gone: the focus is not to be lost with it
+  if (hadFocus && !studio.choice) focusRoll(); // the bar of variations is hidden and cannot keep it
 }
 
-function begun(choice) {
+function showRoll() {
+  const { choice } = studio, variation = choice?.variations[choice.current];
+  roll.show(studio.events, studio.selected, variation ? [choice.start, choice.end] : null);
+  if (variation && !variation.done) for (const event of variation.events) roll.add(event);
+  roll.span = studio.span;
+}
+
+function showBegun({ task, start, end }) {
   if (player.playing) stop();
-  studio.playhead = Math.max(0, choice.start - 2);
-  const inSight = roll.inSight(choice.start) && roll.inSight(choice.end);
-  roll.end = Math.max(roll.end, choice.end);
-  if (choice.task === "compose") roll.fit(); else if (!inSight) roll.fit([choice.start, choice.end]);
+  studio.playhead = Math.max(0, start - 2);
+  const inSight = roll.inSight(start) && roll.inSight(end);
+  roll.end = Math.max(roll.end, end);
+  if (task === "compose") roll.fit(); else if (!inSight) roll.fit([start, end]);
 }
 
-function streamed(strokes) {
-  for (const stroke of strokes) roll.add(stroke);
-  panels.writing();
+function streamed(events) {
+  for (const event of events) roll.add(event);
+  panels.showVariations();
 }
 
 function failed(message) {
@@ -57,45 +65,40 @@ function failed(message) {
   $("error").firstElementChild.textContent = message;
 }
 
-function said(message) {
+function announce(message) {
   const status = $("status");
   status.textContent = message;
-  status.classList.add("seen");
+  status.classList.add("visible");
   clearTimeout(statusTimer);
-  statusTimer = setTimeout(() => status.classList.remove("seen"), 2600);
+  statusTimer = setTimeout(() => status.classList.remove("visible"), STATUS_TIME);
 }
 
-/** Do something; what goes wrong is one line, and nothing is lost. */
+/** Run an action and show its error. */
 async function run(action) {
   try { await action(); } catch (error) { failed(error.message); }
 }
 
-function write(task) {
+function write(task, settings = panels.settings(task)) {
   $("error").hidden = true;
-  run(() => studio.write(task, panels.controls(task)));
+  run(() => studio.write(task, settings));
   $("keep").focus({ preventScroll: true });
 }
 
-function again() {
-  const { task } = studio.choice, { asked } = studio.choice;
+/** Discard the variations and write others with new seeds. */
+function tryAgain() {
+  const { task, request } = studio.choice;
   studio.discard();
-  if (asked.from !== undefined) studio.setSpan(asked.from, asked.to);
-  run(() => studio.write(task, { ...panels.controls(task), seed: null }));
+  if (task === "infill") studio.setSpan(request.from, request.to);
+  write(task, { ...panels.settings(task), seed: null });
 }
 
 // --- listening ---------------------------------------------------------------------------------------------------
 
 function play(at = studio.playhead) {
-  const { strokes, history, span, end } = studio;
-  if (!strokes.some(isNote)) { said("There is nothing to play yet"); return; }
-  const loop = looping ? span : null, start = at >= end - 0.05 ? 0 : at;
-  player.play(played(strokes, history.facts.tempo_map), start, end, loop);
-}
-
-/** A piece as the player takes it; the same one for the same strokes, so that it knows what it has. */
-function played(strokes, tempoMap) {
-  if (!wires.has(strokes)) wires.set(strokes, toWire(strokes, tempoMap));
-  return wires.get(strokes);
+  const { events, history, span, end } = studio;
+  if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
+  if (!jsonOf.has(events)) jsonOf.set(events, toJson(events, history.facts.tempo_map));
+  player.play(jsonOf.get(events), at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 
 function stop() {
@@ -105,10 +108,10 @@ function stop() {
   playerChanged();
 }
 
-function toggle() { if (player.playing) stop(); else play(); }
+function togglePlay() { if (player.playing) stop(); else play(); }
 
 function seek(seconds) {
-  studio.playhead = Math.min(Math.max(0, seconds), Math.max(studio.end, 0));
+  studio.playhead = Math.min(Math.max(0, seconds), studio.end);
   if (player.playing) play();
   roll.follow(studio.playhead);
   showTime();
@@ -121,7 +124,7 @@ function playerChanged(error) {
   $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = player.waiting;
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { roll.down = []; showTime(); }
+  if (player.playing) requestAnimationFrame(tick); else { roll.sounding = []; showTime(); }
 }
 
 function tick() {
@@ -129,8 +132,8 @@ function tick() {
   const now = player.now, last = studio.playhead;
   if (now !== last) {
     studio.playhead = now;
-    roll.down = studio.strokes.filter((s) => isNote(s) && s.on <= now && s.on + s.dur > now).map((s) => s.key);
-    if (roll.inSight(last)) roll.follow(now); // who scrolled away is not pulled back
+    roll.sounding = studio.events.filter((e) => isNote(e) && e.onset <= now && e.onset + e.duration > now).map((e) => e.key);
+    if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
   requestAnimationFrame(tick);
@@ -141,85 +144,91 @@ function showTime() {
   roll.loop = looping;
   $("now").textContent = clock(studio.playhead);
   $("total").textContent = clock(studio.end);
-  roll.redraw("over");
+  roll.redraw("overlay");
 }
 
 function toggleLoop() {
   looping = !looping;
   $("loop").setAttribute("aria-pressed", looping);
-  if (looping && !studio.span) said("Select a span to loop it");
+  if (looping && !studio.span) announce("Select a span to loop it");
   if (player.playing) play(player.now);
   showTime();
 }
 
-// --- the keyboard ------------------------------------------------------------------------------------------------
+// --- keyboard, pointers and buttons ------------------------------------------------------------------------------
 
 const signOf = (event) => (["ArrowLeft", "ArrowDown"].includes(event.key) ? -1 : 1);
 const ACTIONS = {
-  play: toggle,
+  play: togglePlay,
   loop: toggleLoop,
-  home: () => seek(0),
-  toEnd: () => seek(studio.end),
-  sideways(event) {
-    if (studio.choice) studio.flick(signOf(event));
-    else if (studio.chosen.size) studio.move(signOf(event) * (event.shiftKey ? 0.1 : 0.01), 0);
+  start: () => seek(0),
+  end: () => seek(studio.end),
+  horizontal(event) {
+    if (studio.choice) studio.nextVariation(signOf(event));
+    else if (studio.selected.size) studio.move(signOf(event) * (event.shiftKey ? 0.1 : 0.01), 0);
     else seek(studio.playhead + signOf(event) * (event.shiftKey ? 5 : 1));
   },
-  upDown: (event) => (studio.chosen.size ? studio.move(0, signOf(event) * (event.shiftKey ? 12 : 1)) : false),
-  louder: (event) => studio.setVelocity((vel) => vel + 4 * signOf(event), signOf(event) > 0 ? "Raise velocity" : "Lower velocity"),
+  vertical: (event) => (studio.selected.size ? studio.move(0, signOf(event) * (event.shiftKey ? 12 : 1)) : false),
+  velocity(event) {
+    const sign = signOf(event);
+    studio.setVelocity((velocity) => velocity + 4 * sign, sign > 0 ? "Raise velocity" : "Lower velocity");
+  },
   keep: () => (studio.choice ? studio.keep() : false),
   escape() {
     if (studio.choice) studio.discard();
-    else if (studio.chosen.size) studio.choose([]);
+    else if (studio.selected.size) studio.select([]);
     else studio.setSpan(0, 0);
   },
-  spanFrom: () => studio.setSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
-  spanTo: () => studio.setSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
-  step: (event) => studio.chooseNext(event.key === "." ? 1 : -1),
-  all: () => studio.chooseAll(),
+  spanStart: () => studio.setSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
+  spanEnd: () => studio.setSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
+  nextNote: (event) => studio.selectNext(event.key === "." ? 1 : -1),
+  selectAll: () => studio.selectAll(),
   erase: () => studio.erase(),
-  clip: (event, combo) => ({ c: () => studio.copy(), x: () => studio.cut(), v: () => studio.paste() })[combo.at(-1)](),
-  travel: (event, combo) => (combo === "Ctrl+z" ? studio.undo() : studio.redo()),
+  clipboard: (event, combo) => ({ c: () => studio.copy(), x: () => studio.cut(), v: () => studio.paste() })[combo.at(-1)](),
+  history: (event, combo) => (combo === "Ctrl+z" ? studio.undo() : studio.redo()),
   zoom: (event) => roll.zoom(event.key === "-" ? 1 / 1.5 : 1.5),
   fit: () => roll.fit(),
   open: () => $("file").click(),
-  save: () => run(() => takeAway.midi()),
+  save: () => run(() => exporter.midi()),
   help: () => $("help-box").showModal(),
 };
-for (const task of ["infill", "continue", "lead-in", "bridge", "compose"]) ACTIONS[task] = () => write(task);
-listenToKeys((name, event, combo) => ACTIONS[name](event, combo));
+for (const task of TASKS) ACTIONS[task] = () => write(task);
+listenToShortcuts((name, event, combo) => ACTIONS[name](event, combo));
+listenToFiles(studio, run);
 
-listenToPointers(roll, {
+new Pointers(roll, {
   seek,
   canEdit: () => !studio.choice,
-  isChosen: (id) => studio.chosen.has(id),
-  choose: (ids, add) => studio.choose(ids, add),
-  clear: () => { if (studio.chosen.size) studio.choose([]); },
+  isSelected: (id) => studio.selected.has(id),
+  select: (ids, add) => studio.select(ids, add),
+  clear: () => { if (studio.selected.size) studio.select([]); },
   setSpan: (a, b) => studio.setSpan(a, b),
-  move: (seconds, semitones, final) => { if (studio.chosen.size) studio.move(seconds, semitones, final); },
+  move: (seconds, semitones, final) => { if (studio.selected.size) studio.move(seconds, semitones, final); },
 });
 
 const CLICKS = {
-  play: toggle, loop: toggleLoop, "to-start": () => seek(0), fit: () => roll.fit(), undo: () => studio.undo(),
-  redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5), help: ACTIONS.help,
-  open: ACTIONS.open, new: () => studio.startAnew(), "empty-open": ACTIONS.open, "empty-compose": () => write("compose"),
-  "empty-example": () => run(() => studio.openExample()), theme: toggleTheme,
+  play: togglePlay, loop: toggleLoop, "to-start": ACTIONS.start, fit: ACTIONS.fit, help: ACTIONS.help, theme: toggleTheme,
+  undo: () => studio.undo(), redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5),
+  open: ACTIONS.open, new: () => studio.newPiece(), "empty-open": ACTIONS.open, "empty-compose": ACTIONS.compose,
+  "empty-example": () => run(() => studio.openExample()), dismiss: () => { $("error").hidden = true; },
 };
-for (const [id, action] of Object.entries(CLICKS)) $(id).addEventListener("click", () => action());
-$("error").querySelector("button").addEventListener("click", () => { $("error").hidden = true; });
-// after a click of the mouse the keys belong to the roll again
-document.addEventListener("click", (event) => {
+for (const [id, action] of Object.entries(CLICKS)) onClick(id, () => action());
+for (const box of document.querySelectorAll("dialog")) {
+  box.addEventListener("click", (event) => { if (event.target === box) box.close(); }); // a click outside of it
+}
+document.addEventListener("click", (event) => { // after a click of the mouse the shortcuts work again
   if (event.detail && event.target.closest("button") && !event.target.closest("dialog")) focusRoll();
 });
 
 function focusRoll() { $("roll").focus({ preventScroll: true }); }
 
-// --- light, dark, and what is kept ---------------------------------------------------------------------------------
+// --- theme and stored work ---------------------------------------------------------------------------------------
+
+const systemTheme = matchMedia("(prefers-color-scheme: dark)");
 
 function toggleTheme() {
-  const dark = document.documentElement.dataset.theme
-    ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  setTheme(dark ? "light" : "dark");
+  const theme = document.documentElement.dataset.theme ?? (systemTheme.matches ? "dark" : "light");
+  setTheme(theme === "dark" ? "light" : "dark");
 }
 
 function setTheme(theme) {
@@ -227,27 +236,29 @@ function setTheme(theme) {
   store.setSetting("theme", theme);
   roll.restyle();
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => roll.restyle());
+systemTheme.addEventListener("change", () => roll.restyle());
 
-function keepWork(at = 250) {
-  clearTimeout(saving);
-  saving = setTimeout(() => { saving = 0; storeWork(); }, at);
+function saveLater() {
+  clearTimeout(saveTimer);
+  saveTimer = setTimeout(() => { saveTimer = 0; save(); }, SAVE_DELAY);
 }
 
-function storeWork() {
-  if (!here || !(studio.history.steps.length || studio.choice)) return;
-  store.save({ id: here, saved: Date.now(), ...studio.plain() }).catch(() => failed("this browser keeps no work over a reload: its storage is full or switched off"));
+function save() {
+  if (!windowId || !(studio.history.steps.length || studio.choice)) return;
+  store.save({ id: windowId, saved: Date.now(), ...studio.plain() })
+    .catch(() => failed("this browser cannot store your work over a reload: its storage is full or switched off"));
 }
-addEventListener("pagehide", () => { if (saving) storeWork(); });
+addEventListener("pagehide", () => { if (saveTimer) save(); });
 
 async function start() {
   setTheme(store.setting("theme"));
-  const asked = server.info();
-  const { id, from } = await store.windowId();
-  here = id;
+  const answer = server.info(), { id, from } = await store.windowId();
+  windowId = id;
   const work = await store.load(from).catch(() => null);
   if (work) studio.restore(work); else panels.showRecent(await store.recent().catch(() => []));
-  panels.start(await asked);
+  const info = await answer;
+  panels.start(info);
+  exportDialog.start(info);
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";

@@ -1,64 +1,73 @@
-// What was done, as steps that can be taken back: each step holds only the strokes it took away and those it brought.
+// The history of a piece: each step holds only the events that it removed and those that it added.
 import { reserveIds, sorted } from "./piece.js";
 
 export class History {
-  constructor() { this.clear(); }
-
-  clear() { Object.assign(this, { strokes: [], steps: [], at: 0, facts: { name: "", tempo_map: null } }); }
+  events = [];
+  steps = [];
+  at = 0; // the number of steps that are done; those after it can be redone
+  facts = { name: "", tempo_map: null };
 
   /** Make `after` the piece; `facts` (name, tempo map) may change with it, `detail` is kept beside the label. */
   commit(label, after, { facts = this.facts, detail = null } = {}) {
-    const was = new Set(this.strokes), is = new Set(after);
-    const removed = this.strokes.filter((s) => !is.has(s)), added = after.filter((s) => !was.has(s));
+    const was = new Set(this.events), is = new Set(after);
+    const removed = this.events.filter((e) => !is.has(e)), added = after.filter((e) => !was.has(e));
     this.steps.length = this.at;
     this.steps.push({ label, removed, added, facts: [this.facts, facts], detail });
-    Object.assign(this, { strokes: after, at: this.steps.length, facts });
+    Object.assign(this, { events: after, at: this.steps.length, facts });
   }
 
   get canUndo() { return this.at > 0; }
   get canRedo() { return this.at < this.steps.length; }
+  get done() { return this.steps.slice(0, this.at); }
 
+  /** Undo a step and return it, or null if there is none. */
   undo() {
     if (!this.canUndo) return null;
     const step = this.steps[--this.at];
-    this.#swap(step.added, step.removed, step.facts[0]);
+    this.#replace(step.added, step.removed, step.facts[0]);
     return step;
   }
 
+  /** Redo a step and return it, or null if there is none. */
   redo() {
     if (!this.canRedo) return null;
     const step = this.steps[this.at++];
-    this.#swap(step.removed, step.added, step.facts[1]);
+    this.#replace(step.removed, step.added, step.facts[1]);
     return step;
   }
 
-  /** To just after step number `index` (-1: before all). */
+  /** Go to just after step number `index`; -1 is before all of them. */
   goTo(index) {
     while (this.at > index + 1) this.undo();
     while (this.at < index + 1) this.redo();
   }
 
-  /** The piece as it was before a step. */
+  /** The piece as it was before step number `index`. */
   before(index) {
-    const here = this.at;
+    const { at } = this;
     this.goTo(index - 1);
-    const { strokes, facts } = this;
-    this.goTo(here - 1);
-    return { strokes, facts };
+    const { events, facts } = this;
+    this.goTo(at - 1);
+    return { events, facts };
   }
 
-  #swap(out, back, facts) {
-    const gone = new Set(out.map((s) => s.id));
-    this.strokes = sorted(this.strokes.filter((s) => !gone.has(s.id)).concat(back));
+  /** The newest step that the model wrote and that is not undone: its detail and its `index`; or null. */
+  lastWritten() {
+    const index = this.done.findLastIndex((step) => step.detail);
+    return index < 0 ? null : { ...this.steps[index].detail, index };
+  }
+
+  #replace(removed, added, facts) {
+    const gone = new Set(removed.map((e) => e.id));
+    this.events = sorted(this.events.filter((e) => !gone.has(e.id)).concat(added));
     this.facts = facts;
   }
 
-  /** What is stored, and the way back. */
-  plain() { return { strokes: this.strokes, steps: this.steps, at: this.at, facts: this.facts }; }
+  /** The state to store; `restore` is the inverse. */
+  plain() { return { events: this.events, steps: this.steps, at: this.at, facts: this.facts }; }
 
   restore(plain) {
     Object.assign(this, plain);
-    const all = [plain.strokes, ...plain.steps.flatMap((step) => [step.removed, step.added])];
-    reserveIds(all.flat().reduce((most, s) => Math.max(most, s.id), 0));
+    reserveIds([plain.events, ...plain.steps.flatMap((step) => [step.removed, step.added])].flat());
   }
 }

@@ -1,39 +1,39 @@
-// Pictures of the whole of a long piece: while it moves, far out, one is cheaper to show than thousands of strokes.
-import { paintStrokes } from "./paint.js";
+// Images of a whole long piece: while the view moves, one image is faster to draw than thousands of events.
+import { paintEvents } from "./paint.js";
 import { HIGHEST, LOWEST } from "./piece.js";
 
-const WIDE = [1600, 6400], STRETCH = 1.6; // pixels, and how far a picture may be drawn out
-const MANY = 1500; // strokes in sight from which it is worth it
+const WIDTHS = [1600, 6400], MAX_STRETCH = 1.6; // of an image, in pixels; how far it may be stretched
+const MIN_EVENTS = 1500; // in sight, from which on an image is faster
 
 export class Overview {
-  #pictures = new Map();
+  #images = new Map();
 
-  /** Forget the pictures: the strokes or their colours are others. */
-  clear() { this.#pictures.clear(); }
+  /** Drop the images: the events or the colours have changed. */
+  clear() { this.#images.clear(); }
 
-  /** Paint the notes in sight from a picture, if there are many and one is fine enough; whether it did. */
-  paint(ctx, view, colour, shelves, end) {
-    const wide = WIDE.find((each) => view.pps * end <= STRETCH * each);
-    if (!wide || (shelves.count * (view.t1 - view.t0)) / end < MANY) return false;
+  /** Paint the notes in sight from an image. Return false if there are few notes or no image is fine enough. */
+  paint(ctx, view, colour, lists, end) {
+    const imageWidth = WIDTHS.find((each) => view.pps * end <= MAX_STRETCH * each);
+    if (!imageWidth || (lists.count * (view.t1 - view.t0)) / end < MIN_EVENTS) return false;
     if (this.row !== view.row || this.end !== end) this.clear();
     Object.assign(this, { row: view.row, end });
-    if (!this.#pictures.has(wide)) this.#pictures.set(wide, picture(wide, view.row, colour, shelves, end));
-    const { left, top, bottom, width, high, row } = view, pps = wide / end;
+    if (!this.#images.has(imageWidth)) this.#images.set(imageWidth, makeImage(imageWidth, view.row, colour, lists, end));
+    const { left, top, bottom, width, high, row } = view, pps = imageWidth / end;
     ctx.save();
     ctx.beginPath();
     ctx.rect(left, top, width - left, bottom - top);
     ctx.clip();
-    ctx.drawImage(this.#pictures.get(wide), view.t0 * pps, (HIGHEST - high) * row, (view.t1 - view.t0) * pps, bottom - top,
-      left, top, width - left, bottom - top);
+    ctx.drawImage(this.#images.get(imageWidth), view.t0 * pps, (HIGHEST - high) * row, (view.t1 - view.t0) * pps,
+      bottom - top, left, top, width - left, bottom - top);
     ctx.restore();
     return true;
   }
 }
 
-function picture(width, row, colour, shelves, end) {
+function makeImage(width, row, colour, lists, end) {
   const height = Math.ceil((HIGHEST - LOWEST + 1) * row), canvas = new OffscreenCanvas(width, height), pps = width / end;
   const view = { left: 0, top: 0, width, height, bottom: height, t0: 0, t1: end, pps, row,
     x: (seconds) => seconds * pps, y: (key) => (HIGHEST - key) * row };
-  paintStrokes(canvas.getContext("2d"), view, colour, shelves.filter((shelf) => !shelf.pedals));
+  paintEvents(canvas.getContext("2d"), view, colour, lists.filter((list) => !list.isPedal));
   return canvas;
 }

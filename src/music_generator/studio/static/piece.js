@@ -1,91 +1,90 @@
-// The piece: an array of strokes, never changed in place, by onset and then key.
-// A stroke is {id, on, dur, key, vel, by}: seconds; key 21-108 a piano key or 0-2 a pedal; by 1 where the model wrote it.
+// The piece: an array of events, sorted by onset and then key, never changed in place.
+// An event is {id, onset, duration, key, velocity, generated}: times in seconds; `key` 21-108 is a piano key, 0-2 a pedal;
+// `generated` is true where the model wrote it.
 
 export const PEDALS = ["sustain", "sostenuto", "una corda"];
-export const LOWEST = 21, HIGHEST = 108, PEDAL_KEYS = 3;
+export const LOWEST = 21, HIGHEST = 108, PEDAL_KEYS = PEDALS.length;
+export const TICKS_PER_SECOND = 100; // the model's
 const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
 
-let next = 1;
+let nextId = 1;
 
-/** Ids go on after those of a piece that was stored. */
-export function reserveIds(upTo) { next = Math.max(next, upTo + 1); }
+/** Start new ids after those of a restored piece. */
+export function reserveIds(events) { for (const e of events) nextId = Math.max(nextId, e.id + 1); }
 
-export function stroke(on, dur, key, vel, by = 0) { return { id: next++, on, dur, key, vel, by }; }
-
-export const isNote = (s) => s.key >= PEDAL_KEYS;
-
-export function nameOf(key) {
-  return isNote({ key }) ? `${NAMES[key % 12]}${Math.floor(key / 12) - 1}` : `${PEDALS[key]} pedal`;
+export function makeEvent(onset, duration, key, velocity, generated = false) {
+  return { id: nextId++, onset, duration, key, velocity, generated };
 }
 
-export function fromWire(wire, by = 0) {
-  const notes = wire.notes.map(([on, dur, key, vel]) => stroke(on, dur, key, vel, by));
-  const pedals = wire.pedals.map(([on, dur, key, vel]) => stroke(on, dur, key, vel, by));
-  return sorted(notes.concat(pedals));
+export const isNote = (event) => event.key >= PEDAL_KEYS;
+export const countNotes = (events) => events.filter(isNote).length;
+
+export function keyName(key) {
+  return key < PEDAL_KEYS ? `${PEDALS[key]} pedal` : `${NAMES[key % 12]}${Math.floor(key / 12) - 1}`;
 }
 
-export function toWire(strokes, tempoMap) {
-  const wire = { notes: [], pedals: [], tempo_map: tempoMap ?? null };
-  for (const s of strokes) (isNote(s) ? wire.notes : wire.pedals).push([s.on, s.dur, s.key, s.vel]);
-  return wire;
+/** The events of a piece as the server sends it; `toJson` is the inverse. */
+export function fromJson({ notes, pedals }, generated = false) {
+  return sorted([...notes, ...pedals].map((row) => makeEvent(...row, generated)));
 }
 
-export function sorted(strokes) { return strokes.sort((a, b) => a.on - b.on || a.key - b.key || b.dur - a.dur); }
-
-export function endOf(strokes) {
-  let end = 0;
-  for (const s of strokes) end = Math.max(end, s.on + s.dur);
-  return end;
+export function toJson(events, tempoMap) {
+  const json = { notes: [], pedals: [], tempo_map: tempoMap ?? null };
+  for (const e of events) (isNote(e) ? json.notes : json.pedals).push([e.onset, e.duration, e.key, e.velocity]);
+  return json;
 }
 
-/** A key sounds once at a time: a stroke still held when its key is struck again ends there, as on the server. */
-export function tidy(strokes) {
-  const all = sorted(strokes.slice()), last = new Map(), out = [];
-  for (const s of all) {
-    const at = last.get(s.key);
-    if (at !== undefined) {
-      const before = out[at], room = s.on - before.on;
-      if (room <= 0) continue; // of two at once the longer stays, which is sorted first
-      if (before.dur > room) out[at] = { ...before, dur: room }; // its id stays: it is the same stroke, shorter
-    }
-    last.set(s.key, out.length);
-    out.push(s);
+/** Sort an array of events in place. */
+export function sorted(events) { return events.sort((a, b) => a.onset - b.onset || a.key - b.key || b.duration - a.duration); }
+
+/** The second at which the last event ends. */
+export const endOf = (events) => events.reduce((end, e) => Math.max(end, e.onset + e.duration), 0);
+
+/** End each event where its key is struck again, as the server does. Of two events at one onset the longer stays. */
+export function tidy(events) {
+  const last = new Map(), out = [];
+  for (const e of sorted(events.slice())) {
+    const index = last.get(e.key), room = index === undefined ? Infinity : e.onset - out[index].onset;
+    if (room <= 0) continue; // the longer one is sorted first
+    if (index !== undefined && out[index].duration > room) out[index] = { ...out[index], duration: room }; // keeps its id
+    last.set(e.key, out.length);
+    out.push(e);
   }
   return out;
 }
 
-export const shifted = (strokes, by) => strokes.map((s) => ({ ...s, id: next++, on: s.on + by }));
-export const before = (strokes, time) => strokes.filter((s) => s.on < time);
-export const from = (strokes, time) => strokes.filter((s) => s.on >= time);
+export const shifted = (events, seconds) => events.map((e) => ({ ...e, id: nextId++, onset: e.onset + seconds }));
+export const before = (events, time) => events.filter((e) => e.onset < time);
+export const from = (events, time) => events.filter((e) => e.onset >= time);
 
-/** Strokes with some of them replaced: change(s) gives what becomes of each chosen one, null takes it away. */
-export function edited(strokes, chosen, change) {
-  const kept = strokes.filter((s) => !chosen.has(s.id)), made = [];
-  for (const s of strokes) {
-    if (!chosen.has(s.id)) continue;
-    const after = change(s);
-    if (after) made.push({ ...s, ...after, id: next++ });
+/** Change the events whose ids are `selected`: `change(e)` returns the new fields of one, or null to delete it. */
+export function edited(events, selected, change) {
+  const kept = [], made = [];
+  for (const e of events) {
+    if (!selected.has(e.id)) { kept.push(e); continue; }
+    const fields = change(e);
+    if (fields) made.push({ ...e, ...fields, id: nextId++ });
   }
-  return { strokes: tidy(kept.concat(made)), made };
+  return { events: tidy(kept.concat(made)), made };
 }
 
-/** How far chosen strokes can go in time and pitch, with none leaving the piano or beginning before 0. */
-export function clampMove(chosen, seconds, semitones) {
+/** Limit a move in [seconds, semitones] so that no event begins before 0 and no note leaves the piano. */
+export function clampMove(selected, seconds, semitones) {
   let first = Infinity, low = Infinity, high = -Infinity;
-  for (const s of chosen) {
-    first = Math.min(first, s.on);
-    if (isNote(s)) { low = Math.min(low, s.key); high = Math.max(high, s.key); }
+  for (const e of selected) {
+    first = Math.min(first, e.onset);
+    if (isNote(e)) { low = Math.min(low, e.key); high = Math.max(high, e.key); }
   }
   const up = low === Infinity ? 0 : Math.min(Math.max(semitones, LOWEST - low), HIGHEST - high);
   return [Math.max(seconds, -first), up];
 }
 
-/** Seconds on the model's ticks of 10 ms. */
-export const toTick = (seconds) => Math.round(seconds * 100) / 100;
+/** Round seconds to the model's ticks. */
+export const toTick = (seconds) => Math.round(seconds * TICKS_PER_SECOND) / TICKS_PER_SECOND;
 
+/** Seconds as minutes:seconds, for example 1:05.0. */
 export function clock(seconds, digits = 1) {
-  const sign = seconds < 0 ? "−" : "", all = Math.abs(seconds), scale = 10 ** digits;
-  const whole = Math.round(all * scale) / scale, minutes = Math.floor(whole / 60);
-  const rest = (whole - 60 * minutes).toFixed(digits);
+  const sign = seconds < 0 ? "−" : "", scale = 10 ** digits, total = Math.round(Math.abs(seconds) * scale) / scale;
+  const minutes = Math.floor(total / 60), rest = (total - 60 * minutes).toFixed(digits);
   return `${sign}${minutes}:${rest.padStart(digits ? 3 + digits : 2, "0")}`;
 }

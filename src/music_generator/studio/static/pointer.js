@@ -1,134 +1,156 @@
-// Mouse, pen and fingers on the roll. A mouse draws a rectangle to select, a finger scrolls and two fingers zoom;
+// Mouse, pen and touch on the roll. A mouse draws a selection rectangle; one finger scrolls, two fingers zoom;
 // on the ruler both select a span.
+import { isNote } from "./piece.js";
 
-const EDGE = 9, STILL = 4; // pixels: how near an edge is taken, and up to where a press is a click
+const EDGE = 9, CLICK = 4; // pixels: the reach of an edge of the span; the farthest a click may move
+const SCROLL_ZONE = 24, SCROLL_STEP = 14; // pixels: near an edge of the roll a drag scrolls it
 
-export function listen(roll, actions) {
-  const canvas = roll.over, { view } = roll, fingers = new Map();
-  let drag = null;
+export class Pointers {
+  #down = new Map(); // pointer id → [x, y]
+  #drag = null; // {kind: "span", "pan", "pinch", "move" or "marquee", …}
 
-  const place = (event) => {
-    const box = canvas.getBoundingClientRect();
+  constructor(roll, actions) {
+    Object.assign(this, { roll, actions, canvas: roll.overlay, view: roll.view });
+    const { canvas } = this;
+    canvas.addEventListener("pointerdown", (event) => this.#start(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    canvas.addEventListener("pointerup", (event) => this.#end(event));
+    canvas.addEventListener("pointercancel", (event) => this.#cancel(event));
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+  }
+
+  #position(event) {
+    const box = this.canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
-  };
+  }
 
-  function begin(event) {
-    const [x, y] = place(event), touch = event.pointerType === "touch";
+  // --- begin -----------------------------------------------------------------------------------------------------
+
+  #start(event) {
     if (event.button > 0) return;
-    canvas.setPointerCapture?.(event.pointerId);
-    fingers.set(event.pointerId, [x, y]);
-    if (fingers.size === 2) { drag = { kind: "pinch", ...spread() }; return; }
-    drag = { ...kindOf(x, y, touch, event), x, y, lastX: x, lastY: y, moved: false, at: event.pointerId };
+    const [x, y] = this.#position(event), isTouch = event.pointerType === "touch";
+    this.canvas.setPointerCapture?.(event.pointerId);
+    this.#down.set(event.pointerId, [x, y]);
+    const drag = this.#down.size === 2 ? { kind: "pinch", ...this.#spread() } : this.#kindOf(x, y, isTouch, event);
+    this.#drag = { ...drag, x, y, lastX: x, lastY: y, moved: false };
   }
 
-  function kindOf(x, y, touch, event) {
-    const { span } = roll, add = event.shiftKey || event.ctrlKey || event.metaKey;
-    if (y < view.top) {
-      const edge = span && [0, 1].find((i) => Math.abs(view.x(span[i]) - x) <= (touch ? 2 * EDGE : EDGE));
-      if (span && edge !== undefined) return { kind: "span", anchor: span[1 - edge] };
-      return { kind: "span", anchor: Math.max(0, view.seconds(x)) };
-    }
+  #kindOf(x, y, isTouch, event) {
+    const { view, actions } = this, add = event.shiftKey || event.ctrlKey || event.metaKey;
+    if (y < view.top) return { kind: "span", anchor: this.#anchor(x, isTouch ? 2 * EDGE : EDGE) };
     if (x < view.left) return { kind: "pan" };
-    const hit = roll.hit(x, y);
-    if (hit && actions.canEdit()) {
-      const was = actions.isChosen(hit.id);
-      if (!was || add) actions.choose([hit.id], add);
-      return { kind: touch && !was ? "pan" : "move", hit };
-    }
-    return { kind: touch ? "pan" : "marquee", add };
+    const hit = this.roll.hit(x, y);
+    if (!hit || !actions.canEdit()) return { kind: isTouch ? "pan" : "marquee", add };
+    const wasSelected = actions.isSelected(hit.id);
+    if (!wasSelected || add) actions.select([hit.id], add);
+    return { kind: isTouch && !wasSelected ? "pan" : "move", hit };
   }
 
-  function spread() {
-    const [[ax, ay], [bx, by]] = [...fingers.values()];
-    return { wide: Math.max(Math.hypot(ax - bx, ay - by), 10), middle: (ax + bx) / 2 };
+  /** The fixed end of the span that a drag on the ruler selects: the other edge if it starts on one. */
+  #anchor(x, reach) {
+    const { span } = this.roll, { view } = this;
+    const edge = span?.findIndex((seconds) => Math.abs(view.x(seconds) - x) <= reach) ?? -1;
+    return edge < 0 ? Math.max(0, view.seconds(x)) : span[1 - edge];
   }
 
-  function move(event) {
-    const [x, y] = place(event);
-    if (!fingers.has(event.pointerId)) { hover(x, y); return; }
-    fingers.set(event.pointerId, [x, y]);
+  #spread() {
+    const [[ax, ay], [bx, by]] = [...this.#down.values()];
+    return { distance: Math.max(Math.hypot(ax - bx, ay - by), 10), middle: (ax + bx) / 2 };
+  }
+
+  // --- move ------------------------------------------------------------------------------------------------------
+
+  #move(event) {
+    const [x, y] = this.#position(event), drag = this.#drag;
+    if (!this.#down.has(event.pointerId)) { this.#hover(x, y); return; }
+    this.#down.set(event.pointerId, [x, y]);
     if (!drag) return;
-    if (drag.kind === "pinch") {
-      if (fingers.size < 2) return;
-      const now = spread();
-      roll.zoom(now.wide / drag.wide, now.middle, true);
-      roll.scroll(drag.middle - now.middle, 0, true);
-      Object.assign(drag, now);
-      return;
-    }
-    if (!drag.moved && Math.hypot(x - drag.x, y - drag.y) < STILL) return;
+    if (drag.kind === "pinch") { this.#pinch(drag); return; }
+    if (!drag.moved && Math.hypot(x - drag.x, y - drag.y) < CLICK) return;
     drag.moved = true;
-    dragged(x, y);
+    this.#dragTo(drag, x, y);
     Object.assign(drag, { lastX: x, lastY: y });
   }
 
-  function dragged(x, y) {
+  #pinch(drag) {
+    if (this.#down.size < 2) return;
+    const now = this.#spread();
+    this.roll.zoom(now.distance / drag.distance, now.middle, true);
+    this.roll.scroll(drag.middle - now.middle, 0, true);
+    Object.assign(drag, now);
+  }
+
+  #dragTo(drag, x, y) {
+    const { roll, view, actions } = this;
     if (drag.kind === "pan") { roll.scroll(drag.lastX - x, (y - drag.lastY) / view.row, true); return; }
-    if (drag.kind === "move") {
-      actions.move((x - drag.x) / view.pps, Math.round((drag.y - y) / view.row), false);
-      return;
-    }
-    if (x > view.width - 24) roll.scroll(14); else if (x < view.left + 8 && view.t0 > 0) roll.scroll(-14);
-    const seconds = Math.max(0, view.seconds(x));
-    if (drag.kind === "span") { actions.setSpan(drag.anchor, seconds); return; }
+    if (drag.kind === "move") { this.#moveEvents(drag, x, y, false); return; }
+    if (x > view.width - SCROLL_ZONE) roll.scroll(SCROLL_STEP);
+    else if (x < view.left + 8 && view.t0 > 0) roll.scroll(-SCROLL_STEP);
+    if (drag.kind === "span") { actions.setSpan(drag.anchor, Math.max(0, view.seconds(x))); return; }
     roll.marquee = [Math.min(x, drag.x), Math.min(y, drag.y), Math.abs(x - drag.x), Math.abs(y - drag.y)];
-    roll.redraw("over");
+    roll.redraw("overlay");
   }
 
-  function end(event) {
-    if (!fingers.delete(event.pointerId) || !drag) return;
-    const [x, y] = place(event), done = drag;
-    if (done.kind === "pinch") { if (!fingers.size) drag = null; return; }
-    drag = null;
-    roll.marquee = null;
-    roll.redraw("over");
-    if (!done.moved) { clicked(done, x); return; }
-    if (done.kind === "move") actions.move((x - done.x) / view.pps, Math.round((done.y - y) / view.row), true);
-    if (done.kind === "marquee") enclosed(done, x, y);
+  #moveEvents(drag, x, y, final) {
+    this.actions.move((x - drag.x) / this.view.pps, Math.round((drag.y - y) / this.view.row), final);
   }
 
-  function clicked(done, x) {
-    if (done.hit) return;
-    if (x >= view.left) actions.seek(Math.max(0, view.seconds(x)));
-    if (done.kind !== "span" && !done.add) actions.clear();
-  }
-
-  /** The span of a rectangle, and the strokes that begin in it. */
-  function enclosed(done, x, y) {
-    const [from, to] = [view.seconds(Math.min(x, done.x)), view.seconds(Math.max(x, done.x))];
-    const above = Math.min(y, done.y), below = Math.max(y, done.y), ids = [];
-    for (const s of roll.strokes) {
-      if (s.on >= to) break;
-      const at = s.key < 3 ? view.lane(s.key) : view.y(s.key), high = s.key < 3 ? view.laneHeight : view.row;
-      if (s.on >= from && at + high > above && at < below) ids.push(s.id);
-    }
-    actions.choose(ids, done.add);
-    actions.setSpan(Math.max(0, from), Math.max(0, to));
-  }
-
-  function hover(x, y) {
-    const { span } = roll;
+  #hover(x, y) {
+    const { view, roll, canvas } = this;
     if (y < view.top) {
-      canvas.style.cursor = span?.some((t) => Math.abs(view.x(t) - x) <= EDGE) ? "ew-resize" : "text";
+      canvas.style.cursor = roll.span?.some((seconds) => Math.abs(view.x(seconds) - x) <= EDGE) ? "ew-resize" : "text";
     } else canvas.style.cursor = x > view.left && roll.hit(x, y) ? "grab" : "crosshair";
   }
 
-  function wheel(event) {
+  // --- end -------------------------------------------------------------------------------------------------------
+
+  #end(event) {
+    const drag = this.#drag;
+    if (!this.#down.delete(event.pointerId) || !drag) return;
+    if (drag.kind === "pinch") { if (!this.#down.size) this.#drag = null; return; }
+    const [x, y] = this.#position(event);
+    this.#clear();
+    if (!drag.moved) this.#click(drag, x);
+    else if (drag.kind === "move") this.#moveEvents(drag, x, y, true);
+    else if (drag.kind === "marquee") this.#selectInside(drag, x, y);
+  }
+
+  #cancel(event) {
+    this.#down.delete(event.pointerId);
+    this.#clear();
+    this.actions.move(0, 0, true);
+  }
+
+  #clear() {
+    this.#drag = null;
+    this.roll.marquee = null;
+    this.roll.redraw("overlay");
+  }
+
+  #click(drag, x) {
+    if (drag.hit) return;
+    if (x >= this.view.left) this.actions.seek(Math.max(0, this.view.seconds(x)));
+    if (drag.kind !== "span" && !drag.add) this.actions.clear();
+  }
+
+  /** Select the span of a rectangle, and the events that begin in it. */
+  #selectInside(drag, x, y) {
+    const { view, actions } = this, [from, to] = [Math.min(x, drag.x), Math.max(x, drag.x)].map((each) => view.seconds(each));
+    const above = Math.min(y, drag.y), below = Math.max(y, drag.y), ids = [];
+    for (const e of this.roll.events) {
+      if (e.onset >= to) break;
+      const [top, height] = isNote(e) ? [view.y(e.key), view.row] : [view.lane(e.key), view.laneHeight];
+      if (e.onset >= from && top + height > above && top < below) ids.push(e.id);
+    }
+    actions.select(ids, drag.add);
+    actions.setSpan(Math.max(0, from), Math.max(0, to));
+  }
+
+  #wheel(event) {
     event.preventDefault();
-    const unit = event.deltaMode === 1 ? 16 : 1, [x] = place(event);
+    const unit = event.deltaMode === 1 ? 16 : 1, [x] = this.#position(event), { roll, view } = this;
     if (event.ctrlKey || event.metaKey) roll.zoom(Math.exp(-event.deltaY * unit * (event.deltaMode ? 0.01 : 0.004)), x);
     else if (event.shiftKey) roll.scroll(0, -(event.deltaY || event.deltaX) * unit / view.row);
     else roll.scroll((event.deltaX + event.deltaY) * unit);
   }
-
-  canvas.addEventListener("pointerdown", begin);
-  canvas.addEventListener("pointermove", move);
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", (event) => {
-    fingers.delete(event.pointerId);
-    drag = null;
-    roll.marquee = null;
-    actions.move(0, 0, true);
-  });
-  canvas.addEventListener("wheel", wheel, { passive: false });
 }

@@ -1,68 +1,66 @@
-// What is asked of the server. Every failure becomes an Error whose message is one line for the musician.
+// Requests to the server. Each failure is an Error whose message is one line for the user.
 
-const GONE = "the studio's server does not answer: start `music-generator studio` again; your work is kept here";
+/** A request that the server refused: `code` says why, as in docs/studio.md. */
+export class RefusedError extends Error {
+  constructor({ code, message }) { super(message); this.code = code; }
+}
 
-async function ask(path, body, options = {}) {
-  let response;
-  try {
-    response = await fetch(`api/${path}`, body === undefined ? options : { method: "POST", body, ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error(GONE);
-  }
+const noAnswer = () => new Error("the studio's server does not answer: start `music-generator studio` again; your work is kept here");
+
+async function request(path, body, options = {}) {
+  const response = await reply(fetch(`api/${path}`, body === undefined ? options : { method: "POST", body, ...options }));
   if (response.ok) return response;
-  let text = "";
-  try { text = (await response.json()).error; } catch { /* not of our server's making */ }
-  throw new Error(text || `the server answered ${response.status} ${response.statusText}`);
+  const answer = await response.json().catch(() => null); // not every answer is from our own code
+  throw new RefusedError(answer?.error ?? { code: "http", message: `the server answered ${response.status} ${response.statusText}` });
+}
+
+/** Wait for a part of an answer; any part may break off. */
+async function reply(promise) {
+  try { return await promise; } catch (error) { throw error.name === "AbortError" ? error : noAnswer(); }
 }
 
 const json = (value) => JSON.stringify(value);
-const received = async (taking) => { // the body of an answer may break off too
-  try { return await taking; } catch (error) { throw error.name === "AbortError" ? error : new Error(GONE); }
-};
 
-export const info = async () => received((await ask("info")).json());
-export const example = async () => received((await ask("example")).json());
+export const info = async () => reply((await request("info")).json());
+export const example = async () => reply((await request("example")).json());
 export async function readMidi(file) {
-  try { return await received((await ask("read", file)).json()); } catch (error) {
-    throw new Error(error.message.replace(/^these bytes/, file.name)); // the server sees no name
+  try { return await reply((await request("read", file)).json()); } catch (error) {
+    if (error.code === "midi") error.message = `${file.name}: ${error.message}`; // the server does not know the name
+    throw error;
   }
 }
-export const midi = async (piece) => received((await ask("midi", json({ piece }))).blob());
+export const midi = async (piece) => reply((await request("midi", json({ piece }))).blob());
 export const picture = async (piece, title, span) =>
-  received((await ask("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());
+  reply((await request("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());
 
-/** A sound file of the piece's seconds `from` to `to`; `gain` as an earlier one was scaled. */
+/** A sound file of the piece from second `from` to `to`; `gain` is that of an earlier file, to sound as loud. */
 export async function sound(piece, { from, to, format = "wav", gain = null }, signal) {
-  const response = await ask("sound", json({ piece, from, to, format, gain }), { signal });
-  const { headers } = response;
+  const response = await request("sound", json({ piece, from, to, format, gain }), { signal });
   return {
-    blob: await received(response.blob()),
-    seconds: Number(headers.get("x-sound-seconds")),
-    gain: Number(headers.get("x-sound-gain")),
-    engine: headers.get("x-sound-engine"),
+    blob: await reply(response.blob()),
+    gain: Number(response.headers.get("x-sound-gain")),
+    engine: response.headers.get("x-sound-engine"),
   };
 }
 
-/** The events of a task, one by one as they happen. */
-export async function* write(asked, signal) {
-  const response = await ask("write", json(asked), { signal });
+/** The messages of a writing job, one by one as they arrive. */
+export async function* write(task, signal) {
+  const response = await request("write", json(task), { signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", ended = false;
   while (true) {
-    const { value, done } = await received(reader.read());
+    const { value, done } = await reply(reader.read());
     if (done) break;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
-    for (const line of lines) {
-      const event = JSON.parse(line);
-      if (event.event === "failed") throw new Error(event.error);
-      ended ||= event.event === "done" || event.event === "cancelled";
-      yield event;
+    for (const message of lines.map((line) => JSON.parse(line))) {
+      if (message.type === "failed") throw new RefusedError(message.error);
+      ended ||= message.type === "done" || message.type === "cancelled";
+      yield message;
     }
-    await new Promise((resume) => setTimeout(resume)); // clicks and keys in between
+    await new Promise((resume) => setTimeout(resume)); // lets clicks and keys through
   }
-  if (!ended) throw new Error(GONE);
+  if (!ended) throw noAnswer();
 }
 
 export const cancel = (job) => fetch(`api/jobs/${job}`, { method: "DELETE" }).catch(() => {});

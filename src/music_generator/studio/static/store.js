@@ -1,11 +1,15 @@
-// The work outlives a reload: in this browser's own database, one entry a window.
+// Stored work: it survives a reload in this browser's database, one entry per window.
 
-const KEPT = 12; // works
+const VERSION = 2; // of what is stored; work of another version is dropped
+const MAX_WORKS = 12;
 
 function database() {
   return new Promise((resolve, reject) => {
-    const request = indexedDB.open("music-generator-studio", 1);
-    request.onupgradeneeded = () => request.result.createObjectStore("works", { keyPath: "id" });
+    const request = indexedDB.open("music-generator-studio", VERSION);
+    request.onupgradeneeded = () => {
+      for (const old of [...request.result.objectStoreNames]) request.result.deleteObjectStore(old);
+      request.result.createObjectStore("works", { keyPath: "id" });
+    };
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
   });
@@ -25,22 +29,22 @@ async function run(mode, action) {
 export const save = (work) => run("readwrite", (store) => store.put(work));
 export const load = (id) => run("readonly", (store) => store.get(id));
 
-/** The works of all windows, the latest first; the oldest are let go. */
+/** The works of all windows, the newest first; the oldest are deleted. */
 export async function recent() {
   const works = (await run("readonly", (store) => store.getAll())).sort((a, b) => b.saved - a.saved);
-  const old = works.splice(KEPT);
+  const old = works.splice(MAX_WORKS);
   if (old.length) await run("readwrite", (store) => { for (const work of old) store.delete(work.id); });
   return works;
 }
 
-/** This window's own name; a copied tab has its original's and gets a new one, but begins with the same work. */
+/** This window's `id`, and the id `from` whose work it starts with. A duplicated tab gets an id of its own. */
 export async function windowId() {
   const mine = sessionStorage.getItem("window") ?? crypto.randomUUID();
   const free = await new Promise((resolve) => {
     if (!navigator.locks) { resolve(true); return; }
     navigator.locks.request(`studio ${mine}`, { ifAvailable: true }, (lock) => {
       resolve(lock !== null);
-      return lock ? new Promise(() => {}) : undefined; // held as long as the page lives
+      return lock ? new Promise(() => {}) : undefined; // held until the page is closed
     });
   });
   if (free) { sessionStorage.setItem("window", mine); return { id: mine, from: mine }; }

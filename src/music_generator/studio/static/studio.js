@@ -1,233 +1,260 @@
-// What the studio holds and does, without the page: the piece and its history, what is selected, what is written.
-// Every change is told to `changed`; what went wrong goes to `failed` in one line.
+// The state of the studio, without the page: the piece and its history, the selection, and what is being written.
+// `changed(what)` is called after each change, `announce(message)` with news, `failed(message)` with an error in one line.
 import { History } from "./history.js";
 import {
-  before, clampMove, edited, endOf, from, fromWire, isNote, nameOf, reserveIds, shifted, stroke, tidy, toTick, toWire,
+  before, clampMove, countNotes, edited, endOf, from, fromJson, isNote, keyName, makeEvent, reserveIds, shifted, tidy, toJson,
+  toTick,
 } from "./piece.js";
 import * as server from "./server.js";
 
 const LABELS = { compose: "Compose", continue: "Continue", "lead-in": "Lead in", infill: "Infill", bridge: "Bridge" };
-const span2 = (a, b) => `${a.toFixed(1)}–${b.toFixed(1)} s`;
+const signed = (number, digits = 0) => `${number > 0 ? "+" : "−"}${Math.abs(number).toFixed(digits)}`;
+const withoutExtension = (fileName) => fileName.replace(/\.midi?$/i, "");
 
 export class Studio {
   history = new History();
-  chosen = new Set(); // ids of selected strokes
-  span = null; // [from, to] seconds
+  selected = new Set(); // ids of events
+  span = null; // [from, to] in seconds
   playhead = 0;
-  second = null; // {name, wire}: the piece to bridge to
+  second = null; // {name, piece}: the piece to bridge to
   clipboard = [];
-  choice = null; // what is being written, or waits to be chosen from
-  preview = null; // strokes while they are dragged
+  choice = null; // the variations that are being written, or of which the user keeps one
+  preview = null; // the events while some are dragged
 
-  constructor({ changed, failed, said, streamed }) { Object.assign(this, { changed, failed, said, streamed }); }
+  constructor({ changed, failed, announce, streamed }) { Object.assign(this, { changed, failed, announce, streamed }); }
 
-  get strokes() { return this.preview ?? (this.choice ? this.shown(this.choice.current) : this.history.strokes); }
+  get events() { return this.preview ?? (this.choice ? this.withVariation(this.choice.current) : this.history.events); }
   get name() { return this.history.facts.name || "untitled"; }
-  get end() { return endOf(this.strokes); }
-  get busy() { return Boolean(this.choice?.job); }
+  get end() { return endOf(this.events); }
 
   // --- opening ---------------------------------------------------------------------------------------------------
 
   async open(file) {
     const { piece, left_out: leftOut } = await server.readMidi(file);
-    this.#opened(file.name.replace(/\.midi?$/i, ""), piece, `Open ${file.name}`, 0);
-    if (leftOut) this.said(`${file.name}: ${leftOut}`);
+    const name = withoutExtension(file.name);
+    this.#replacePiece(`Open ${file.name}`, fromJson(piece), { name, tempo_map: piece.tempo_map });
+    this.#announcePiece();
+    if (leftOut) this.announce(`${file.name}: ${leftOut}`);
   }
 
   async openExample() {
     const { piece } = await server.example();
-    this.#opened("example", piece, "Open the example", 1);
+    this.#replacePiece("Open the example", fromJson(piece, true), { name: "example", tempo_map: piece.tempo_map });
+    this.#announcePiece();
   }
 
-  #opened(name, wire, label, by) {
+  newPiece() {
     this.settle();
-    this.history.commit(label, fromWire(wire, by), { facts: { name, tempo_map: wire.tempo_map } });
-    Object.assign(this, { span: null, playhead: 0 });
-    this.chosen.clear();
-    this.changed("opened");
-    this.said(`${name}: ${this.history.strokes.filter(isNote).length} notes, ${this.end.toFixed(1)} seconds`);
+    if (this.history.events.length) this.#replacePiece("New piece", [], { name: "", tempo_map: null });
   }
+
+  #replacePiece(label, events, facts) {
+    this.settle();
+    this.history.commit(label, events, { facts });
+    Object.assign(this, { span: null, playhead: 0 });
+    this.selected.clear();
+    this.changed("opened");
+  }
+
+  #announcePiece() { this.announce(`${this.name}: ${countNotes(this.history.events)} notes, ${this.end.toFixed(1)} seconds`); }
 
   async openSecond(file) {
     const { piece } = await server.readMidi(file);
-    this.second = { name: file.name.replace(/\.midi?$/i, ""), wire: piece };
-    this.changed();
-    this.said(`Bridge leads to ${this.second.name}`);
+    this.setSecond({ name: withoutExtension(file.name), piece });
+    this.announce(`Bridge leads to ${this.second.name}`);
   }
 
-  startAnew() {
-    this.settle();
-    if (!this.history.strokes.length) return;
-    this.history.commit("New piece", [], { facts: { name: "", tempo_map: null } });
-    Object.assign(this, { span: null, playhead: 0 });
-    this.chosen.clear();
-    this.changed("opened");
+  setSecond(second) {
+    this.second = second;
+    this.changed("second");
   }
 
   // --- writing ---------------------------------------------------------------------------------------------------
 
-  /** Ask for a task; the strokes stream into `choice`, and one variation alone is kept at its end. */
+  /** Write new music into `choice` as it arrives. A single variation is kept at its end. */
   async write(task, controls) {
     this.settle();
-    const base = this.history.strokes, { facts } = this.history;
-    const asked = { task, ...controls, name: this.name };
-    if (task !== "compose") asked.piece = toWire(base, facts.tempo_map);
-    if (task === "bridge") {
-      if (!this.second) return this.failed("to bridge, name a second piece: drop a MIDI file on “Second piece”");
-      Object.assign(asked, { second: this.second.wire, second_name: this.second.name });
-    }
-    if (task === "infill") {
-      if (!this.span) return this.failed("to infill, select a span first: drag across the roll or its ruler");
-      [asked.from, asked.to] = this.span;
-    }
-    const abort = new AbortController();
-    const choice = { task, label: LABELS[task], base, facts, asked, current: 0, variations: [], abort, job: "asked" };
+    if (task === "bridge" && !this.second) { this.failed("to bridge, choose a second piece: drop a MIDI file on “Second piece”"); return; }
+    if (task === "infill" && !this.span) { this.failed("to infill, select a span first: drag across the roll or its ruler"); return; }
+    const { events: base, facts } = this.history, request = this.#request(task, controls), abort = new AbortController();
+    const choice = { task, base, facts, request, current: 0, variations: [], abort, job: null, writing: true };
     this.choice = choice;
-    this.chosen.clear();
-    this.changed();
+    this.selected.clear();
+    this.changed("requested");
+    let failure = null;
     try {
-      for await (const event of server.write(asked, abort.signal)) if (this.choice === choice) this.#take(event, choice);
-    } catch (error) {
-      if (error.name !== "AbortError" && this.choice === choice) { this.#written(choice); this.failed(error.message); }
-      return;
-    }
-    if (this.choice === choice) this.#written(choice);
+      for await (const message of server.write(request, abort.signal)) if (this.choice === choice) this.#receive(message, choice);
+    } catch (error) { failure = error; }
+    if (this.choice !== choice) return; // discarded meanwhile
+    this.#finish(choice);
+    if (failure) this.failed(failure.message);
   }
 
-  #take(event, choice) {
-    if (event.event === "job") choice.job = event.job;
-    if (event.event === "begin") this.#begun(event, choice);
-    if (event.event === "strokes") {
-      const made = fromWire(event, 1), variation = choice.variations[event.variation];
-      variation.strokes.push(...made);
-      if (event.variation === choice.current) this.streamed(made, variation);
+  #request(task, controls) {
+    const request = { task, ...controls, name: this.name };
+    if (task !== "compose") request.piece = toJson(this.history.events, this.history.facts.tempo_map);
+    if (task === "bridge") Object.assign(request, { second: this.second.piece, second_name: this.second.name });
+    if (task === "infill") [request.from, request.to] = this.span;
+    return request;
+  }
+
+  #receive(message, choice) {
+    const variation = choice.variations[message.variation];
+    if (message.type === "job") choice.job = message.job;
+    if (message.type === "begin") this.#begin(message, choice);
+    if (message.type === "events") {
+      const events = fromJson(message, true);
+      variation.events.push(...events);
+      if (message.variation === choice.current) this.streamed(events);
     }
-    if (event.event === "variation") {
-      const variation = choice.variations[event.variation];
-      Object.assign(variation, { strokes: fromWire(event, 1), done: true });
-      this.changed();
+    if (message.type === "variation") {
+      Object.assign(variation, { events: fromJson(message, true), done: true });
+      this.changed("variation");
     }
   }
 
-  /** Where the new music lies: what comes before and after it, once for all variations. */
-  #begun(event, choice) {
-    const { start, end, future_shift: shift, seeds, commands } = event, { task, base } = choice;
-    const past = { compose: [], continue: before(base, start), "lead-in": [], infill: before(base, start), bridge: base };
-    const future = { infill: () => from(base, end), "lead-in": () => shifted(base, shift) };
-    future.bridge = () => shifted(fromWire(this.second.wire), shift);
-    Object.assign(choice, { start, end, past: past[task], future: future[task]?.() ?? [] });
-    choice.variations = seeds.map((seed, i) => ({ seed, command: commands[i], strokes: [], done: false }));
+  /** Set the past and the future of the new music, which all variations share. */
+  #begin({ start, end, future_shift: shift, seeds, commands }, choice) {
+    const { task, base } = choice;
+    const around = {
+      compose: () => [[], []],
+      continue: () => [before(base, start), []],
+      "lead-in": () => [[], shifted(base, shift)],
+      infill: () => [before(base, start), from(base, end)],
+      bridge: () => [base, shifted(fromJson(this.second.piece), shift)],
+    };
+    const [past, future] = around[task]();
+    Object.assign(choice, { start, end, past, future });
+    choice.variations = seeds.map((seed, i) => ({ seed, command: commands[i], events: [], done: false }));
     this.changed("begun");
   }
 
-  #written(choice) {
-    choice.job = null;
+  #finish(choice) {
+    choice.writing = false;
     choice.variations = choice.variations.filter((variation) => variation.done);
     choice.current = Math.min(choice.current, choice.variations.length - 1);
     if (!choice.variations.length) this.choice = null;
     this.changed("written");
-    if (this.choice && choice.asked.variations === 1) this.keep();
-    else if (this.choice) this.said(`${choice.variations.length} variations: choose one and keep it`);
+    if (this.choice && choice.request.variations === 1) this.keep();
+    else if (this.choice) this.announce(`${choice.variations.length} variations: choose one and keep it`);
   }
 
-  /** The whole piece with a variation in its place. */
-  shown(index) {
+  /** The whole piece with a variation in its place; with the past and the future alone while it is being written. */
+  withVariation(index) {
     const { choice } = this, variation = choice.variations[index];
     if (!variation) return choice.base;
-    if (!variation.done) return variation.outside ??= choice.past.concat(choice.future);
-    return variation.whole ??= tidy(choice.past.concat(variation.strokes, choice.future));
+    if (!variation.done) return variation.around ??= choice.past.concat(choice.future);
+    return variation.whole ??= tidy(choice.past.concat(variation.events, choice.future));
   }
 
-  flick(by) {
-    const { choice } = this;
-    if (!choice?.variations.length) return;
-    const count = choice.variations.length;
+  /** Show the next variation, or with -1 the previous one. */
+  nextVariation(by) {
+    const { choice } = this, count = choice?.variations.length;
+    if (!count) return;
     choice.current = (choice.current + by + count) % count;
-    this.changed("flicked");
-    const variation = choice.variations[choice.current];
-    this.said(`Variation ${choice.current + 1} of ${count}, ${variation.strokes.filter(isNote).length} notes`);
+    this.changed("switched");
+    this.announce(`Variation ${choice.current + 1} of ${count}, ${countNotes(choice.variations[choice.current].events)} notes`);
   }
 
-  /** Make the variation that is shown the piece; `select` its span, so that it can be written once more. */
+  /** Make the shown variation the piece; `select` its span, so that it can be written again. */
   keep(select = true) {
     const { choice } = this, variation = choice?.variations[choice.current];
     if (!variation) return;
-    if (!variation.done) { this.said("this variation is still being written"); return; }
-    const whole = this.shown(choice.current), { start, end, label, facts, task, asked } = choice;
-    this.#stop();
-    const what = task === "compose" ? `${label} ${asked.seconds ?? Math.round(end - start)} s` : `${label} ${span2(start, end)}`;
-    const fresh = task === "compose" ? { name: `composed-${variation.seed}`, tempo_map: null } : facts;
-    const { command, seed } = variation;
-    this.history.commit(what, whole, { facts: fresh, detail: { command, seed, span: [start, end] } });
-    if (select) this.span = task === "compose" ? null : [start, end];
+    if (!variation.done) { this.announce("this variation is still being written"); return; }
+    const whole = this.withVariation(choice.current), { start, end, task } = choice, isNew = task === "compose";
+    this.#close();
+    const { command, seed } = variation, label = this.#labelOf(choice);
+    const facts = isNew ? { name: `composed-${seed}`, tempo_map: null } : choice.facts;
+    this.history.commit(label, whole, { facts, detail: { task, command, seed, span: [start, end] } });
+    if (select) this.span = isNew ? null : [start, end];
     this.changed("kept");
-    this.said(`Kept: ${what}, seed ${seed}`);
+    this.announce(`Kept: ${label}, seed ${seed}`);
   }
+
+  #labelOf({ task, start, end, request }) {
+    const where = task === "compose" ? request.seconds ?? Math.round(end - start) : `${start.toFixed(1)}–${end.toFixed(1)}`;
+    return `${LABELS[task]} ${where} s`;
+  }
+
+  get taskLabel() { return LABELS[this.choice.task]; }
 
   discard() {
     if (!this.choice) return;
-    this.#stop();
+    this.#close();
     this.changed("discarded");
-    this.said("Discarded; the piece is as it was");
+    this.announce("Discarded; the piece is as it was");
   }
 
-  #stop() {
-    const { choice } = this;
-    if (choice.job) {
-      if (choice.job !== "asked") server.cancel(choice.job);
-      choice.abort.abort();
-    }
+  #close() {
+    const { job, writing, abort } = this.choice;
+    if (writing && job) server.cancel(job);
+    if (writing) abort.abort();
     this.choice = null;
   }
 
-  /** Before something else is done: a variation that is ready is kept, one that is not is dropped. */
+  /** Before another action: keep the shown variation if it is complete, else discard it. */
   settle() {
     if (!this.choice) return;
     if (this.choice.variations[this.choice.current]?.done) this.keep(false); else this.discard();
   }
 
-  // --- editing ---------------------------------------------------------------------------------------------------
+  // --- history ---------------------------------------------------------------------------------------------------
 
-  undo() { this.#travel(() => this.history.undo(), "Undone"); }
-  redo() { this.#travel(() => this.history.redo(), "Redone"); }
-
-  #travel(step, word) {
+  undo() {
     if (this.choice) { this.discard(); return; }
-    const done = step();
-    this.chosen.clear();
-    this.changed("travelled");
-    this.said(done ? `${word}: ${done.label}` : `Nothing to be ${word.toLowerCase()}`);
+    const step = this.history.undo();
+    this.#showHistory();
+    this.announce(step ? `Undone: ${step.label}` : "Nothing to undo");
+  }
+
+  redo() {
+    if (this.choice) { this.discard(); return; }
+    const step = this.history.redo();
+    this.#showHistory();
+    this.announce(step ? `Redone: ${step.label}` : "Nothing to redo");
   }
 
   goTo(index) {
     this.settle();
     this.history.goTo(index);
-    this.chosen.clear();
-    this.changed("travelled");
+    this.#showHistory();
   }
 
-  choose(ids, add) {
+  #showHistory() {
+    this.selected.clear();
+    this.changed("history");
+  }
+
+  // --- selecting -------------------------------------------------------------------------------------------------
+
+  get selectedEvents() { return this.history.events.filter((e) => this.selected.has(e.id)); }
+
+  /** Select events. With `add` they are added to the selection; a single one that is selected already is removed. */
+  select(ids, add) {
     if (this.choice) return;
-    if (!add) this.chosen.clear();
-    for (const id of ids) if (add && ids.length === 1 && this.chosen.has(id)) this.chosen.delete(id); else this.chosen.add(id);
-    this.changed("chosen");
+    if (!add) this.selected.clear();
+    const remove = add && ids.length === 1 && this.selected.has(ids[0]);
+    for (const id of ids) if (remove) this.selected.delete(id); else this.selected.add(id);
+    this.changed("selected");
   }
 
-  chooseAll() { this.choose(this.history.strokes.map((s) => s.id)); this.setSpan(0, this.end); }
-
-  /** The stroke after (or before) the selected one, for who cannot see or point. */
-  chooseNext(by) {
-    const all = this.history.strokes.filter(isNote);
-    if (!all.length || this.choice) return;
-    let at = all.findIndex((s) => this.chosen.has(s.id));
-    if (at < 0) at = all.findIndex((s) => s.on >= this.playhead) - (by > 0 ? 1 : 0);
-    const s = all[Math.min(Math.max(at + by, 0), all.length - 1)];
-    this.choose([s.id]);
-    this.changed("sought");
-    this.said(`${nameOf(s.key)}, ${s.on.toFixed(2)} s, ${s.dur.toFixed(2)} s long, velocity ${s.vel}${s.by ? ", by the model" : ""}`);
+  selectAll() {
+    this.select(this.history.events.map((e) => e.id));
+    this.setSpan(0, this.end);
   }
 
-  get chosenStrokes() { return this.history.strokes.filter((s) => this.chosen.has(s.id)); }
+  /** Select the next note, or with -1 the previous one, and announce it: for users who cannot see or point. */
+  selectNext(by) {
+    const notes = this.history.events.filter(isNote);
+    if (!notes.length || this.choice) return;
+    let index = notes.findIndex((e) => this.selected.has(e.id));
+    if (index < 0) index = notes.findIndex((e) => e.onset >= this.playhead) - (by > 0 ? 1 : 0);
+    const { id, key, onset, duration, velocity, generated } = notes[Math.min(Math.max(index + by, 0), notes.length - 1)];
+    this.select([id]);
+    this.changed("focused");
+    const place = `${keyName(key)}, ${onset.toFixed(2)} s, ${duration.toFixed(2)} s long`;
+    this.announce(`${place}, velocity ${velocity}${generated ? ", by the model" : ""}`);
+  }
 
   setSpan(a, b) {
     const [start, end] = [Math.max(0, toTick(Math.min(a, b))), toTick(Math.max(a, b))];
@@ -235,76 +262,89 @@ export class Studio {
     this.changed("span");
   }
 
+  /** The size of the selection in words, for example "3 notes". */
+  get selectionText() {
+    const notes = countNotes(this.selectedEvents), n = notes || this.selected.size;
+    return notes ? `${n} note${n === 1 ? "" : "s"}` : `${n} pedal press${n === 1 ? "" : "es"}`;
+  }
+
+  // --- editing ---------------------------------------------------------------------------------------------------
+
   #edit(label, change) {
-    if (!this.chosen.size || this.choice) return;
-    const { strokes, made } = edited(this.history.strokes, this.chosen, change);
+    if (!this.selected.size || this.choice) return;
+    const { events, made } = edited(this.history.events, this.selected, change);
     this.preview = null;
-    this.chosen = new Set(made.map((s) => s.id));
-    this.history.commit(label, strokes);
+    this.#commitSelected(label, events, made);
+    this.announce(label);
+  }
+
+  #commitSelected(label, events, selected) {
+    this.selected = new Set(selected.map((e) => e.id));
+    this.history.commit(label, events);
     this.changed("edited");
-    this.said(label);
   }
 
-  count(word = "note") {
-    const notes = this.chosenStrokes.filter(isNote).length, n = notes || this.chosen.size;
-    return `${n} ${notes ? word : "pedal press"}${n === 1 ? "" : notes ? "s" : "es"}`;
-  }
+  erase() { this.#edit(`Delete ${this.selectionText}`, () => null); }
 
-  erase() { this.#edit(`Delete ${this.count()}`, () => null); }
-
+  /** Move the selection; while it is dragged (`final` false), only show it moved. */
   move(seconds, semitones, final = true) {
-    const chosen = this.chosenStrokes, [by, up] = clampMove(chosen, toTick(seconds), semitones);
-    const change = (s) => ({ on: s.on + by, key: isNote(s) ? s.key + up : s.key });
-    const still = by === 0 && up === 0;
-    if (!final || still || this.choice) {
-      this.preview = still || this.choice ? null : edited(this.history.strokes, this.chosen, change).strokes;
+    const [by, up] = clampMove(this.selectedEvents, toTick(seconds), semitones), isMoved = by !== 0 || up !== 0;
+    const change = (e) => ({ onset: e.onset + by, key: isNote(e) ? e.key + up : e.key });
+    if (!final || !isMoved || this.choice) {
+      this.preview = isMoved && !this.choice ? edited(this.history.events, this.selected, change).events : null;
       this.changed("dragged");
       return;
     }
-    const how = [by && `${by > 0 ? "+" : "−"}${Math.abs(by).toFixed(2)} s`, up && `${up > 0 ? "+" : "−"}${Math.abs(up)} semitones`];
-    this.#edit(`${by ? "Move" : "Transpose"} ${this.count()} by ${how.filter(Boolean).join(", ")}`, change);
+    const distance = [by && `${signed(by, 2)} s`, up && `${signed(up)} semitones`].filter(Boolean).join(", ");
+    this.#edit(`${by ? "Move" : "Transpose"} ${this.selectionText} by ${distance}`, change);
   }
 
   setVelocity(change, label) {
-    this.#edit(`${label} of ${this.count()}`, (s) => ({ vel: Math.min(127, Math.max(1, Math.round(change(s.vel)))) }));
+    const limited = (velocity) => Math.min(127, Math.max(1, Math.round(velocity)));
+    this.#edit(`${label} of ${this.selectionText}`, (e) => ({ velocity: limited(change(e.velocity)) }));
   }
 
+  /** Return false if nothing is selected. */
   copy() {
-    const chosen = this.chosenStrokes;
-    if (!chosen.length) return false;
-    const first = chosen[0].on;
-    this.clipboard = chosen.map((s) => ({ ...s, on: s.on - first }));
-    this.said(`Copied ${this.count()}`);
+    const events = this.selectedEvents;
+    if (!events.length) return false;
+    this.clipboard = events.map((e) => ({ ...e, onset: e.onset - events[0].onset }));
+    this.announce(`Copied ${this.selectionText}`);
     return true;
   }
 
   cut() { if (this.copy()) this.erase(); }
 
   paste() {
-    if (!this.clipboard.length) { this.said("Nothing was copied"); return; }
+    if (!this.clipboard.length) { this.announce("Nothing was copied"); return; }
     this.settle();
-    const made = this.clipboard.map((s) => stroke(s.on + toTick(this.playhead), s.dur, s.key, s.vel, s.by));
-    this.history.commit(`Paste ${made.length} at ${this.playhead.toFixed(1)} s`, tidy(this.history.strokes.concat(made)));
-    this.chosen = new Set(made.map((s) => s.id));
-    this.changed("edited");
+    const pasted = this.clipboard.map((e) =>
+      makeEvent(e.onset + toTick(this.playhead), e.duration, e.key, e.velocity, e.generated));
+    const label = `Paste ${pasted.length} at ${this.playhead.toFixed(1)} s`;
+    this.#commitSelected(label, tidy(this.history.events.concat(pasted)), pasted);
   }
 
-  // --- keeping ---------------------------------------------------------------------------------------------------
+  // --- storing ---------------------------------------------------------------------------------------------------
 
+  /** The state to store; `restore` is the inverse. */
   plain() {
-    const { span, playhead, second, choice } = this;
-    const ready = choice?.variations.filter((v) => v.done).map(({ whole, outside, ...rest }) => rest) ?? [];
-    const waiting = ready.length && choice.task !== "bridge" ? { ...choice, abort: null, job: null, variations: ready } : null;
-    if (waiting) waiting.current = Math.min(Math.max(choice.current, 0), ready.length - 1);
-    return { name: this.name, history: this.history.plain(), span, playhead, second, choice: waiting };
+    const { name, span, playhead, second } = this;
+    return { name, history: this.history.plain(), span, playhead, second, choice: this.#plainChoice() };
+  }
+
+  #plainChoice() {
+    const { choice } = this;
+    const variations = choice?.variations.filter((v) => v.done).map(({ whole, around, ...rest }) => rest) ?? [];
+    if (!variations.length || choice.task === "bridge") return null;
+    const current = Math.min(Math.max(choice.current, 0), variations.length - 1);
+    return { ...choice, abort: null, job: null, writing: false, variations, current };
   }
 
   restore({ history, span, playhead, second, choice }) {
     this.history.restore(history);
-    const waiting = choice ? [choice.past, choice.future, ...choice.variations.map((v) => v.strokes)].flat() : [];
-    reserveIds(waiting.reduce((most, s) => Math.max(most, s.id), 0));
+    if (choice) reserveIds([choice.past, choice.future, ...choice.variations.map((v) => v.events)].flat());
     Object.assign(this, { span, playhead, second, choice });
-    this.chosen.clear();
+    this.selected.clear();
     this.changed("opened");
   }
 }

@@ -1,0 +1,49 @@
+// Draw lists: events grouped by colour in typed arrays, so that 20,000 of them are found and drawn within a frame.
+import { isNote } from "./piece.js";
+
+const SHADES = 8; // of velocity
+export const ROLES = ["given", "made"]; // the user's events and the model's
+export const NOTE_COLOURS = ROLES.flatMap((role) => Array.from({ length: SHADES }, (_, shade) => `${role}-${shade}`));
+export const PEDAL_COLOURS = ROLES.map((role) => `pedal-${role}`);
+
+const shadeOf = (velocity) => Math.min(SHADES - 1, Math.max(0, Math.floor((velocity - 12) / (100 / SHADES))));
+
+function colourOf(event) {
+  const role = event.generated ? 1 : 0;
+  return isNote(event) ? NOTE_COLOURS[role * SHADES + shadeOf(event.velocity)] : PEDAL_COLOURS[role];
+}
+
+/** One list per colour; `count` is the number of all events. */
+export function makeDrawLists(events) {
+  const groups = new Map();
+  for (const e of events) {
+    const colour = colourOf(e);
+    if (!groups.has(colour)) groups.set(colour, []);
+    groups.get(colour).push(e);
+  }
+  const lists = [...groups].map(([colour, group]) => makeList(colour, group));
+  return Object.assign(lists, { count: events.length });
+}
+
+/** Arrays `onset`, `end` and `key`, sorted by onset, and `reach`: the latest end of an event and of all before it. */
+function makeList(colour, group) {
+  const [onset, end, reach] = Array.from({ length: 3 }, () => new Float64Array(group.length));
+  const key = new Uint8Array(group.length);
+  group.forEach((e, i) => {
+    onset[i] = e.onset;
+    end[i] = e.onset + e.duration;
+    reach[i] = Math.max(end[i], i ? reach[i - 1] : 0);
+    key[i] = e.key;
+  });
+  return { colour, isPedal: PEDAL_COLOURS.includes(colour), onset, end, reach, key };
+}
+
+/** The first index of a sorted array whose value is above `value`. */
+export function firstAbove(sorted, value) {
+  let low = 0, high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] > value) high = middle; else low = middle + 1;
+  }
+  return low;
+}

@@ -1,0 +1,71 @@
+// Export: files to save, a MIDI file to drag into another program, and the command line.
+import { isNote, toJson } from "./piece.js";
+import * as server from "./server.js";
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+const safeName = (name) => name.replace(/[^\p{L}\p{N} ._-]+/gu, "-").trim() || "piece";
+const shellQuoted = (name) => (/^[\w@%+=:,./-]+$/.test(name) ? name : `'${name.replaceAll("'", `'"'"'`)}'`);
+
+export class Exporter {
+  #dragged = null; // {events, url}: the MIDI file of these events as a data URL
+
+  constructor(studio) { this.studio = studio; }
+
+  get piece() {
+    const piece = toJson(this.studio.events, this.studio.history.facts.tempo_map);
+    if (!piece.notes.length) throw new Error("there is nothing to export yet: open, compose or paste something first");
+    return piece;
+  }
+
+  get fileName() { return safeName(this.studio.name); }
+
+  async midi() { save(await server.midi(this.piece), `${this.fileName}.mid`); }
+
+  /** Save the piece as it was before step number `index`. */
+  async midiBefore(index) {
+    const { events, facts } = this.studio.history.before(index);
+    if (!events.some(isNote)) throw new Error("before this step the piece was empty: the command needs no file");
+    save(await server.midi(toJson(events, facts.tempo_map)), `${safeName(facts.name || "untitled")}.mid`);
+  }
+
+  /** Save a sound file, of the span if there is one. Return the name of the sound engine. */
+  async sound(format, span) {
+    const [from, to] = span ?? [0, this.studio.end];
+    const { blob, engine } = await server.sound(this.piece, { from, to, format });
+    save(blob, `${this.fileName}.${format}`);
+    return engine;
+  }
+
+  async picture() {
+    const span = this.studio.history.lastWritten()?.span;
+    save(await server.picture(this.piece, this.studio.name, span), `${this.fileName}.png`);
+  }
+
+  /** The command line that writes the last written span again, or that renders the piece. */
+  get command() {
+    return this.studio.history.lastWritten()?.command ?? `music-generator render ${shellQuoted(`${this.fileName}.mid`)}`;
+  }
+
+  /** Fetch the file before a drag begins: during the drag there is no time to wait for it. */
+  async prepareDrag() {
+    const { events } = this.studio;
+    if (this.#dragged?.events === events) return;
+    const bytes = new Uint8Array(await (await server.midi(this.piece)).arrayBuffer());
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+    this.#dragged = { events, url: `data:audio/midi;base64,${btoa(text)}` };
+  }
+
+  startDrag(event) {
+    if (this.#dragged?.events !== this.studio.events) { event.preventDefault(); return; }
+    event.dataTransfer.effectAllowed = "copy";
+    event.dataTransfer.setData("DownloadURL", `audio/midi:${this.fileName}.mid:${this.#dragged.url}`);
+  }
+}

@@ -1,0 +1,45 @@
+// Files that the user opens: chosen in a dialog or dropped on the page.
+import { $, onClick } from "./panels.js";
+import { isNote } from "./piece.js";
+
+/** Open files as the user chooses or drops them. `run` reports the error of an action. */
+export function listenToFiles(studio, run) {
+  const open = ([first, second]) => run(async () => {
+    if (first) await studio.open(first);
+    if (second) await studio.openSecond(second);
+  });
+  const openSecond = ([file]) => run(async () => { if (file) await studio.openSecond(file); });
+  onClick("second", () => $("second-file").click());
+  listenToField($("file"), open);
+  listenToField($("second-file"), openSecond);
+  listenToDrops({ open, second: openSecond }, () => studio.history.events.some(isNote));
+}
+
+function listenToField(field, take) {
+  field.addEventListener("change", () => {
+    const files = [...field.files];
+    field.value = ""; // so that the same file can be chosen again
+    take(files);
+  });
+}
+
+/** Show the drop zones while a file is dragged over the page; the zone for a second piece only if there is a first. */
+function listenToDrops(takers, hasPiece) {
+  const zones = [...$("drop").querySelectorAll("div")], hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const listen = (name, action) => addEventListener(name, (event) => { if (hasFiles(event)) action(event); });
+  listen("dragenter", () => {
+    for (const zone of zones) zone.hidden = zone.dataset.drop === "second" && !hasPiece();
+    $("drop").hidden = false;
+  });
+  listen("dragover", (event) => {
+    event.preventDefault();
+    for (const zone of zones) zone.classList.toggle("over", zone === event.target);
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  listen("drop", (event) => {
+    event.preventDefault();
+    $("drop").hidden = true;
+    const zone = zones.find((each) => each === event.target);
+    takers[zone?.dataset.drop ?? "open"]([...event.dataTransfer.files]);
+  });
+}

@@ -1,0 +1,92 @@
+// The keyboard shortcuts: one table for the keyboard and for the help.
+const SHORTCUTS = [
+  ["Listen", [
+    [[" "], "play", "play or pause"],
+    [["l"], "loop", "loop the span"],
+    [["Home"], "start", "to the start"],
+    [["End"], "end", "to the end"],
+    [["ArrowLeft", "ArrowRight"], "horizontal", "playhead by 1 s (Shift: 5 s)"],
+  ]],
+  ["Write", [
+    [["i"], "infill", "infill the span"],
+    [["t"], "continue", "continue"],
+    [["d"], "lead-in", "lead in"],
+    [["b"], "bridge", "bridge to the second piece"],
+    [["g"], "compose", "compose"],
+    [["ArrowLeft", "ArrowRight"], "horizontal", "previous, next variation"],
+    [["Enter"], "keep", "keep the variation"],
+    [["Escape"], "escape", "discard, cancel, deselect"],
+  ]],
+  ["Select", [
+    [["["], "spanStart", "span begins at the playhead"],
+    [["]"], "spanEnd", "span ends at the playhead"],
+    [[",", "."], "nextNote", "previous note, next note"],
+    [["Ctrl+a"], "selectAll", "everything"],
+  ]],
+  ["Edit", [
+    [["Delete", "Backspace"], "erase", "delete"],
+    [["ArrowLeft", "ArrowRight"], "horizontal", "move by 0.01 s (Shift: 0.1 s)"],
+    [["ArrowUp", "ArrowDown"], "vertical", "transpose (Shift: an octave)"],
+    [["Alt+ArrowUp", "Alt+ArrowDown"], "velocity", "velocity"],
+    [["Ctrl+c", "Ctrl+x", "Ctrl+v"], "clipboard", "copy, cut, paste at the playhead"],
+    [["Ctrl+z", "Ctrl+Shift+z"], "history", "undo, redo"],
+  ]],
+  ["View and file", [
+    [["+", "-"], "zoom", "zoom in, out"],
+    [["0"], "fit", "the whole piece"],
+    [["Ctrl+o"], "open", "open a MIDI file"],
+    [["Ctrl+s"], "save", "save as MIDI"],
+    [["?"], "help", "this help"],
+  ]],
+];
+const NOT_IN_HELP = { "Ctrl+y": "history", "=": "zoom", "Ctrl+Shift+a": "escape" };
+
+const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
+const isMac = navigator.platform.startsWith("Mac");
+const signOf = (part) => SIGNS[part] ?? (part === "Ctrl" && isMac ? "⌘" : part.length === 1 ? part.toUpperCase() : part);
+const labelOf = (combo) => (combo === "+" ? combo : combo.split("+").map(signOf).join(" "));
+
+function comboOf(event) {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, isLetter = /^[a-z]$/.test(key);
+  const modifiers = [(event.ctrlKey || event.metaKey) && "Ctrl+", event.altKey && "Alt+", event.shiftKey && isLetter && "Shift+"];
+  return modifiers.filter(Boolean).join("") + key;
+}
+
+const FIELDS = "input:not([type=checkbox]):not([type=range]), select, textarea, dialog";
+const PRESSABLE = "button, a, summary, input, [role=option]";
+
+/** Whether a field or a button needs the key for itself. */
+function belongsTo(element, event, combo) {
+  if (element.closest(FIELDS)) return combo !== "Ctrl+s" && combo !== "Ctrl+o";
+  if (element.closest(PRESSABLE) && [" ", "Enter"].includes(combo)) return true;
+  return element.matches("input[type=range]") && event.key.startsWith("Arrow");
+}
+
+/** Call `act(name, event, combo)` for each shortcut that is pressed; `act` returns false if it did nothing. */
+export function listenToShortcuts(act) {
+  const names = new Map(SHORTCUTS.flatMap(([, rows]) => rows.flatMap(([combos, name]) => combos.map((c) => [c, name]))));
+  for (const [combo, name] of Object.entries(NOT_IN_HELP)) names.set(combo, name);
+  document.addEventListener("keydown", (event) => {
+    const combo = comboOf(event), name = names.get(combo);
+    if (!name || event.defaultPrevented || event.isComposing) return;
+    const target = event.target instanceof Element ? event.target : document.body;
+    if (belongsTo(target, event, combo)) return;
+    if (act(name, event, combo) !== false) event.preventDefault();
+  });
+}
+
+/** The tables of the help. */
+export function helpTables() {
+  return SHORTCUTS.map(([title, rows]) => {
+    const section = document.createElement("section"), list = document.createElement("dl");
+    section.append(Object.assign(document.createElement("h3"), { textContent: title }), list);
+    for (const [combos, , text] of rows) {
+      const keys = document.createElement("dt");
+      for (const combo of combos) {
+        keys.append(Object.assign(document.createElement("kbd"), { textContent: labelOf(combo) }), " ");
+      }
+      list.append(keys, Object.assign(document.createElement("dd"), { textContent: text }));
+    }
+    return section;
+  });
+}
