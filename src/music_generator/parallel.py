@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import wait
 from typing import TypeVar
 
 from music_generator.errors import InputError
@@ -64,11 +62,15 @@ def end_with_parent() -> None:
 
     For `ProcessPoolExecutor(initializer=...)`.
     """
-    parent = multiprocessing.parent_process()
+    from multiprocessing import parent_process  # takes as long to import as all else here
+
+    parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
 
 
 def _end_after(sentinel: int) -> None:
+    from multiprocessing.connection import wait
+
     wait([sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -9,19 +9,21 @@ import difflib
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine import kernel
-from music_generator.engine.reference import Reference
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle, open_bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, NO_ONSET
 from music_generator.model.pack import layout, tensors_of
 from music_generator.music.tokens import NUM_KEYS, bin_rows
+
+if TYPE_CHECKING:
+    from music_generator.engine.reference import Reference
 
 Array = NDArray[Any]
 
@@ -92,6 +94,8 @@ class Engine:
         tensors = self.bundle.runtime_tensors(self.precision)
         if self.backend_name == "kernel":
             return kernel.Kernel(self.config, self.precision, tensors, self.threads)
+        from music_generator.engine.reference import Reference
+
         names = (name for part in layout(self.config) for name, _, _ in tensors_of(part, self.precision))
         return Reference(self.config, self.precision, dict(zip(names, tensors, strict=True)))
 

@@ -80,10 +80,10 @@ def _stack(config: ModelConfig, name: str, layers: int, size: int, recency: int)
 
 def tensors_of(part: LinearShape | Table, precision: str) -> Iterator[tuple[str, tuple[int, ...], type]]:
     """Yield name, shape and type of each tensor that a part is stored as."""
-    if isinstance(part, Table):
-        yield part.name, part.shape, np.float32
-        return
     int8 = precision == "int8"
+    if isinstance(part, Table):
+        yield part.name, part.shape, np.float16 if int8 else np.float32
+        return
     yield f"{part.name}.weight", (sum(part.inputs), part.outputs), np.int8 if int8 else np.float32
     yield f"{part.name}.bias", (part.outputs,), np.float32
     if int8:
@@ -99,7 +99,7 @@ def constants() -> list[Array]:
 
 
 def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: str, where: str) -> list[Array]:
-    """Return the tensors in the engine's order, each of the right type and shape and finite.
+    """Return the tensors in the engine's order, tables as float32, each of the right type and shape and finite.
 
     Raises:
         BundleError: a tensor is missing, is of another type or shape, holds NaN or infinity, or is not known.
@@ -117,8 +117,10 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
                 f"{where}: tensor {name!r} must be {np.dtype(dtype)} of {_times(shape)}, but is {is_now}; "
                 "get or train the model again"
             )
-        if dtype == np.float32 and not np.isfinite(tensor).all():
-            raise BundleError(f"{where}: tensor {name!r} holds NaN or infinity; get or train the model again")
+        if dtype != np.int8:
+            tensor = tensor.astype(np.float32, copy=False)
+            if not np.isfinite(tensor).all():
+                raise BundleError(f"{where}: tensor {name!r} holds NaN or infinity; get or train the model again")
         found.append(np.ascontiguousarray(tensor))
     return found
 
@@ -140,7 +142,7 @@ def pack(weights: Weights, config: ModelConfig, ranges: Mapping[str, Range] | No
     packed: dict[str, Array] = {}
     for part in layout(config):
         if isinstance(part, Table):
-            packed[part.name] = folded[part.name].astype(np.float32)
+            packed[part.name] = folded[part.name].astype(np.float32 if ranges is None else np.float16)
             continue
         weight, bias = folded[f"{part.name}.weight"], folded[f"{part.name}.bias"]
         packed[f"{part.name}.bias"] = bias.astype(np.float32)
