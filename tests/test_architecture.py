@@ -37,8 +37,8 @@ TABLE: dict[str, set[str]] = {
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
     "describe": {"data", "engine", "errors", "model", "music", "training"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
-    "cli": {"data", "describe", "errors", "evaluation", "export", "generation", "model", "music", "parallel", "plots",
-            "studio", "training"},
+    "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "generation", "model", "music", "parallel",
+            "plots", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.export", "training.batches", "training.checkpoint",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from music_generator.generation import infill as infill
     from music_generator.generation import lead_in as lead_in
     from music_generator.generation import variations as variations
+    from music_generator.generation.scoring import score as score
     from music_generator.model.bundle import open_bundle as open_bundle
     from music_generator.music.midi import read_midi as read_midi
     from music_generator.music.midi import write_midi as write_midi
@@ -45,6 +46,7 @@ _HOME = {
     "open_bundle": "model.bundle",
     "read_midi": "music.midi",
     "render": "sound",
+    "score": "generation.scoring",
     "variations": "generation",
     "write_audio": "sound",
     "write_midi": "music.midi",

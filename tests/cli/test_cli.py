@@ -329,6 +329,24 @@ def test_render_writes_a_sound_beside_the_piece(run, piece, tmp_path):
     assert {"piece.wav", "sub/other.wav"} <= files(tmp_path)
 
 
+def test_score_measures_a_piece(run, piece, tmp_path):
+    done = run("score", piece)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("25 events, ")
+    assert [line.split()[0] for line in lines[1:6]] == ["total", "shift", "key", "velocity", "duration"]
+    assert lines[6:] == [str(tmp_path / "piece-surprise.png")]
+    facts = json.loads(run("score", piece, "--json", "--out", "roll.svg", "--composer", "chopin").out)
+    assert facts["files"] == ["roll.svg"]
+    assert {"roll.svg", "piece-surprise.png"} <= files(tmp_path)
+    assert len(facts["events"]) == 25
+    means = {name: np.mean([event["nats"][name] for event in facts["events"]]) for name in facts["events"][0]["nats"]}
+    assert facts["nats_per_event"] == pytest.approx({"total": sum(means.values()), **means})
+    (tmp_path / "roll.svg").unlink()
+    assert json.loads(run("score", piece, "--json", "--no-plots").out)["files"] == []
+    assert_refused(run("score", piece, "--composer", "Schopen"), "unknown composer")
+
+
 def test_plot_draws_a_piece(run, piece, tmp_path):
     done = run("plot", piece)
     assert (done.code, done.err) == (0, "")
@@ -554,6 +572,7 @@ BAD_FILES = {
         ["generate", "--future", "bad.mid"],
         ["infill", "bad.mid", "--from", 1, "--to", 2],
         ["render", "bad.mid"],
+        ["score", "bad.mid"],
         ["plot", "bad.mid"],
         ["info", "bad.mid"],
     ],

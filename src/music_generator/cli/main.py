@@ -49,6 +49,9 @@ COMMANDS = {
     "composers": Command("media", "List the composers that a model knows.", ("composers", "composers --json")),
     "render": Command("media", "Play a MIDI file into a sound file.", ("render piece.mid --format flac",)),
     "plot": Command("media", "Draw a MIDI file or a run's loss curves.", ("plot piece.mid", "plot runs/mine")),
+    "score": Command(
+        "media", "Measure how likely a model finds a piece.", ("score piece.mid", "score piece.mid --json")
+    ),
     "info": Command(
         "media", "Describe a MIDI file, a corpus, a model or a run.", ("info piece.mid", "info runs/mine/model --json")
     ),

@@ -1,4 +1,4 @@
-"""The commands on files and models as they are: `render`, `plot`, `info` and `composers`.
+"""The commands on files and models as they are: `render`, `plot`, `score`, `info` and `composers`.
 
 In this package a function imports what its module would load too slowly for `--help`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,13 @@ from music_generator import plots
 from music_generator.cli import options
 from music_generator.cli.console import read_piece
 from music_generator.export import Export, draw_piece, write_sound
+from music_generator.generation.span import SamplingOptions
 from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
+from music_generator.model.config import FIELDS
 from music_generator.training.history import HISTORY_FILE, read_history
+
+if TYPE_CHECKING:
+    from music_generator.generation.scoring import PieceScore
 
 
 def render(
@@ -46,6 +51,50 @@ def plot(
         print(path)
     else:
         print(*draw_piece(read_piece(what), out or what.with_suffix(".png")), sep="\n")
+
+
+def score(
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    composer: options.Composer = SamplingOptions.composer,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="picture, .png, .svg or .pdf  [default: PIECE-surprise.png beside it]"),
+    ] = None,
+    no_plots: options.NoPlots = False,
+    model: options.Model = PRETRAINED_NAME,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how likely a model finds a piece: the nats of each event, and a piano roll coloured by surprise.
+
+    Each event is scored given all before it. With --json the nats of every event are printed too.
+    """
+    from music_generator.engine.engine import Engine
+    from music_generator.generation.scoring import score
+
+    scored = score(read_piece(piece), Engine(open_bundle(model)), composer=composer)
+    picture = None if no_plots else out or piece.with_name(f"{piece.stem}-surprise.png")
+    if picture:
+        plots.save(plots.surprise_roll(scored.performance, scored.note_nats, title=piece.stem), picture)
+    if as_json:
+        print(json.dumps(_score_facts(scored, picture)))
+        return
+    print(f"{len(scored.nats)} events, {scored.bits_per_second:.1f} bits per second; mean nats of an event:")
+    for name, nats in scored.per_event.items():
+        print(f"  {name:<9}{nats:7.3f}")
+    if picture:
+        print(picture)
+
+
+def _score_facts(scored: PieceScore, picture: Path | None) -> dict[str, Any]:
+    rows = zip(scored.onsets.tolist(), scored.tokens["key"].tolist(), scored.nats.tolist(), strict=True)
+    return {
+        "files": [str(picture)] if picture else [],
+        "nats_per_event": scored.per_event,
+        "bits_per_second": scored.bits_per_second,
+        "events": [
+            {"onset": onset, "key": key, "nats": dict(zip(FIELDS, nats, strict=True))} for onset, key, nats in rows
+        ],
+    }
 
 
 def info(
