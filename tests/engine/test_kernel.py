@@ -306,6 +306,7 @@ def test_all_kinds_of_vectors_compute_the_same(
 ) -> None:
     """To the bit in 8 bits. `tests/stress/forms` compares all kinds, compilers and architectures."""
     _, bundle = exported
+
     def computed() -> list[dict[str, Array]]:
         engine = Engine(bundle, precision=precision, backend="kernel")
         found = [vars_of(engine.read_past(tiny_corpus.piece_rows(0)[:20], 1))]
