@@ -1,4 +1,4 @@
-"""Packed weights: ranges that hold all inputs, whole numbers that 16 bits hold, and tensors that must be what they are."""
+"""Packed weights: ranges that hold all inputs, whole numbers that 16 bits hold, tensors of the right type and shape."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def spoil(name: str, value: float) -> Change:
         (put(WEIGHT, lambda x: x[:, :-1]), f"tensor '{WEIGHT}' must be TYPE of 14×14, but is TYPE of 14×13"),
         (put(TABLE, lambda x: x[:-1]), f"tensor '{TABLE}' must be float32 of 3×64, but is float32 of 2×64"),
         (put(BIAS, lambda x: x[:0]), f"tensor '{BIAS}' must be float32 of 28, but is float32 of 0"),
-        (put(BIAS, lambda x: x[:1].reshape(())), f"tensor '{BIAS}' must be float32 of 28, but is float32 of one number"),
+        (put(BIAS, lambda x: x[:1].reshape(())), f"'{BIAS}' must be float32 of 28, but is float32 of one number"),
         (put(WEIGHT, lambda x: x.astype(np.uint8)), f"tensor '{WEIGHT}' must be TYPE of 14×14, but is uint8 of 14×14"),
         (put(TABLE, lambda x: x.astype(np.float16)), f"'{TABLE}' must be float32 of 3×64, but is float16 of 3×64"),
         (put(BIAS, lambda x: x.astype(np.float64)), f"tensor '{BIAS}' must be float32 of 28, but is float64 of 28"),
