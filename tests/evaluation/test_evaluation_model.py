@@ -1,4 +1,4 @@
-"""Scoring by the runtime graphs against the network, gaps, and the report on a model."""
+"""The likelihood by the engine against the network's, gaps, and the report on a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the tiny bundle is made with torch")
 
-from conftest import made_performance, woken
+from conftest import made_performance, rounded, woken
 from music_generator.data.corpus import Corpus
 from music_generator.engine.engine import Engine
 from music_generator.evaluation import EvaluationOptions, evaluate, infilling, likelihoods, summary
@@ -27,8 +27,8 @@ from music_generator.evaluation.infilling import (
     relative_distances,
 )
 from music_generator.evaluation.likelihoods import bits_per_second, runtime_likelihood, segments
-from music_generator.evaluation.scoring import Passage, score
 from music_generator.generation import SamplingOptions
+from music_generator.generation.scoring import Passage, score_passages
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.export import bundle_network
@@ -57,13 +57,13 @@ def test_segments_are_the_networks(tiny_corpus: Corpus, limit: int | None) -> No
         np.testing.assert_array_equal(one.rows, other.rows)
 
 
-def test_the_float_graphs_score_as_the_network(
+def test_the_engine_scores_as_the_network(
     exact: Engine, tiny_network: Network, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Segments of 100 tokens: of unequal length, beginning and ending within pieces."""
     monkeypatch.setattr(protocol, "SEGMENT", 100)
     gaps = (4, 16, 64)
-    theirs = protocol.likelihood(tiny_network, tiny_corpus, "validation", gaps=gaps)
+    theirs = protocol.likelihood(rounded(tiny_network), tiny_corpus, "validation", gaps=gaps)
     calls: list[tuple[int, int]] = []
     passages = segments(tiny_corpus, "validation", length=100)
     ours = runtime_likelihood(exact, passages, gaps=gaps, progress=lambda *at: calls.append(at))
@@ -81,7 +81,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_of_every_kind_score_as_their_network(
+def test_models_of_every_kind_score_as_their_network(
     tiny_network: Network, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Of one layer and several, in both directions, with and without a future; the parts that begin as zeros too."""
@@ -89,7 +89,7 @@ def test_graphs_of_every_kind_score_as_their_network(
 
     monkeypatch.setattr(protocol, "SEGMENT", 60)
     torch.manual_seed(5)
-    network = woken(Network(replace(tiny_network.config, **KINDS[kind]))).eval()
+    network = rounded(woken(Network(replace(tiny_network.config, **KINDS[kind]))))
     music = shown_music(tiny_corpus)
     bundle = bundle_network(network, tmp_path / "model", {}, distributions([]), music, precisions=("float32", "int8"))
     theirs = protocol.likelihood(network, tiny_corpus, "test", gaps=(3, 16))
@@ -109,33 +109,11 @@ def test_int8_scores_nearly_as_float(exact: Engine, tiny_bundle: Path, tiny_corp
     passages = segments(tiny_corpus, "validation", 1)
     rough = Engine(open_bundle(tiny_bundle), precision="int8")
     for gap in (None, 16):
-        one, other = (score(engine, passages, gap) for engine in (exact, rough))
+        one, other = (score_passages(engine, passages, gap) for engine in (exact, rough))
         assert np.array_equal(np.isnan(one.nats), np.isnan(other.nats))
         assert not np.array_equal(one.nats, other.nats, equal_nan=True)
         np.testing.assert_allclose(one.nats, other.nats, atol=0.2)
         assert np.nanmean(one.nats) == pytest.approx(np.nanmean(other.nats), abs=0.01)
-
-
-@pytest.mark.parametrize("gap", [None, 8])
-def test_in_8_bits_a_passage_scores_the_same_in_any_company(tiny_bundle: Path, tiny_corpus: Corpus, gap: int) -> None:
-    """Bit for bit, alone and among others of other lengths."""
-    rows, engine = tiny_corpus.piece_rows(0), Engine(open_bundle(tiny_bundle))
-    passages = [Passage(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
-    together = score(engine, passages, gap)
-    for i, passage in enumerate(passages):
-        alone = score(engine, [passage], gap)
-        np.testing.assert_array_equal(together.nats[i, : len(passage.rows)], alone.nats[0])
-
-
-def test_a_passage_scores_alike_alone_and_padded(exact: Engine, tiny_corpus: Corpus) -> None:
-    rows = tiny_corpus.piece_rows(0)
-    short, long = Passage(rows[:21], True, False), Passage(rows[40:100], False, False)
-    for gap in (None, 8):
-        together, alone = score(exact, [short, long], gap), score(exact, [short], gap)
-        np.testing.assert_allclose(together.nats[0, :21], alone.nats[0], atol=1e-5)
-        assert np.isnan(together.nats[0, 21:]).all()
-    assert np.isfinite(alone.nats).all(-1).tolist() == [[True] * 16 + [False] * 5]
-    assert len(alone.decisions) == 2
 
 
 def test_bits_per_second() -> None:
@@ -253,7 +231,7 @@ def test_the_quick_form_without_torch(
 
     monkeypatch.setattr(reports, "QUICK", {"float_segments": 1, "runtime_segments": 1, "performances": 1, "gaps": 1})
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("model.export", "model.network", "model.step", "training.likelihood", "training.windows"):
+    for name in ("model.export", "model.network", "training.likelihood", "training.windows"):
         monkeypatch.delitem(sys.modules, f"music_generator.{name}", raising=False)
     report = evaluate(tiny_bundle, tiny_corpus, tmp_path, options=SMALL, quick=True)
     found = report["likelihood"]["validation"]
@@ -267,7 +245,7 @@ def test_the_quick_form_without_torch(
 @pytest.fixture(scope="module")
 def forward_only(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Network]:
     sizes = {"forward_size": 8, "backward_size": 8, "input_size": 8, "head_size": 8}
-    network = Network(ModelConfig(direction="forward", **sizes)).eval()
+    network = rounded(Network(ModelConfig(direction="forward", **sizes)))
     folder = tmp_path_factory.mktemp("forward") / "model"
     reference = distributions([made_performance(1)])
     bundle_network(network, folder, {}, reference, shown_music(tiny_corpus), precisions=("float32",))

@@ -639,7 +639,9 @@ def test_a_model_that_draws_what_is_no_token_is_refused_and_does_not_run_for_eve
     monkeypatch.setattr(Reference, "step", hostile)
     with pytest.raises(BundleError) as caught:
         compose(by_numpy, 60, SOME)
-    assert "the model produced an invalid token after 0.00 s; the bundle is damaged or from another" in str(caught.value)
+    assert "the model produced an invalid token after 0.00 s; the bundle is damaged or from another" in str(
+        caught.value
+    )
     assert str(caught.value).startswith(str(by_numpy.bundle.folder))
     assert "\n" not in str(caught.value)
 
@@ -657,11 +659,14 @@ def test_a_model_that_is_refused_leaves_the_others_as_they_were(engine, by_numpy
 # --- the reference writes the same
 
 
-def test_numpy_writes_the_same_music(engine, by_numpy, each_alone):
+def test_numpy_writes_the_same_music(engine, by_numpy):
     """All tasks and guards, to the bit."""
     asked = mixed(7)
     few = {"longest_rest_seconds": 0.3, "longest_repeat": 2, "temperature": 1.5, "top_p": 0.6}
-    asked += [(to_continue(scale(4), 2, notes=7), SamplingOptions(seed=8)), (to_compose(2), SamplingOptions(seed=9, **few))]
+    asked += [
+        (to_continue(scale(4), 2, notes=7), SamplingOptions(seed=8)),
+        (to_compose(2), SamplingOptions(seed=9, **few)),
+    ]
     asked += [(to_lead_in(scale(3), 2), SamplingOptions(seed=10, **few))]
     for one, other in zip(generate_many(engine, asked), generate_many(by_numpy, asked), strict=True):
         assert one.performance == other.performance
@@ -821,18 +826,38 @@ def test_an_unknown_composer_is_refused(engine):
 # --- without torch
 
 
-def test_generation_needs_no_torch(tiny_bundle, tmp_path):
+BLOCKED = 'import sys; sys.modules.update(dict.fromkeys(["torch", "accelerate", "onnx", "onnxruntime"]))'
+
+
+def run_python(code, folder):
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", [None, "numpy"])
+def test_generation_needs_no_torch(tiny_bundle, tmp_path, backend):
+    """Nor any other runtime: NumPy and the package's own library."""
     code = f"""
-import sys
-sys.modules.update(dict.fromkeys(["torch", "accelerate", "onnx", "onnxruntime"]))
+{BLOCKED}
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, compose
-from music_generator.model.bundle import open_bundle
-assert compose(Engine(open_bundle({str(tiny_bundle)!r})), 5, SamplingOptions(seed=1)).tokens
+from music_generator.generation.scoring import score
+engine = Engine({str(tiny_bundle)!r}, backend={backend!r})
+made = compose(engine, 2, SamplingOptions(seed=1))
+assert made.tokens
+assert score(made.performance, engine).nats.sum() > 0
+assert not any(name.split(".")[0].startswith(("torch", "onnx")) for name, module in sys.modules.items() if module)
+"""
+    run_python(code, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_torch(tiny_bundle, tmp_path):
+    code = f"""
+{BLOCKED}
 from music_generator.cli import main as cli
 sys.argv = ["music-generator", "generate", "--seconds", "3", "--model", {str(tiny_bundle)!r}, "--out", "."]
 cli.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_python(code, tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".mid", ".wav", ".png"}
