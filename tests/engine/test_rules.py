@@ -31,7 +31,7 @@ from music_generator.engine.rules import (
     repeats_at_end,
     wait_for_a_key,
 )
-from music_generator.engine.slots import Slots
+from music_generator.engine.slots import PLACES, Slots
 from music_generator.model.config import NO_ONSET, ModelConfig
 from music_generator.model.pack import LinearShape, check_packed
 from music_generator.music.tokens import END, KEYS, NUM_KEYS, RESUME, Array
@@ -265,14 +265,16 @@ def spans(draw: st.DrawFn) -> SpanState:
     now = draw(TICKS)
     end = now + draw(st.one_of(st.integers(1, 20), st.integers(1, 5000)))
     repeated_key = draw(st.integers(-1, KEYS - 1))
+    last_note = draw(st.one_of(st.integers(max(0, now - 500), now), TICKS))
+    due = max(1, now - last_note + draw(st.integers(0, 4)))
     return SpanState(
         now=now,
         last_key=draw(st.integers(-1, NUM_KEYS - 1)),
         start=draw(st.one_of(st.integers(max(0, now - 10), end - 1), st.integers(0, end - 1))),
         end=end,
-        last_note=draw(st.one_of(st.integers(max(0, now - 500), now), TICKS)),
-        next_note=end + draw(st.integers(0, 1000)),
-        longest_rest=draw(st.one_of(st.integers(1, 500), st.integers(1, MOST))),
+        last_note=last_note,
+        next_note=end + draw(st.one_of(st.integers(0, 4), st.integers(0, 1000))),
+        longest_rest=draw(st.one_of(st.just(due), st.integers(1, 500), st.integers(1, MOST))),
         repeated_key=repeated_key,
         repeats=draw(st.integers(1, 12)) if repeated_key >= 0 else 0,
         future_key=draw(st.one_of(st.just(repeated_key), st.integers(-1, KEYS - 1))),
@@ -302,7 +304,7 @@ def releases(draw: st.DrawFn, now: int) -> Array:
 @ANY
 @given(st.data(), spans(), st.booleans())
 def test_something_may_always_be_played(data: st.DataObject, span: SpanState, has_future: bool) -> None:
-    """The limits do not cross, a key is free at the earliest onset, and each rule holds unless a key must be waited for."""
+    """The limits do not cross, a key is free at the earliest onset, and each rule holds unless a key is waited for."""
     last_release = data.draw(releases(span.now))
     found = constrain(span, last_release, has_future)
     assert 0 <= found.earliest <= found.latest
@@ -348,6 +350,9 @@ def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: bool, se
     """From any state both write the same tokens and come to the same states, and break no rule."""
     begun = [data.draw(spans()) for _ in range(SIZE)]
     held = [data.draw(releases(span.now)) for span in begun]
+    favoured = data.draw(
+        st.lists(st.sampled_from(["", "pedals", "repeat", "now", "resume"]), min_size=SIZE, max_size=SIZE)
+    )
     found = []
     for backend in backends():
         slots = Slots(CONFIG, SIZE, has_future=has_future)
@@ -357,6 +362,7 @@ def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: bool, se
             slots.next_onset[slot] = span.next_note + np.arange(NUM_KEYS)
             slots.resume_tick[slot] = span.end
             slots.span[slot] = astuple(span)
+            favour(slots.noise[slot], favoured[slot], span)
         rows = np.concatenate(backend.write(slots, SIZE, 4), 1)
         found.append((np.where(rows[..., 1:2] < 0, -1, rows), slots.span.copy(), slots.last_release.copy()))
     (rows, states, last_release), (its_rows, its_states, its_last_release) = found
@@ -367,6 +373,72 @@ def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: bool, se
     assert (states["done"] != INVALID).all()
     for slot, (span, release) in enumerate(zip(begun, held, strict=True)):
         check_written(rows[:, slot], span, release)
+
+
+FAVOURED = ("", "pedals", "repeat", "now", "late", "resume", "soft")
+
+
+def span_at_a_limit(rng: np.random.Generator) -> SpanState:
+    """A state one tick or one note away from what a rule forbids, before, at or past it."""
+    key, near = int(rng.integers(KEYS)), (lambda: int(rng.integers(-2, 4)))
+    last_note, longest_repeat = NOW - int(rng.integers(0, 40)), int(rng.integers(1, 6))
+    end = NOW + int(rng.choice([1, 2, 3, 10, 60]))
+    longest_rest = max(1, int(rng.choice([NOW - last_note, NOW - last_note + 10, end - last_note])) + near())
+    return SpanState(
+        now=NOW,
+        last_key=int(rng.choice([-1, key - 1, key, NUM_KEYS - 2])),
+        start=min(end - 1, NOW + near()),
+        end=end,
+        last_note=last_note,
+        next_note=max(end, last_note + longest_rest + near()),
+        longest_rest=longest_rest,
+        repeated_key=key,
+        repeats=int(rng.integers(1, 7)),
+        future_key=int(rng.choice([key, key, 3])),
+        future_repeats=max(0, longest_repeat + near() - 2),
+        longest_repeat=longest_repeat,
+        notes_left=int(rng.choice([-1, 1, 2])),
+    )
+
+
+@pytest.mark.skipif(kernel.vectors() is None, reason="no kernel was built here")
+@pytest.mark.parametrize("has_future", [False, True])
+def test_the_kernel_has_the_same_rules_near_every_limit(has_future: bool) -> None:
+    """Two tokens of each of many states, with noise that favours what a rule may forbid."""
+    size, rng, found = 1500, np.random.default_rng(8), []
+    begun = [span_at_a_limit(rng) for _ in range(size)]
+    for backend in backends():
+        slots = Slots(CONFIG, size, has_future=has_future)
+        for slot, span in enumerate(begun):
+            fill_slot(slots, slot, slot)
+            slots.last_release[slot] = np.where(slots.last_release[slot] % 4 == 0, NOW + slot % 7, -NO_ONSET)
+            slots.top_p[slot] = 1
+            slots.span[slot] = astuple(span)
+            favour(slots.noise[slot], FAVOURED[slot % len(FAVOURED)], span)
+        rows = np.concatenate(backend.write(slots, size, 2), 1)
+        found.append((np.where(rows[..., 1:2] < 0, -1, rows), slots.span.copy()))
+    (rows, states), (its_rows, its_states) = found
+    np.testing.assert_array_equal(rows, its_rows)
+    np.testing.assert_array_equal(states, its_states)
+    assert set(np.unique(states["done"])) == {WRITING, DONE}
+    assert (rows[..., 2] == 1).any()
+
+
+def favour(noise: Array, what: str, span: SpanState) -> None:
+    """Make likelier what the rules may forbid."""
+    keys = noise[:, PLACES["key"]]
+    if what == "pedals":
+        keys[:, KEYS:] += 50
+    elif what == "repeat":
+        keys[:, [span.repeated_key, span.future_key, span.last_key]] += 50
+    elif what == "now":
+        noise[:, PLACES["shift"].start : PLACES["shift"].start + 2] += 50
+    elif what == "late":
+        noise[:, PLACES["shift"]] += 50 * np.arange(PLACES["shift"].stop)
+    elif what == "resume":
+        noise[:, PLACES["shift"].start + RESUME] += 50
+    elif what == "soft":
+        noise[:, PLACES["velocity"].start] += 50
 
 
 def check_written(rows: Array, span: SpanState, last_release: Array) -> None:

@@ -611,6 +611,7 @@ def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, by_nump
     monkeypatch.setattr(Reference, "step", watched)
     span = to_lead_in(scale(3), 12) if future else to_compose(12)
     made = generate(by_numpy, span, SOME)
+    monkeypatch.setattr(Reference, "step", step)
     assert generate(engine, span, SOME).performance == made.performance
     assert END not in drawn
     assert drawn.count(RESUME) == future
