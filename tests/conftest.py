@@ -126,7 +126,7 @@ def woken(network: Network) -> Network:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the bundle of `tiny_network`: int8 and float32 graphs; not to be changed by a test."""
+    """The folder of the bundle of `tiny_network`: both precisions; not to be changed by a test."""
     from music_generator.model.export import bundle_network
     from music_generator.training.release import shown_music
 
@@ -144,6 +144,15 @@ def tiny_bundle(tiny_network: Network, tiny_corpus: Corpus, tmp_path_factory: py
     return folder
 
 
+def rounded(network: Network) -> Network:
+    """A copy of a network with its weights as a bundle has them: in float16."""
+    from music_generator.model.network import Network
+
+    copy = Network(network.config)
+    copy.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
+    return copy.eval()
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def exported(
     request: pytest.FixtureRequest,
@@ -152,7 +161,7 @@ def exported(
     tiny_corpus: Corpus,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Network, Bundle]:
-    """A network and its bundle, of each cell and direction, of one layer and several."""
+    """A network, rounded to float16, and its bundle, of each cell and direction, of one layer and several."""
     import torch
 
     from music_generator.model.bundle import open_bundle
@@ -161,9 +170,9 @@ def exported(
     from music_generator.training.release import shown_music
 
     if request.param == "lstm":
-        return tiny_network, open_bundle(tiny_bundle)
+        return rounded(tiny_network), open_bundle(tiny_bundle)
     torch.manual_seed(2)
-    network = woken(Network(replace(tiny_network.config, **KINDS[request.param]))).eval()
+    network = rounded(woken(Network(replace(tiny_network.config, **KINDS[request.param]))))
     folder = tmp_path_factory.mktemp("bundle") / request.param
     music = shown_music(tiny_corpus)
     return network, bundle_network(network, folder, {}, distributions([]), music, precisions=("int8", "float32"))

@@ -1,407 +1,518 @@
-"""The compiled step computes what the graph does, lane by lane, on any processor; wrong weights are refused."""
+"""The kernel is the reference, in 8 bits to the bit: for every model, in any company, on every kind of vectors."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import shutil
-from contextlib import suppress
-from dataclasses import replace
-from hashlib import sha256
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_golden import spans
+from some_slots import (
+    NOW,
+    assert_near,
+    assert_same,
+    copied,
+    fill_slot,
+    force,
+    futures,
+    some_slots,
+    some_tensors,
+    some_token,
+    stepped,
+)
 
+from music_generator.data.corpus import Corpus
 from music_generator.engine import kernel
-from music_generator.engine.engine import PLACES, Engine, Lanes
-from music_generator.errors import BundleError, InputError
+from music_generator.engine.engine import Engine
+from music_generator.engine.reference import Reference
+from music_generator.engine.rules import WRITING
+from music_generator.engine.slots import Slots
+from music_generator.errors import InputError, InstallationError
 from music_generator.generation import SamplingOptions, compose, generate_many, to_compose
-from music_generator.model.bundle import FACTS_FILE, PRETRAINED, Bundle, open_bundle
-from music_generator.model.config import CLASSES, FIELDS, NONE_AHEAD
-from music_generator.model.graphs import read_tensors
-from music_generator.music.tokens import NUM_KEYS, RESUME, Array
+from music_generator.model.bundle import Bundle, open_bundle
+from music_generator.model.config import CLASSES, FIELDS, ModelConfig
+from music_generator.model.pack import PRECISIONS, LinearShape, check_packed
+from music_generator.music.tokens import NUM_KEYS, Array
 
-if kernel.instructions() is None:
+if kernel.vectors() is None:
     pytest.skip("no kernel was built here: reinstall with pip, see hatch_build.py", allow_module_level=True)
 
-
-def lanes_of(engine: Engine, size: int, *, joined: bool, seed: int = 0) -> Lanes:
-    """Lanes of no music in particular: every state and every key has something to say, some keys are held or barred."""
-    rng = np.random.default_rng(seed)
-    lanes = Lanes(engine, size, joined=joined, scored=True)
-    for context, states in lanes._sides:
-        context[:] = rng.normal(size=context.shape)
-        for state in states:
-            state[:] = rng.uniform(-1, 1, state.shape)
-    strokes = lanes.strokes.reshape(size, -1, NUM_KEYS)
-    strokes[:, 0] = rng.integers(-300, 1000, (size, NUM_KEYS))
-    strokes[:, 1] = strokes[:, 0] + rng.integers(1, 90, (size, NUM_KEYS))
-    strokes[:, 2] = strokes[:, 1] - 1
-    if joined:
-        lanes.said[:] = rng.normal(size=lanes.said.shape)
-        lanes.resume[:] = rng.integers(1001, 1400, (size, 1))
-        strokes[:, 3] = lanes.resume + rng.integers(0, 900, (size, NUM_KEYS))
-        strokes[:, 3, ::5] = NONE_AHEAD
-    lanes.barred[rng.random(lanes.barred.shape) < 0.2] = 1e9
-    lanes.composer[:] = rng.integers(0, 1 + len(engine.config.composers), size)
-    lanes.coldness[:], lanes.top_p[:] = 1 / rng.uniform(0.5, 1.5, (size, 1)), rng.uniform(0.2, 1.0, (size, 1))
-    give(lanes, 0)
-    return lanes
+# those that this processor has, the best first
+KINDS_OF_VECTORS = {
+    "vnni": ("vnni", "avx2", "ssse3"),
+    "avx2": ("avx2", "ssse3"),
+    "dotprod": ("dotprod", "neon"),
+}.get(str(kernel.vectors()), (str(kernel.vectors()),))
+Compare = Callable[[list[dict[str, Array]], list[dict[str, Array]]], None]
+COMPARE: dict[str, Compare] = {"int8": assert_same, "float32": assert_near}
 
 
-def give(lanes: Lanes, turn: int) -> None:
-    """Noise and ticks for one more token."""
-    rng = np.random.default_rng(1000 + turn)
-    lanes.noise[:] = rng.gumbel(size=lanes.noise.shape)
-    lanes.noise[::3, RESUME] = -1e9
-    ticks = np.tile([1000 + 50 * turn, 0, 0, -1, 0, 0], (lanes.size, 1)).astype(np.float32)
-    ticks[:, 1], ticks[:, 2] = rng.integers(0, 5, lanes.size), rng.integers(1, 300, lanes.size)
-    ticks[:, 3], ticks[:, 4:] = rng.integers(-1, NUM_KEYS, lanes.size), rng.random((lanes.size, 2))
-    lanes.ticks[:] = ticks
+def both_backends(bundle: Bundle, precision: str) -> list[Engine]:
+    return [Engine(bundle, precision=precision, backend=backend) for backend in ("kernel", "numpy")]
 
 
-def left(lanes: Lanes) -> dict[str, Array]:
-    """Everything that a step leaves, copied: the draws, the logits, the strokes, the context and the states."""
-    context, states = lanes._sides[lanes._side]
-    found = {**lanes.classes, "waited": lanes.waited, "held": lanes.held, "strokes": lanes.strokes, "context": context}
-    found |= {f"{name}_logits": values for name, values in lanes.logits.items()}
-    return {name: value.copy() for name, value in found.items()} | {"states": np.stack(states)}
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return open_bundle(tiny_bundle)
 
 
-def walked(engine: Engine, size: int, *, joined: bool, turns: int = 6) -> list[dict[str, Array]]:
-    lanes, found = lanes_of(engine, size, joined=joined), []
-    for turn in range(turns):
-        give(lanes, turn)
-        lanes.step()
-        found.append(left(lanes))
-    return found
+# --- the same as the reference
 
 
-def assert_equal(one: list[dict[str, Array]], other: list[dict[str, Array]]) -> None:
-    """To the bit."""
-    for a, b in zip(one, other, strict=True):
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def directions(bundle: Bundle) -> list[bool]:
-    return [False, True] if bundle.config.direction == "both" else [False]
-
-
-# --- the same as the graph
-
-
-@pytest.mark.parametrize("size", [1, 2, 7])
-def test_a_step_is_that_of_the_graph(exported: tuple[Any, Bundle], size: int) -> None:
-    """Of every cell, depth and direction. A state within the last digits of a half may round the other way."""
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_reading_is_that_of_the_reference(exported: tuple[Any, Bundle], tiny_corpus: Corpus, precision: str) -> None:
+    """Past and future, of none, one and some tokens, after each token and after the last."""
     _, bundle = exported
-    engines = [Engine(bundle, kernel=each) for each in (True, False)]
-    for joined in directions(bundle):
-        pair = [lanes_of(engine, size, joined=joined) for engine in engines]
-        for turn in range(12):
-            for lanes in pair:
-                give(lanes, turn)
-                lanes.step()
-            one, other = (left(lanes) for lanes in pair)
-            for name in (*FIELDS, "waited", "held", "strokes"):
-                np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-            for name in ("states", "context", *(f"{field}_logits" for field in FIELDS)):
-                assert np.abs(one[name] - other[name]).max() < 0.05, name
-                assert np.median(np.abs(one[name] - other[name])) < 1e-6, name
-            for mine, its in zip(*(lanes._sides for lanes in pair), strict=True):  # what differs does not add up
-                mine[0][:] = its[0]
-                for state, state_of_it in zip(mine[1], its[1], strict=True):
-                    state[:] = state_of_it
+    engines = both_backends(bundle, precision)
+    for rows in (tiny_corpus.piece_rows(0)[:count] for count in (0, 1, 30)):
+        pasts = [engine.read_past(rows, 1, 17, cut=len(rows) == 1) for engine in engines]
+        COMPARE[precision](*([vars_of(past)] for past in pasts))
+        if bundle.config.direction == "both" and len(rows):
+            for one, other in zip(*(engine.read_futures(rows, 2) for engine in engines), strict=True):
+                COMPARE[precision]([vars_of(one)], [vars_of(other)])
+            COMPARE[precision](*([vars_of(engine.read_future(rows, 70, 2))] for engine in engines))
 
 
-@pytest.mark.parametrize("joined", [False, True])
-def test_the_bundled_models_step_is_that_of_the_graph(joined: bool) -> None:
-    engines = [Engine(open_bundle(), kernel=each) for each in (True, False)]
-    one, other = (walked(engine, 65, joined=joined, turns=1)[0] for engine in engines)
-    for name in (*FIELDS, "waited", "held", "strokes"):
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    for name in ("states", "context", *(f"{field}_logits" for field in FIELDS)):
-        assert np.abs(one[name] - other[name]).max() < 0.05, name
-        assert np.mean(np.abs(one[name] - other[name]) < 1e-6) > 0.99, name
+def vars_of(read: Any) -> dict[str, Array]:
+    return {name: np.asarray(value) for name, value in vars(read).items()}
 
 
-@pytest.mark.parametrize("size", [1, 9])
-def test_the_rules_of_writing_are_those_of_the_writer(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    """All tasks and guards, to the bit: they are in the compiled code and, for the graphs, in `Writer`."""
-    asked = [(span, SamplingOptions(seed=seed)) for seed in range(3) for span in spans().values()]
-    short, few = spans()["continue"], {"longest_rest_seconds": 0.3, "longest_repeat": 2, "temperature": 1.5}
-    asked += [(replace(short, notes=notes), SamplingOptions(seed=8)) for notes in (1, 7, 40)]
-    asked += [(span, SamplingOptions(seed=9, top_p=0.6, **few)) for span in spans().values()]
-    for folder in (tiny_bundle, PRETRAINED):
-        engine = Engine(open_bundle(folder))
-        fast = list(generate_many(engine, asked, size=size))
-        with monkeypatch.context() as patch:
-            patch.setattr(Lanes, "write", lambda *_: None)
-            slow = list(generate_many(engine, asked, size=size))
-        for one, other in zip(fast, slow, strict=True):
-            assert one.performance == other.performance
-            assert (one.tokens, one.end, one.seed) == (other.tokens, other.end, other.seed)
+@pytest.mark.parametrize("scored", [False, True], ids=["drawn", "forced"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_steps_are_those_of_the_reference(exported: tuple[Any, Bundle], precision: str, scored: bool) -> None:
+    """Draws, states, contexts, what each key did and, of forced tokens, the logits; 7 slots, 6 tokens."""
+    _, bundle = exported
+    for has_future in futures(bundle.config):
+        one, other = (
+            stepped(engine, some_slots(engine, 7, has_future=has_future, scored=scored))
+            for engine in both_backends(bundle, precision)
+        )
+        COMPARE[precision](one, other)
 
 
-def test_a_piece_is_that_of_the_graphs() -> None:
-    made = [compose(Engine(open_bundle(), kernel=each), 10, SamplingOptions(seed=5)) for each in (True, False)]
-    assert made[0].performance == made[1].performance
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_logits_of_draws_are_those_of_the_reference(bundle: Bundle, precision: str) -> None:
+    """Before noise and constraints; they are kept of tokens that are drawn too, if they are asked for."""
+    for has_future in (False, True):
+        found = []
+        for engine in both_backends(bundle, precision):
+            slots = some_slots(engine, 5, has_future=has_future)
+            slots.logits = np.zeros((5, sum(CLASSES.values())), np.float32)
+            found.append(stepped(engine, slots))
+        COMPARE[precision](*found)
+        assert np.ptp(found[0][-1]["logits"], axis=1).min() > 0.1
 
 
-# --- the same in any company and on any processor
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_writing_is_that_of_the_reference(exported: tuple[Any, Bundle], precision: str) -> None:
+    """The tokens, and all that is left in the slots, through a block of noise; slots end at different times."""
+    _, bundle = exported
+    for has_future in futures(bundle.config):
+        found = []
+        for engine in both_backends(bundle, precision):
+            slots = some_slots(engine, 6, has_future=has_future, seed=40)
+            rows = np.concatenate(engine.backend.write(slots, 6, 100), 1)
+            found.append([{"rows": np.where(rows[..., 1:2] >= 0, rows, -1), **copied(slots)}])
+        COMPARE[precision](*found)
+        rows = found[0][0]["rows"]
+        assert 1 < len(rows) <= 32
+        assert (rows[..., 1] >= 0).any()
 
 
-LESSER = {"avx2": "ssse3", "dotprod": "neon"}  # the other form that this processor can run
+@pytest.mark.parametrize("has_future", [False, True])
+def test_the_bundled_models_steps_are_those_of_the_reference(has_future: bool) -> None:
+    """Of its size: maps whose sums pass 2^24, and several blocks of slots."""
+    one, other = (
+        stepped(engine, some_slots(engine, 19, has_future=has_future), 2)
+        for engine in both_backends(open_bundle(), "int8")
+    )
+    assert_same(one, other)
 
 
-@pytest.mark.parametrize("joined", [False, True])
-def test_another_processor_computes_the_same(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, joined: bool) -> None:
-    """To the bit. `tests/stress/forms` compares all forms, compilers and architectures."""
-    form = LESSER.get(str(kernel.instructions()))
-    if form is None:
-        pytest.skip(f"{kernel.instructions()} is the only form that this processor can run")
-    for bundle, size in ((open_bundle(tiny_bundle), 5), (open_bundle(), 3)):
-        mine = walked(Engine(bundle), size, joined=joined)
-        with monkeypatch.context() as patch:
-            patch.setattr(kernel, "instructions", lambda: form)
-            assert_equal(mine, walked(Engine(bundle), size, joined=joined))
+def test_the_bundled_model_reads_as_the_reference(tiny_corpus: Corpus) -> None:
+    rows = tiny_corpus.piece_rows(0)[:25]
+    one, other = (
+        [vars_of(engine.read_past(rows, 3)), vars_of(engine.read_future(rows, 9, 3))]
+        for engine in both_backends(open_bundle(), "int8")
+    )
+    assert_same(one, other)
 
 
-def test_lanes_compute_the_same_in_any_number(tiny_bundle: Path) -> None:
-    for bundle in (open_bundle(tiny_bundle), open_bundle()):
-        alone = walked(Engine(bundle), 1, joined=False)
-        for size in (2, 9):
-            lanes = lanes_of(Engine(bundle), size, joined=False)
-            one = lanes_of(Engine(bundle), 1, joined=False)
-            for name in ("strokes", "barred", "composer", "coldness", "top_p"):
-                getattr(lanes, name)[-1] = getattr(one, name)[0]
-            for (context, states), (its, its_states) in zip(lanes._sides, one._sides, strict=True):
-                context[-1] = its[0]
-                for state, row in zip(states, its_states, strict=True):
-                    state[-1] = row[0]
-            for turn, wanted in enumerate(alone):
-                give(lanes, turn)
-                give(one, turn)
-                lanes.noise[-1], lanes.ticks[-1] = one.noise[0], one.ticks[0]
-                lanes.step()
-                found = left(lanes)
-                for name in wanted:
-                    row = found[name][:, -1] if name == "states" else found[name][-1]
-                    np.testing.assert_array_equal(row, wanted[name][:, 0] if name == "states" else wanted[name][0])
+PAIRS = [(64, 64), (-64, -64), (127, -127), (1, 127), (-127, -1)]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("vectors", KINDS_OF_VECTORS)
+def test_the_largest_sums_are_exact(cell: str, vectors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights as large as may be and inputs at the ends of their range, where sums in 16 bits would overflow."""
+    monkeypatch.setattr(kernel, "vectors", lambda: vectors)
+    rng = np.random.default_rng(5)
+    config = ModelConfig(cell=cell, forward_size=33, backward_size=7, input_size=5, head_size=65, composers=("A",))
+
+    def largest(part: LinearShape) -> Array:
+        parts = []
+        for inputs in part.inputs:
+            pairs = rng.choice(
+                [(64, 64), (-64, -64), (127, -127), (1, 127), (-127, -1)], (-(-inputs // 2), part.outputs)
+            )
+            parts.append(pairs.transpose(0, 2, 1).reshape(-1, part.outputs)[:inputs])
+        return np.concatenate(parts).astype(np.int8)
+
+    tensors = some_tensors(config, "int8", largest)
+    checked = check_packed(tensors, config, "int8", "made")
+    backends = kernel.Kernel(config, "int8", checked), Reference(config, "int8", tensors)
+    found = []
+    for backend in backends:
+        slots = Slots(config, 4, has_future=True, scored=True)
+        for slot in range(4):
+            fill_slot(slots, slot, slot, 2)
+            slots.states[slot] = np.sign(slots.states[slot])
+        turns = []
+        for turn in range(4):
+            backend.step(slots, 0, 4, True)
+            turns.append(copied(slots))
+            for slot in range(4):
+                force(slots, slot, some_token(np.random.default_rng([slot, turn])))
+        found.append(turns)
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("units", [1, 3, 16, 17, 64])
+@pytest.mark.parametrize("vectors", KINDS_OF_VECTORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_any_size_of_layers(precision: str, vectors: str, units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that are no multiple of what vectors hold; no composers, one unit."""
+    monkeypatch.setattr(kernel, "vectors", lambda: vectors)
+    config = ModelConfig(
+        forward_layers=3, forward_size=units, backward_layers=2, backward_size=units + 1, input_size=2, head_size=units
+    )
+    rng = np.random.default_rng(6)
+
+    def weight(part: LinearShape) -> Array:
+        shape = sum(part.inputs), part.outputs
+        if precision == "int8":
+            return rng.integers(-64, 65, shape).astype(np.int8)
+        return (rng.normal(size=shape) / shape[0] ** 0.5).astype(np.float32)
+
+    tensors = some_tensors(config, precision, weight)
+    backends = (
+        kernel.Kernel(config, precision, check_packed(tensors, config, precision, "made")),
+        Reference(config, precision, tensors),
+    )
+    tokens = np.array([(0, NUM_KEYS, 0, 0, 0, 0), (3, 60, 9, 9, 3, 12), (9, 90, 1, 2, 12, 15)], np.int32)
+    for has_future in (False, True):
+        found = []
+        for backend in backends:
+            states, contexts = backend.encode(tokens, 0, backward=has_future, every=True)
+            slots = Slots(config, 3, has_future=has_future)
+            for slot in range(3):
+                fill_slot(slots, slot, 10 + slot)
+            backend.step(slots, 0, 3, True)
+            found.append([{"read": states, "contexts": contexts, **copied(slots)}])
+        COMPARE[precision](*found)
+
+
+# --- in any company
+
+
+@pytest.mark.parametrize("has_future", [False, True])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_slot_is_the_same_in_any_company(bundle: Bundle, has_future: bool, precision: str) -> None:
+    """To the bit, in float32 too: alone, in any slot, in any number of them, with other neighbours."""
+    engine = Engine(bundle, precision=precision, backend="kernel")
+    alone = stepped(engine, some_slots(engine, 1, has_future=has_future, seed=9))
+    for size, slot in ((2, 0), (2, 1), (3, 1), (4, 3), (9, 8), (33, 17)):
+        slots = some_slots(engine, size, has_future=has_future, seed=100 * size)
+        fill_slot(slots, slot, 9, 1 + len(engine.config.composers))
+        found = stepped(engine, slots)
+        assert_same([{name: value[slot : slot + 1] for name, value in each.items()} for each in found], alone)
+
+
+def test_only_the_slots_that_are_asked_for_are_stepped(bundle: Bundle) -> None:
+    engine = Engine(bundle, backend="kernel")
+    slots, other = (some_slots(engine, 9, has_future=True) for _ in range(2))
+    before = copied(slots)
+    engine.backend.step(slots, 2, 4, True)
+    engine.backend.step(other, 0, 9, True)
+    after, whole = copied(slots), copied(other)
+    for name, value in after.items():
+        np.testing.assert_array_equal(value[2:6], whole[name][2:6], err_msg=name)
+        np.testing.assert_array_equal(value[[0, 1, 6, 7, 8]], before[name][[0, 1, 6, 7, 8]], err_msg=name)
+    assert (after["last_onset"][2:6] != before["last_onset"][2:6]).any(1).all()
+
+
+@pytest.mark.parametrize("backend", ["kernel", "numpy"])
+def test_a_step_strikes_what_it_drew_and_one_without_commit_does_not(bundle: Bundle, backend: str) -> None:
+    engine = Engine(bundle, backend=backend)
+    slots = some_slots(engine, 9, has_future=True)
+    before = copied(slots)
+    engine.backend.step(slots, 0, 9, False)
+    for name, value in copied(slots).items():
+        if name != "drawn":
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    drawn = slots.drawn.copy()
+    engine.backend.step(slots, 0, 9, True)
+    np.testing.assert_array_equal(slots.drawn, drawn)
+    rows, onset, key = np.arange(9), NOW + drawn[:, 4], drawn[:, 1]
+    before["last_onset"][rows, key], before["last_release"][rows, key] = onset, onset + drawn[:, 5]
+    for name in ("last_onset", "last_release"):
+        np.testing.assert_array_equal(getattr(slots, name), before[name])
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_threads_change_nothing(tiny_bundle: Path, threads: int) -> None:
-    bundle = open_bundle(tiny_bundle)
-    for size in (1, 15, 16, 41):
-        assert_equal(
-            walked(Engine(bundle), size, joined=True), walked(Engine(bundle, threads=threads), size, joined=True)
-        )
+def test_threads_change_nothing(bundle: Bundle, threads: int) -> None:
+    """More slots than threads and fewer, drawn and written."""
+    with Engine(bundle, backend="kernel") as one, Engine(bundle, threads=threads, backend="kernel") as other:
+        for size in (1, 15, 16, 41):
+            assert_same(*(stepped(engine, some_slots(engine, size, has_future=True), 3) for engine in (one, other)))
+            (tokens, left), (other_tokens, other_left) = (written(engine, size) for engine in (one, other))
+            assert tokens == other_tokens
+            assert_same([left], [other_left])
 
 
-def test_threads_write_the_same(tiny_bundle: Path) -> None:
+def written(engine: Engine, size: int) -> tuple[list[list[list[int]]], dict[str, Array]]:
+    """Return the tokens of each slot, of three calls, and what is left in the slots."""
+    slots = some_slots(engine, size, has_future=False)
+    tokens: list[list[list[int]]] = [[] for _ in range(size)]
+    for _ in range(3):
+        parts = engine.backend.write(slots, size, 8)
+        each_slot = [part[:, i] for part in parts for i in range(part.shape[1])]
+        for mine, rows in zip(tokens, each_slot, strict=True):
+            mine += rows[rows[:, 1] >= 0].tolist()
+    return tokens, copied(slots)
+
+
+def test_threads_write_the_same(bundle: Bundle) -> None:
     """With fewer pieces towards the end than are worth a second thread."""
-    bundle, lengths = open_bundle(tiny_bundle), [2.0 + (7 * i) % 5 for i in range(24)]
-    asked = [(to_compose(seconds), SamplingOptions(seed=i)) for i, seconds in enumerate(lengths)]
-    one, three = (
-        [each.performance for each in generate_many(Engine(bundle, threads=threads), asked, size=20)]
-        for threads in (1, 3)
-    )
-    assert one == three
+    asked = [(to_compose(2.0 + (7 * i) % 5), SamplingOptions(seed=i)) for i in range(24)]
+    found = []
+    for threads in (1, 3):
+        with Engine(bundle, threads=threads, backend="kernel") as engine:
+            found.append([each.performance for each in generate_many(engine, asked, size=20)])
+    assert found[0] == found[1]
 
 
-def test_only_the_first_lanes_are_stepped(tiny_bundle: Path) -> None:
-    lanes = lanes_of(Engine(open_bundle(tiny_bundle)), 6, joined=True)
-    before = left(lanes)
-    lanes.step(4)
-    after = left(lanes)
-    np.testing.assert_array_equal(after["strokes"][4:], before["strokes"][4:])
-    assert (after["strokes"][:4] != before["strokes"][:4]).any(1).all()
-    assert not after["key_logits"][4:].any()
+# --- on any processor
 
 
-@pytest.mark.parametrize("by_kernel", [True, False])
-def test_a_step_strikes_what_it_drew_and_a_peek_does_not(tiny_bundle: Path, by_kernel: bool) -> None:
-    lanes = lanes_of(Engine(open_bundle(tiny_bundle), kernel=by_kernel), 9, joined=True)
-    before = lanes.strokes.copy()
-    lanes.peek()
-    np.testing.assert_array_equal(lanes.strokes, before)
-    lanes.step()
-    wanted, rows = before.reshape(9, 4, NUM_KEYS), np.arange(9)
-    then, key = lanes.ticks[:, 0] + lanes.waited[:, 0], lanes.classes["key"]
-    for i, tick in enumerate((then, then + lanes.held[:, 0], then + lanes.held[:, 0] - 1)):
-        wanted[rows, i, key] = tick
-    np.testing.assert_array_equal(lanes.strokes.reshape(9, 4, NUM_KEYS), wanted)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_all_kinds_of_vectors_compute_the_same(
+    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """To the bit in 8 bits. `tests/stress/forms` compares all kinds, compilers and architectures."""
+    _, bundle = exported
+
+    def computed() -> list[dict[str, Array]]:
+        engine = Engine(bundle, precision=precision, backend="kernel")
+        found = [vars_of(engine.read_past(tiny_corpus.piece_rows(0)[:20], 1))]
+        for has_future in futures(bundle.config):
+            found += stepped(engine, some_slots(engine, 5, has_future=has_future), 3)
+        return found
+
+    mine = computed()
+    for kind in KINDS_OF_VECTORS[1:]:
+        monkeypatch.setattr(kernel, "vectors", lambda kind=kind: kind)
+        COMPARE[precision](mine, computed())
+
+
+@pytest.mark.parametrize("has_future", [False, True])
+def test_all_kinds_of_vectors_compute_the_bundled_model(has_future: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for kind in KINDS_OF_VECTORS:
+        monkeypatch.setattr(kernel, "vectors", lambda kind=kind: kind)
+        engine = Engine(backend="kernel")
+        found.append(stepped(engine, some_slots(engine, 3, has_future=has_future), 3))
+    for one, other in pairwise(found):
+        assert_same(one, other)
 
 
 # --- what it is given
 
 
-def test_where_there_is_no_kernel_the_graphs_are_run(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = open_bundle(tiny_bundle)
+def test_without_a_kernel_the_reference_writes_the_same(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = compose(Engine(bundle), 3, SamplingOptions(seed=1))
-    monkeypatch.setattr("music_generator.engine.engine.instructions", lambda: None)
+    assert Engine(bundle).backend_name == "kernel"
+    monkeypatch.setattr(kernel, "vectors", lambda: None)
     engine = Engine(bundle)
-    assert not engine.kernel
+    assert engine.backend_name == "numpy"
+    assert isinstance(engine.backend, Reference)
     assert compose(engine, 3, SamplingOptions(seed=1)).performance == with_it.performance
-    with pytest.raises(InputError, match=r"no compiled step: it was not built \(libkernel\."):
-        Engine(bundle, kernel=True)
+    with pytest.raises(InputError, match="it was not compiled on this machine; leave `backend` out to use NumPy"):
+        Engine(bundle, backend="kernel")
 
 
-def test_a_library_that_cannot_be_loaded_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "LIBRARY", tmp_path / "libkernel.so")
-    kernel._library.cache_clear()
-    try:
-        assert kernel.instructions() is None
-        (tmp_path / "libkernel.so").write_text("no library")
-        kernel._library.cache_clear()
-        assert kernel.instructions() is None
-    finally:
-        monkeypatch.undo()
-        kernel._library.cache_clear()
-    assert kernel.instructions() is not None
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the library is looked for in place of the real one."""
+    real, path = kernel._library, tmp_path / kernel.LIBRARY.name
+    real.cache_clear()
+    monkeypatch.setattr(kernel, "_library", lambda: real(path))
+    return path
 
 
-def test_it_is_for_int8_alone(tiny_bundle: Path) -> None:
-    bundle = open_bundle(tiny_bundle)
-    assert Engine(bundle).kernel
-    assert not Engine(bundle, precision="float32").kernel
-    with pytest.raises(InputError, match="it is for int8 alone"):
-        Engine(bundle, precision="float32", kernel=True)
+@pytest.mark.parametrize("content", [None, "", "no library"])
+def test_a_library_that_is_missing_or_is_none(library: Path, content: str | None) -> None:
+    if content is not None:
+        library.write_text(content)
+    assert kernel.vectors() is None
 
 
-def test_the_structures_are_those_of_the_source() -> None:
-    """Field by field, as `kernel.c` declares them: neither side can see the other's."""
-    source = Path(kernel.__file__).with_name("kernel.c").read_text("utf-8")
-    fields = {
-        name: [each[0] for each in getattr(kernel, f"_{name}")._fields_] for name in ("Product", "Model", "Lanes")
-    }
-    for name, wanted in {**fields, "Plan": list(kernel.PLAN_DTYPE.names)}.items():
-        body = source[: source.index(f"}} {name};")].rpartition("typedef struct {")[2]
-        declared = []
-        for line in "".join(part.split("*/")[-1] for part in body.split("/*")).split(";"):
-            names = line.split(",")
-            declared += [each.split()[-1].lstrip("*").split("[")[0] for each in names if each.split()]
-        assert declared == wanted, name
+def stub(path: Path, source: str) -> None:
+    if not shutil.which("gcc"):
+        pytest.skip("a library is compiled with gcc")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", path], input=source, text=True, check=True)
 
 
-def changed(bundle: Path, to: Path, change: Any) -> Bundle:
-    """A copy of a bundle whose `open` graph `change` has been applied to."""
-    onnx = pytest.importorskip("onnx", reason="graphs are changed with onnx, of the extra `train`")
-    shutil.copytree(bundle, to)
-    path = to / "open.int8.onnx"
-    model = onnx.load(path)
-    change({each.name: each for each in model.graph.initializer}, onnx.numpy_helper)
-    path.write_bytes(model.SerializeToString())
-    facts = json.loads((to / FACTS_FILE).read_text("utf-8"))
-    facts["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
-    (to / FACTS_FILE).write_text(json.dumps(facts), "utf-8")
-    return open_bundle(to)
+@pytest.fixture
+def contract() -> list[int]:
+    """The version of the contract and the sizes of its structs in bytes, as the real library says them."""
+    function = ctypes.CDLL(str(kernel.LIBRARY)).contract
+    function.restype = ctypes.POINTER(ctypes.c_int32)
+    return list(function()[:6])
 
 
-def put(tensor: Any, values: Array, helper: Any) -> None:
-    tensor.CopyFrom(helper.from_array(values, tensor.name))
+def contract_of(numbers: list[int]) -> str:
+    facts = ", ".join(map(str, numbers))
+    return f"const int *contract(void) {{ static const int facts[16] = {{{facts}}}; return facts; }}"
 
 
-WEIGHT = "heads.key.hidden.weight"
+def assert_refused(bundle: Bundle, library: Path) -> None:
+    """Check for one line that says to reinstall, before anything is called, for whoever asks."""
+    for ask in (kernel.vectors, lambda: Engine(bundle), lambda: Engine(bundle, backend="kernel")):
+        with pytest.raises(InstallationError) as caught:
+            ask()
+        assert str(caught.value).startswith(f"{library.name} was compiled for another version of music-generator-rnn; ")
+        assert "pip install --force-reinstall" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (lambda t, h: put(t[WEIGHT], np.zeros((14, 13), np.int8), h), f"its `{WEIGHT}` must be int8 of 14×14"),
-        (lambda t, h: put(t[WEIGHT], np.zeros((14, 14), np.uint8), h), "must be int8 of 14×14, not uint8 of 14×14"),
-        (lambda t, _: setattr(t[WEIGHT], "name", "other"), f"its `{WEIGHT}` must be int8 of 14×14, not absent"),
-        (lambda t, h: put(t["shift_first"], np.zeros((2, 1), np.float32), h), "float32 of 91, not float32 of 2×1"),
-        (lambda t, h: put(t["forward_stack.of_composer"], np.zeros((2, 64), np.float32), h), "must be float32 of 3×64"),
-        (lambda t, _: t[WEIGHT].ClearField("raw_data"), "holds only"),
-        (lambda t, _: setattr(t["shift_first"], "raw_data", b"123"), "a tensor of shape"),
-    ],
-)  # fmt: skip
-def test_weights_that_do_not_fit_are_refused(tiny_bundle: Path, tmp_path: Path, change: Any, text: str) -> None:
-    """The compiled code trusts the sizes: nothing of another one may come to it."""
-    bundle = changed(tiny_bundle, tmp_path / "bundle", change)
-    with pytest.raises(BundleError) as caught:
-        compose(Engine(bundle), 1, SamplingOptions(seed=1))
-    assert str(caught.value).startswith(f"{tmp_path / 'bundle' / 'open.int8.onnx'}: ")
-    assert text in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_library_without_a_contract_is_refused(bundle: Bundle, library: Path) -> None:
+    stub(library, "int nothing;")
+    assert_refused(bundle, library)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_numbers_that_are_none_lead_nowhere(tiny_bundle: Path, tmp_path: Path, value: float) -> None:
-    """Whatever the floats of a stranger's graph are: classes stay classes, and time does not run away silently."""
+@pytest.mark.parametrize("place", range(6), ids=["version", "config", "token", "drawn", "span", "slots"])
+@pytest.mark.parametrize("by", [-4, 1, 4])
+def test_a_library_of_another_version_is_refused(
+    bundle: Bundle, library: Path, contract: list[int], place: int, by: int
+) -> None:
+    contract[place] += by
+    stub(library, contract_of(contract))
+    assert_refused(bundle, library)
 
-    def spoil(tensors: Any, helper: Any) -> None:
+
+def test_a_library_of_this_version_is_taken(library: Path, contract: list[int]) -> None:
+    stub(library, contract_of(contract) + " int best_vectors(void) { return 1; }")
+    assert kernel.vectors() == "ssse3"
+
+
+# --- what it writes to
+
+GUARD = 4096
+
+
+class GuardedMemory(kernel._Memory):
+    """Memory with known bytes behind it."""
+
+    made: list[GuardedMemory]
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size + GUARD)
+        ctypes.memset(self.address + size, 0xA5, GUARD)
+        self.size = size
+        self.made.append(self)
+
+    @property
+    def intact(self) -> bool:
+        return ctypes.string_at(self.address + self.size, GUARD) == b"\xa5" * GUARD
+
+
+def guarded(array: Array) -> tuple[Array, Array]:
+    """Return a copy of an array, with known bytes before and behind it, and all the bytes."""
+    size = array.nbytes
+    whole = np.full(2 * GUARD + size, 0xA5, np.uint8)
+    inner = whole[GUARD : GUARD + size].view(array.dtype).reshape(array.shape)
+    inner[...] = array
+    return inner, whole
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_nothing_beside_its_arrays_is_written(
+    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Scratch memory is as much as the kernel says it needs; of the slots only their own arrays change."""
+    _, bundle = exported
+    check_guards(bundle, precision, tiny_corpus.piece_rows(0)[:9], monkeypatch)
+
+
+def test_nothing_beside_its_arrays_is_written_for_the_bundled_model(
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_guards(open_bundle(), "int8", tiny_corpus.piece_rows(0)[:9], monkeypatch)
+
+
+def check_guards(bundle: Bundle, precision: str, rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardedMemory, "made", [], raising=False)
+    monkeypatch.setattr(kernel, "_Memory", GuardedMemory)
+    with Engine(bundle, precision=precision, threads=2, backend="kernel") as engine:
+        engine.read_past(rows)
+        for has_future in futures(bundle.config):
+            if has_future:
+                engine.read_futures(rows)
+            for scored in (False, True):
+                slots = some_slots(engine, 33, has_future=has_future, scored=scored)
+                arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+                for name, (inner, _) in arrays.items():
+                    setattr(slots, name, inner)
+                stepped(engine, slots, 3)
+                if not scored:
+                    engine.backend.write(slots, 33, 20)
+                for name, (_, whole) in arrays.items():
+                    assert (whole[:GUARD] == 0xA5).all(), name
+                    assert (whole[-GUARD:] == 0xA5).all(), name
+                engine.backend.step(slots, 0, slots.size, False)
+    assert len(GuardedMemory.made) > 4
+    assert all(memory.intact for memory in GuardedMemory.made)
+
+
+def test_rows_of_written_tokens_are_within_their_array(bundle: Bundle) -> None:
+    """Slots that are done leave rows of which only the key, -1, is given."""
+    engine = Engine(bundle, backend="kernel")
+    slots = some_slots(engine, 5, has_future=False)
+    slots.span["done"][[0, 3]] = 1
+    before = copied(slots)
+    (rows,) = engine.backend.write(slots, 5, 4)
+    assert (rows[:, [0, 3], 1] == -1).all()
+    assert rows.shape[1:] == (5, len(FIELDS))
+    for slot in (0, 3):
+        assert slots.span[slot] == before["span"][slot]
+    assert (slots.span["place"][slots.span["done"] == WRITING] == len(rows)).all()
+
+
+def test_numbers_far_out_lead_nowhere() -> None:
+    """Whatever the finite floats of a stranger's bundle are: classes stay classes, and nothing else is written."""
+    config = ModelConfig(forward_size=5, backward_size=3, input_size=2, head_size=4)
+    rng = np.random.default_rng(7)
+
+    def weight(part: LinearShape) -> Array:
+        return rng.integers(-128, 128, (sum(part.inputs), part.outputs)).astype(np.int8)
+
+    for value in (3e38, -3e38, 0.0, 1e-45):
+        tensors = some_tensors(config, "int8", weight)
         for name, tensor in tensors.items():
-            if tensor.data_type == 1 and not name.startswith(("shift_", "duration_")):
-                put(tensor, np.full_like(helper.to_array(tensor), value), helper)
-
-    bundle = changed(tiny_bundle, tmp_path / "bundle", spoil)
-    for found in walked(Engine(bundle), 3, joined=False):
-        for name in FIELDS:
-            assert ((found[name] >= 0) & (found[name] < CLASSES[name])).all()
-    with suppress(BundleError):
-        assert compose(Engine(bundle), 2, SamplingOptions(seed=1)).tokens < 2000
-
-
-@pytest.mark.parametrize("value", [-5.0, np.nan, np.inf, -3e38])
-def test_what_is_no_token_is_told(tiny_bundle: Path, tmp_path: Path, value: float) -> None:
-    """Durations below 0 or beyond all bounds, as a stranger's bins might have them."""
-    wrong = np.full((CLASSES["duration"], 1), value, np.float32)
-    bundle = changed(tiny_bundle, tmp_path / "bundle", lambda tensors, h: put(tensors["duration_first"], wrong, h))
-    with pytest.raises(BundleError, match="its model drew what is no token"):
-        compose(Engine(bundle), 1, SamplingOptions(seed=1))
-
-
-def test_nothing_beside_its_arrays_is_written(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for its own use is as much as it says it needs: what lies behind it stays as it was."""
-    made: list[tuple[Any, int]] = []
-
-    class Guarded(kernel._Memory):
-        def __init__(self, size: int) -> None:
-            super().__init__(size + 4096)
-            made.append((self, size))
-            ctypes.memset(self.at + size, 0xA5, 4096)
-
-    for bundle in (open_bundle(tiny_bundle), open_bundle()):
-        for joined in (False, True):
-            engine = Engine(bundle, threads=2)
-            engine.step("joined" if joined else "open")
-            with monkeypatch.context() as patch:
-                patch.setattr(kernel, "_Memory", Guarded)
-                walked(engine, 33, joined=joined, turns=3)
-    assert len(made) == 2 * 2 * 2 * 2  # bundles, graphs, sides, threads
-    for memory, size in made:
-        assert ctypes.string_at(memory.at + size, 4096) == b"\xa5" * 4096
-
-
-def test_tensors_of_a_graph_are_those_of_the_onnx_library(tiny_bundle: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="it is compared with onnx, of the extra `train`")
-    for name in ("open", "joined"):
-        path = tiny_bundle / f"{name}.int8.onnx"
-        graph, found = onnx.load(path).graph, read_tensors(path)
-        kinds = {each.name: each for each in graph.initializer if each.data_type in (1, 2, 3)}
-        same = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
-        assert set(found) == set(kinds) | {alias for alias, of in same.items() if of in kinds}
-        for tensor in found:
-            np.testing.assert_array_equal(found[tensor], onnx.numpy_helper.to_array(kinds[same.get(tensor, tensor)]))
-
-
-def test_noise_can_force_any_class_and_latest_holds(tiny_bundle: Path) -> None:
-    """What scoring relies on: a forced class is taken whatever top-p or masks say, and its very ticks."""
-    lanes = lanes_of(Engine(open_bundle(tiny_bundle)), NUM_KEYS, joined=False)
-    lanes.strokes[:], lanes.barred[:], lanes.top_p[:] = -1e6, 0, 0.01
-    lanes.ticks[:, 1:4] = 7, 7, -1
-    for name in FIELDS:
-        count = CLASSES[name] if name != "shift" else 7
-        lanes.noise[np.arange(NUM_KEYS), PLACES[name].start + np.arange(NUM_KEYS) % count] = 1e9
-    lanes.step()
-    for name in ("key", "velocity", "duration"):
-        np.testing.assert_array_equal(lanes.classes[name], np.arange(NUM_KEYS) % CLASSES[name])
-    assert (lanes.waited == 7).all()
+            if tensor.dtype == np.float32:
+                tensors[name] = np.full_like(tensor, value)
+        model = kernel.Kernel(config, "int8", check_packed(tensors, config, "int8", "made"))
+        for has_future in (False, True):
+            slots = Slots(config, 3, has_future=has_future)
+            for slot in range(3):
+                fill_slot(slots, slot, slot)
+            for _ in range(5):
+                model.step(slots, 0, 3, True)
+                for place, name in enumerate(FIELDS):
+                    assert ((slots.drawn[:, place] >= 0) & (slots.drawn[:, place] < CLASSES[name])).all()

@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import COMPOSERS
-from music_generator.engine.engine import Dice, Engine, Lanes
+from music_generator.engine.engine import Engine
+from music_generator.engine.noise import NoiseSource
+from music_generator.engine.reference import Reference
 from music_generator.errors import BundleError, InputError
 from music_generator.generation import (
     Generated,
@@ -38,6 +40,7 @@ from music_generator.generation import (
     to_lead_in,
     variations,
 )
+from music_generator.generation.writer import BatchWriter
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, UNA_CORDA, Array, Performance
@@ -65,9 +68,9 @@ def engine(tiny_bundle: Path) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def by_graph(tiny_bundle: Path) -> Engine:
-    """The same, its steps taken by the graphs."""
-    return Engine(open_bundle(tiny_bundle), kernel=False)
+def by_numpy(tiny_bundle: Path) -> Engine:
+    """The same, computed by NumPy."""
+    return Engine(tiny_bundle, backend="numpy")
 
 
 def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
@@ -243,7 +246,7 @@ def test_all_that_is_held_leaves_nothing_to_strike(engine):
 
 
 def test_a_pedal_held_for_thousands_of_notes_is_not_pressed_again(engine, monkeypatch):
-    monkeypatch.setattr("music_generator.engine.engine.READ_TOKENS", 8)
+    monkeypatch.setattr("music_generator.engine.engine.MAX_CONTEXT", 8)
     piece = scale(30)
     piece = Performance(piece.notes, np.array([(0.1, 99.0, SUSTAIN, 90), (0.1, 99.0, UNA_CORDA, 90)], PEDAL_DTYPE))
     for seed in range(5):
@@ -436,7 +439,7 @@ def test_another_engine_gives_the_same_bytes(tiny_bundle, each_alone):
 
 
 def test_spans_are_asked_for_as_they_are_needed(engine):
-    """From a source without an end: no more are taken than there are lanes, and what is done is given at once."""
+    """From a source without an end: no more are taken than there are slots, and what is done is given at once."""
     taken = []
 
     def source():
@@ -459,7 +462,7 @@ def test_none_asked_for_are_none(engine):
 
 def test_what_does_not_fit_among_many_is_refused(engine):
     asked = [(to_compose(1), SOME), (Span(scale(4), Performance(), 2, 5), SOME)]
-    with pytest.raises(InputError, match="what is before must begin before"):
+    with pytest.raises(InputError, match="the past must begin before the span to write, at 2 s"):
         list(generate_many(engine, asked))
 
 
@@ -483,7 +486,7 @@ def test_each_task_is_its_span(engine):
 
 
 def writer_of(engine: Engine, span: Span, seed: int = 5) -> Writer:
-    return Writer.of(engine, span, SamplingOptions(seed=seed))
+    return Writer(engine, span, SamplingOptions(seed=seed))
 
 
 def events_of(performance: Performance) -> list[tuple[float | int, ...]]:
@@ -498,10 +501,10 @@ def events_of(performance: Performance) -> list[tuple[float | int, ...]]:
 @pytest.mark.parametrize("kind", range(7))
 def test_rows_as_they_are_drawn_are_the_whole_piece(engine, kind):
     span, options = mixed(7)[kind]
-    rows = list(Writer.of(engine, span, options))
+    rows = list(Writer(engine, span, options))
     made = generate(engine, span, options)
     assert len(rows) == made.tokens
-    writer = Writer.of(engine, span, options)
+    writer = Writer(engine, span, options)
     written = decode(np.array(rows, TOKEN_DTYPE), writer.first_tick)
     assert written == made.written if not len(span.future) else events_of(written) == events_of(made.written)
     assert len(written) > 0
@@ -569,7 +572,7 @@ def test_what_is_drawn_may_be(engine, seed):
     """Keys are free when they are struck, and rise within a tick; onsets lie in the span; all is in range."""
     span, options = mixed(7)[seed % 7]
     wild = replace(options, seed=seed, temperature=3.0, top_p=1.0)
-    writer = Writer.of(engine, span, wild)
+    writer = Writer(engine, span, wild)
     tick, last = writer.first_tick, -1
     released = dict.fromkeys(range(NUM_KEYS), 0)
     for events, key, first in ((span.past.notes, "pitch", -21), (span.past.pedals, "pedal", KEYS)):
@@ -592,23 +595,24 @@ def test_what_is_drawn_may_be(engine, seed):
 
 
 @pytest.mark.parametrize("future", [False, True])
-def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, by_graph, future, monkeypatch):
+def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, by_numpy, future, monkeypatch):
     """With noise that would have them win, resuming comes with a future alone, and the end never."""
     drawn = []
-    refill, take = Dice.refill, Writer.take
+    fill, step = NoiseSource.fill, Reference.step
 
-    def biased(dice):
-        refill(dice)
-        dice.noise[:, [RESUME, END]] = 1e3  # beyond what dice give, at any temperature
+    def biased(source, noise, uniforms):
+        fill(source, noise, uniforms)
+        noise[:, [RESUME, END]] = 1e3  # beyond what noise gives, at any temperature
 
-    def watched(writer, shift, *others):
-        drawn.append(shift)
-        return take(writer, shift, *others)
+    def watched(reference, slots, first, count, commit):
+        step(reference, slots, first, count, commit)
+        drawn.extend(slots.drawn[first : first + count, 0].tolist())
 
-    monkeypatch.setattr(Dice, "refill", biased)
-    monkeypatch.setattr(Writer, "take", watched)
+    monkeypatch.setattr(NoiseSource, "fill", biased)
+    monkeypatch.setattr(Reference, "step", watched)
     span = to_lead_in(scale(3), 12) if future else to_compose(12)
-    made = generate(by_graph, span, SOME)
+    made = generate(by_numpy, span, SOME)
+    monkeypatch.setattr(Reference, "step", step)
     assert generate(engine, span, SOME).performance == made.performance
     assert END not in drawn
     assert drawn.count(RESUME) == future
@@ -620,21 +624,103 @@ def test_no_end_and_no_resuming_where_there_is_nothing_to_resume(engine, by_grap
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("key", 400), ("key", -1), ("key", 3), ("velocity", 99), ("waited", np.nan), ("waited", -5)]
+    ("column", "value"),
+    [(1, -1), (1, 3), (4, -5), (4, -(1 << 31)), (5, -1), (5, -(1 << 31))],
+    ids=["no key", "one key again and again", "back in time", "far back", "no length", "far less"],
 )
-def test_a_graph_that_draws_what_is_no_token_is_refused_and_does_not_run_for_ever(by_graph, name, value, monkeypatch):
+def test_a_model_that_draws_what_is_no_token_is_refused_and_does_not_run_for_ever(by_numpy, column, value, monkeypatch):
     """As a stranger's might: nothing hangs, and no traceback is shown."""
-    step = Lanes.step
+    step = Reference.step
 
-    def hostile(lanes, count=None):
-        step(lanes, count)
-        if name == "key" and value == 3:
-            lanes.waited[:] = 0  # the same key in the same tick, again and again
-        lanes.classes.get(name, lanes.waited)[:] = value
+    def hostile(reference, slots, first, count, commit):
+        step(reference, slots, first, count, commit)
+        if column == 1:
+            slots.drawn[:, 4] = 0  # in the same tick
+        slots.drawn[:, column] = value
 
-    monkeypatch.setattr(Lanes, "step", hostile)
-    with pytest.raises(BundleError, match="its model drew what is no token"):
-        compose(by_graph, 60, SOME)
+    monkeypatch.setattr(Reference, "step", hostile)
+    with pytest.raises(BundleError) as caught:
+        compose(by_numpy, 60, SOME)
+    assert "the model produced an invalid token after 0.00 s; the bundle is damaged or from another" in str(
+        caught.value
+    )
+    assert str(caught.value).startswith(str(by_numpy.bundle.folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_refused_leaves_the_others_as_they_were(engine, by_numpy, monkeypatch):
+    """An engine may be used again after it."""
+    wanted = compose(engine, 3, SOME).performance
+    with monkeypatch.context() as patch:
+        patch.setattr(Reference, "step", lambda _self, slots, *_: slots.drawn.fill(-1))
+        with pytest.raises(BundleError, match="the model produced an invalid token"):
+            compose(by_numpy, 3, SOME)
+    assert compose(by_numpy, 3, SOME).performance == wanted
+
+
+# --- the reference writes the same
+
+
+def test_numpy_writes_the_same_music(engine, by_numpy):
+    """All tasks and guards, to the bit."""
+    asked = mixed(7)
+    few = {"longest_rest_seconds": 0.3, "longest_repeat": 2, "temperature": 1.5, "top_p": 0.6}
+    asked += [
+        (to_continue(scale(4), 2, notes=7), SamplingOptions(seed=8)),
+        (to_compose(2), SamplingOptions(seed=9, **few)),
+    ]
+    asked += [(to_lead_in(scale(3), 2), SamplingOptions(seed=10, **few))]
+    for one, other in zip(generate_many(engine, asked), generate_many(by_numpy, asked), strict=True):
+        assert one.performance == other.performance
+        assert (one.tokens, one.end, one.seed) == (other.tokens, other.end, other.seed)
+
+
+# --- writers
+
+
+def test_a_writer_with_another_seed_is_the_one_of_that_seed(engine):
+    """Past and future are read once; what one writes changes nothing for the others."""
+    span = to_infill(scale(12), 3.0, 6.0)
+    first = writer_of(engine, span, 1)
+    others = [first.with_seed(seed) for seed in (2, 3)]
+    assert [writer.options.seed for writer in (first, *others)] == [1, 2, 3]
+    rows = [list(writer) for writer in (others[0], first, others[1])]
+    assert rows == [list(writer_of(engine, span, seed)) for seed in (2, 1, 3)]
+    fresh = writer_of(engine, span, 1)
+    assert fresh.with_seed(None).options.seed != fresh.with_seed(None).options.seed
+
+
+def test_a_writer_has_a_seed_that_gives_it_again(engine):
+    writer = Writer(engine, to_compose(3), SamplingOptions())
+    seed = writer.options.seed
+    assert list(writer) == list(writer_of(engine, to_compose(3), seed))
+
+
+def test_a_batch_writes_each_as_alone(engine):
+    """Writers come and go while others write; those that are done have left."""
+    batch = BatchWriter(engine, 3, has_future=False)
+    writers = [writer_of(engine, to_compose(2 + seed % 3), seed) for seed in range(5)]
+    waiting, rows = list(writers), {id(writer): [] for writer in writers}
+    while waiting or len(batch):
+        if waiting and len(batch) < 3:
+            batch.add(waiting.pop(0))
+        for writer, written in batch.step(2):
+            rows[id(writer)] += map(tuple, written)
+    assert all(writer.done for writer in writers)
+    assert batch.clock > 0
+    for seed, writer in enumerate(writers):
+        assert rows[id(writer)] == list(writer_of(engine, to_compose(2 + seed % 3), seed))
+
+
+def test_the_state_of_a_writer_says_how_far_it_has_come(engine):
+    writer = Writer(engine, to_compose(30, notes=10), SOME)
+    assert (writer.done, writer.now, writer.state.notes_left) == (False, writer.first_tick, 10)
+    notes, tick = 0, writer.first_tick
+    for shift, key, _, _ in writer:
+        notes, tick = notes + (key < KEYS), tick + shift
+        assert (writer.now, writer.state.last_key, writer.state.notes_left) == (tick, key, 10 - notes)
+        assert writer.done == (notes == 10)
+    assert writer.done
 
 
 # --- what does not fit
@@ -645,7 +731,7 @@ NAN, DAY = float("nan"), 24 * 3600.0
 
 @pytest.mark.parametrize("temperature", [0, -1, 1e-300, NAN, 11, float("inf")])
 def test_temperatures_out_of_range_are_refused_with_the_reason(temperature):
-    with pytest.raises(InputError, match=r"`temperature` must be 0\.01 to 10, .* repeats itself for ever; try 0\.8"):
+    with pytest.raises(InputError, match=r"`temperature` must be 0\.01 to 10, .* repeats itself endlessly; try 0\.8"):
         SamplingOptions(temperature=temperature)
 
 
@@ -726,34 +812,54 @@ def test_no_notes_cannot_be_asked_for(engine):
 
 
 def test_events_on_the_wrong_side_are_refused(engine):
-    with pytest.raises(InputError, match="what is before must begin before"):
+    with pytest.raises(InputError, match="the past must begin before the span to write, at 2 s"):
         generate(engine, Span(scale(4), Performance(), 2, 5))
-    with pytest.raises(InputError, match="what is after must not begin before"):
+    with pytest.raises(InputError, match="the future must not begin before the end of the span to write, at 2 s"):
         generate(engine, Span(Performance(), scale(4), 0, 2))
     with pytest.raises(InputError, match="the span to write"):
         generate(engine, Span(Performance(), Performance(), 3, 2))
 
 
 def test_an_unknown_composer_is_refused(engine):
-    with pytest.raises(InputError, match="unknown composer 'Shopin'; the nearest it knows: Frédéric Chopin"):
+    with pytest.raises(InputError, match="unknown composer 'Shopin'; the model knows, nearest first: Frédéric Chopin"):
         compose(engine, 5, SamplingOptions(composer="Shopin"))
 
 
 # --- without torch
 
 
-def test_generation_needs_no_torch(tiny_bundle, tmp_path):
+BLOCKED = 'import sys; sys.modules.update(dict.fromkeys(["torch", "accelerate", "onnx", "onnxruntime"]))'
+
+
+def run_python(code, folder):
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", [None, "numpy"])
+def test_generation_needs_no_torch(tiny_bundle, tmp_path, backend):
+    """Nor any other runtime: NumPy and the package's own library."""
     code = f"""
-import sys
-sys.modules.update(dict.fromkeys(["torch", "accelerate", "onnx"]))
+{BLOCKED}
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, compose
-from music_generator.model.bundle import open_bundle
-assert compose(Engine(open_bundle({str(tiny_bundle)!r})), 5, SamplingOptions(seed=1)).tokens
+from music_generator.generation.scoring import score
+engine = Engine({str(tiny_bundle)!r}, backend={backend!r})
+made = compose(engine, 2, SamplingOptions(seed=1))
+assert made.tokens
+assert score(made.performance, engine).nats.sum() > 0
+assert not any(name.split(".")[0].startswith(("torch", "onnx")) for name, module in sys.modules.items() if module)
+"""
+    run_python(code, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_torch(tiny_bundle, tmp_path):
+    code = f"""
+{BLOCKED}
 from music_generator.cli import main as cli
 sys.argv = ["music-generator", "generate", "--seconds", "3", "--model", {str(tiny_bundle)!r}, "--out", "."]
 cli.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_python(code, tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".mid", ".wav", ".png"}

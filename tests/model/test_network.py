@@ -17,9 +17,8 @@ from music_generator.model.config import (  # noqa: E402
     EDGE_OF_PIECE,
     FIELDS,
     MASKED,
-    NONE_AHEAD,
-    ROLL_AGE_TICKS,
-    TIME_TO_GO_BINS,
+    NO_ONSET,
+    RECENCY_TICKS,
     ModelConfig,
 )
 from music_generator.model.network import (  # noqa: E402
@@ -27,10 +26,10 @@ from music_generator.model.network import (  # noqa: E402
     Batch,
     LockedDropout,
     Network,
+    key_recency,
     last_events,
-    next_events,
-    recency_roll,
-    soon,
+    nearness,
+    next_onsets,
 )
 from music_generator.music.tokens import DURATION_BINS, END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS  # noqa: E402
 from music_generator.parallel import Shard  # noqa: E402
@@ -105,14 +104,14 @@ def heard(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> se
 def may_hear(field: str, t: int, resume: list[int], name: str, at: int) -> bool:
     """The rule: whether the distribution of a token's field may depend on `name` of token `at`."""
     if at < t:
-        # the shift of an earlier token is heard by the stack, its onset by the roll and the time to go
+        # the shift of an earlier token is heard by the stack, its onset by the recency and the time to go
         return True
     if resume[t] < T and at >= resume[t]:
         # of the future all but the shift before its first token; its onset is the time to go
         return not (name == "shift" and at == resume[t])
     if at == t:
         order = FIELDS.index(field)
-        # its onset, which its shift gave: for the keys' roll, and for how soon a key comes again in the future
+        # its onset, which its shift gave: for the keys' recency, and for how soon a key comes again in the future
         told = field == "key" or (field == "duration" and resume[t] < T)
         return (name in FIELDS and FIELDS.index(name) < order) or (name == "onset" and told)
     return False
@@ -175,7 +174,7 @@ def test_the_future_is_heard_only_where_it_is_given(tiny_network: Network) -> No
 
 
 def test_how_soon_keys_come_is_heard_by_the_heads_of_key_and_duration_alone(tiny_network: Network) -> None:
-    """A network that is deaf to the future but for `key_ahead` and `struck_again`: what each tells, and to whom."""
+    """A network that is deaf to the future except `key_next` and `next_onset`: what each tells, and to whom."""
     resume = [T, 4, 4, 4, T, T, T, T, T, T]
     batch = make_batch([resume])
     batch.key[0] = torch.tensor([30, 40, 50, 60, 40, 50, 40, 70, 60, 80])
@@ -199,12 +198,12 @@ def test_how_soon_keys_come_is_heard_by_the_heads_of_key_and_duration_alone(tiny
     for at, pairs in expected.items():
         found = heard(before, everything(network, onset_moved(at)))
         assert {pair for pair in found if pair[1] < 4 and pair[0] in FIELDS} == pairs, f"onset of {at}"
-    for name in ("key_ahead", "struck_again"):
+    for name in ("key_next", "next_onset"):
         silent = deaf_to_the_future(tiny_network)
         with torch.no_grad():
             getattr(silent, name).weight.zero_()
         found = heard(everything(silent, batch), everything(silent, onset_moved(5)))
-        kept = "duration" if name == "key_ahead" else "key"
+        kept = "duration" if name == "key_next" else "key"
         assert {field for field, t in found if t < 4 and field in FIELDS} == {kept}
 
 
@@ -365,7 +364,7 @@ def test_nats_add_the_width_of_the_bin(tiny_network: Network) -> None:
             assert nats[name][0, t].item() == pytest.approx(math.log(CLASSES[name]) + math.log(width), abs=1e-5)
 
 
-# --- events and roll
+# --- what each key did and does
 
 
 def test_last_events_against_a_loop() -> None:
@@ -384,9 +383,9 @@ def test_last_events_against_a_loop() -> None:
                 onset_of[key], end_of[key] = onset, onset + int(batch.held[row, t])
 
 
-def test_next_events_against_a_loop() -> None:
+def test_next_onsets_against_a_loop() -> None:
     batch = make_batch([MIXED, NO_FUTURE], seed=5, lengths=[T, 6])
-    found = next_events(batch.key, batch.onset, batch.present)
+    found = next_onsets(batch.key, batch.onset, batch.present)
     assert found.shape == (2, T, NUM_KEYS)
     for row in range(2):
         next_of: dict[int, int] = {}
@@ -394,40 +393,41 @@ def test_next_events_against_a_loop() -> None:
             if batch.present[row, t]:
                 next_of[int(batch.key[row, t])] = int(batch.onset[row, t])
             for key in range(NUM_KEYS):
-                assert found[row, t, key] == next_of.get(key, int(NONE_AHEAD))
+                assert found[row, t, key] == next_of.get(key, NO_ONSET)
 
 
-def test_soon_by_hand() -> None:
-    ticks = torch.tensor([0, 50, 100, int(NONE_AHEAD)])
-    torch.testing.assert_close(soon(ticks), torch.tensor([1, math.exp(-0.5), math.exp(-1), 0]))
-    assert ROLL_AGE_TICKS == 100
+def test_nearness_by_hand() -> None:
+    ticks = torch.tensor([0, 50, 100, NO_ONSET])
+    torch.testing.assert_close(nearness(ticks), torch.tensor([1, math.exp(-0.5), math.exp(-1), 0]))
+    assert RECENCY_TICKS == 100
 
 
 def test_classes_of_the_time_to_go(tiny_network: Network) -> None:
-    """To the tick up to 2 s, then wider; the last bin takes all that is later, but for what never comes."""
-    ticks = torch.tensor([-3, 0, 1, 199, 200, 10**6, int(NONE_AHEAD / 2) - 64, int(NONE_AHEAD / 2), int(NONE_AHEAD)])
-    last = len(TIME_TO_GO_BINS) - 1
+    """To the tick up to 2 s, then wider; the last bin takes all that is later, except what never comes."""
+    ticks = torch.tensor([-3, 0, 1, 199, 200, 10**6, NO_ONSET // 2 - 1, NO_ONSET // 2, NO_ONSET])
+    last = configs.NO_FUTURE - 1
     found = tiny_network.time_to_go_bin(ticks).tolist()
     assert found == [0, 0, 1, 199, 200, last, last, configs.NO_FUTURE, configs.NO_FUTURE]
-    assert found[:6] == TIME_TO_GO_BINS.index(ticks[:6].numpy()).tolist()
-    assert tiny_network.time_to_go_bin(torch.tensor(NONE_AHEAD - 8e6)) == configs.NO_FUTURE  # a day before never
+    assert tiny_network.time_to_go_bin(torch.tensor(NO_ONSET - 8_000_000)) == configs.NO_FUTURE  # a day before never
 
 
-def test_recency_roll_by_hand() -> None:
+def test_edges_of_the_time_to_go() -> None:
+    """One bin each up to 2 s, then 7 % wider, up to three minutes; what is made today equals what was trained with."""
+    edges = configs.TIME_TO_GO_EDGES
+    assert edges.dtype.kind == "i"
+    assert edges[:201].tolist() == [*range(1, 201), 214]
+    ratios = edges[201:-1] / edges[200:-2]
+    assert ((ratios > 1.06) & (ratios < 1.08)).all()
+    assert edges[-2:].tolist() == [round(200 * 1.07**66), NO_ONSET // 2]
+    assert len(edges) == configs.NO_FUTURE == 267
+
+
+def test_key_recency_by_hand() -> None:
     never = -(10**6)
     struck, released = torch.tensor([90, 40, never]), torch.tensor([110, 100, never])
-    roll = recency_roll(struck, released, torch.tensor(100))
+    found = key_recency(struck, released, torch.tensor(100))
     expected = [math.exp(-0.1), math.exp(-0.6), 0, math.exp(-0.5), 0, 0, 1, 0, 0]
-    torch.testing.assert_close(roll, torch.tensor(expected))
-
-
-def test_the_roll_takes_floats_too() -> None:
-    """The graphs get ticks as float32, training as int64: the same roll."""
-    batch = make_batch([MIXED])
-    struck, released = last_events(batch.key, batch.onset, batch.held, batch.present)
-    now = torch.nn.functional.pad(batch.onset, (1, 0))
-    floats = recency_roll(struck.float(), released.float(), now.float())
-    assert torch.equal(recency_roll(struck, released, now), floats)
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 # --- dropout
@@ -563,9 +563,9 @@ def deaf_to_the_future(network: Network) -> Network:
     copy = Network(network.config).eval()
     copy.load_state_dict(network.state_dict())
     with torch.no_grad():
-        for silent in (copy.time_to_go, copy.key_time_to_go, copy.future, copy.join_out):
+        for silent in (copy.time_to_go, copy.key_time_to_go, copy.future, copy.fuse_out):
             silent.weight.zero_()
-        copy.join_out.bias.zero_()
+        copy.fuse_out.bias.zero_()
     return copy
 
 

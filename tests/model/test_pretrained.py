@@ -19,7 +19,8 @@ from music_generator.generation import (
     to_continue,
     to_infill,
 )
-from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, graph_file, open_bundle
+from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, open_bundle, runtime_file
+from music_generator.model.pack import Table, layout, pack, tensors_of
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import Performance
 
@@ -46,9 +47,27 @@ def longest_rest(performance: Performance, start: float, end: float) -> float:
 def test_it_is_small_and_whole(pretrained):
     assert sum(path.stat().st_size for path in PRETRAINED.rglob("*")) < 40_000_000
     assert pretrained.precisions == ("int8",)
-    graphs = {graph_file(name, "int8") for name in ("past", "future", "open", "joined")}
-    assert set(pretrained.files) == {WEIGHTS_FILE, *graphs}
+    assert set(pretrained.files) == {WEIGHTS_FILE, runtime_file("int8")}
     assert {path.name for path in PRETRAINED.iterdir()} == {FACTS_FILE, "README.md", "LICENSE", *pretrained.files}
+
+
+def test_its_runtime_is_packed_from_its_weights(pretrained):
+    """In 8 bits, by the ranges that its file says: no weight is farther off than half a step."""
+    pytest.importorskip("torch", reason="the weights are read with torch, of the extra `train`")
+    from music_generator.model.export import load_network
+
+    weights = {name: value.numpy() for name, value in load_network(pretrained).state_dict().items()}
+    exact = pack(weights, pretrained.config, None)
+    names = [name for part in layout(pretrained.config) for name, _, _ in tensors_of(part, "int8")]
+    found = dict(zip(names, pretrained.runtime_tensors("int8"), strict=True))
+    for part in layout(pretrained.config):
+        if isinstance(part, Table):
+            np.testing.assert_allclose(found[part.name], exact[part.name], rtol=1e-5, atol=1e-6)
+            continue
+        scale = found[f"{part.name}.scale"] * found[f"{part.name}.input"][0]
+        difference = np.abs(found[f"{part.name}.weight"] * scale - exact[f"{part.name}.weight"])
+        assert (difference <= 0.501 * scale + 1e-6).all(), part.name
+        np.testing.assert_allclose(found[f"{part.name}.bias"], exact[f"{part.name}.bias"], rtol=1e-5, atol=1e-6)
 
 
 def test_it_says_where_it_comes_from(pretrained):
@@ -87,7 +106,7 @@ def test_the_same_seed_gives_the_same_bytes(engine, pretrained):
 
 
 def test_pieces_written_side_by_side_are_each_as_alone(engine):
-    """In its full size too: of all tasks, in any number of lanes."""
+    """In its full size too: of all tasks, in any number of slots."""
     piece = compose(engine, 10, SamplingOptions(seed=5)).performance
     spans = [to_compose(4), to_infill(piece, 3, 6), to_continue(piece, 3), to_infill(piece, 0, 2)]
     asked = [(span, SamplingOptions(seed=i)) for i, span in enumerate(spans)]

@@ -1,0 +1,157 @@
+"""Slots of no music in particular, for tests of steps: every state and key says something, some keys are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from typing import Any
+
+import numpy as np
+
+from music_generator.engine.engine import Engine
+from music_generator.engine.noise import NoiseSource
+from music_generator.engine.rules import SpanState
+from music_generator.engine.slots import Slots
+from music_generator.model.config import DIRECTIONS, NO_ONSET, ModelConfig
+from music_generator.model.pack import LinearShape, Table, layout
+from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, SHIFT_BINS, Array
+
+NOW = 1000  # ticks
+
+
+def futures(config: ModelConfig) -> list[bool]:
+    """Whether slots may have a future: both, or none where the model has no backward stack."""
+    return [False, True] if config.direction == DIRECTIONS[0] else [False]
+
+
+def some_span(rng: np.random.Generator) -> SpanState:
+    """A span that is being written at `NOW`, with rests and repeats near their limits."""
+    last_note = NOW - int(rng.integers(0, 200))
+    end = NOW + int(rng.integers(2, 600))
+    return SpanState(
+        now=NOW,
+        last_key=int(rng.integers(-1, NUM_KEYS)),
+        start=NOW + int(rng.integers(-50, 5)),
+        end=end,
+        last_note=last_note,
+        next_note=end + int(rng.integers(0, 50)),
+        longest_rest=int(rng.choice([1, 50, 400, NO_ONSET])),
+        repeated_key=int(rng.integers(0, 88)),
+        repeats=int(rng.integers(1, 5)),
+        future_key=int(rng.integers(0, 88)),
+        future_repeats=int(rng.integers(1, 5)),
+        longest_repeat=int(rng.integers(1, 9)),
+        notes_left=int(rng.choice([-1, 2, 30])),
+    )
+
+
+def some_slots(engine: Engine, size: int, *, has_future: bool, scored: bool = False, seed: int = 0) -> Slots:
+    """Return slots; slot i is the same in any number of slots."""
+    slots = engine.slots(size, has_future=has_future, scored=scored)
+    for slot in range(size):
+        fill_slot(slots, slot, seed + slot, 1 + len(engine.config.composers))
+    return slots
+
+
+def fill_slot(slots: Slots, slot: int, seed: int, composers: int = 1) -> None:
+    """Fill a slot by chance."""
+    rng = np.random.default_rng([seed, 17])
+    slots.states[slot] = rng.uniform(-1, 1, slots.states[slot].shape)
+    slots.context[slot] = rng.normal(size=slots.context[slot].shape)
+    slots.composer[slot] = rng.integers(composers)
+    slots.last_onset[slot] = NOW - rng.integers(0, 1000, NUM_KEYS)
+    slots.last_release[slot] = slots.last_onset[slot] + rng.integers(1, 1100, NUM_KEYS)
+    slots.last_onset[slot, ::7], slots.last_release[slot, ::7] = -NO_ONSET, -NO_ONSET
+    slots.future_context[slot] = rng.normal(size=slots.context[slot].shape)
+    slots.resume_tick[slot] = NOW + rng.integers(1, 400)
+    slots.next_onset[slot] = slots.resume_tick[slot] + rng.integers(0, 900, NUM_KEYS)
+    slots.next_onset[slot, ::5] = NO_ONSET
+    temperature = rng.uniform(0.5, 1.5)
+    if slots.forced is None:
+        slots.begin(slot, some_span(rng), NoiseSource(seed, temperature), temperature, rng.uniform(0.2, 1.0))
+        return
+    slots.span[slot] = astuple(replace(some_span(rng)))
+    force(slots, slot, some_token(rng))
+
+
+def some_token(rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Shift, key, velocity and duration by chance."""
+    return (
+        int(rng.integers(0, SHIFT_BINS.edges[-1])),
+        int(rng.integers(NUM_KEYS)),
+        int(rng.integers(1, 128)),
+        int(rng.integers(1, DURATION_BINS.edges[-1])),
+    )
+
+
+def force(slots: Slots, slot: int, token: tuple[int, ...] | Array) -> None:
+    """Make a slot take a token, whatever its logits are."""
+    shift, key, velocity, duration = (int(each) for each in token)
+    assert slots.forced is not None
+    classes = SHIFT_BINS.index(np.array(shift)), key, velocity // 4, DURATION_BINS.index(np.array(duration))
+    slots.forced[slot] = (*classes, shift, duration)
+
+
+def copied(slots: Slots) -> dict[str, Array]:
+    """Everything that is in the slots, copied.
+
+    Without a future, the fuse layer's part of a context is used by nothing and not compared.
+    """
+    found = {name: value.copy() for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+    if not slots.has_future:
+        found["context"] = found["context"][:, : found["context"].shape[1] // 2]
+    return found
+
+
+def stepped(engine: Engine, slots: Slots, turns: int = 6) -> list[dict[str, Array]]:
+    """Step and write on; return what is in the slots after each of some tokens."""
+    found = []
+    for turn in range(turns):
+        engine.backend.step(slots, 0, slots.size, True)
+        found.append(copied(slots))
+        slots.span["now"] += slots.drawn[:, 4]
+        slots.span["end"] += slots.drawn[:, 4]
+        slots.span["place"] += slots.block > 1
+        if slots.forced is not None:
+            for slot in range(slots.size):
+                force(slots, slot, some_token(np.random.default_rng([slot, turn])))
+    return found
+
+
+def assert_same(ones: list[dict[str, Array]], others: list[dict[str, Array]]) -> None:
+    """Compare to the bit."""
+    assert len(ones) == len(others)
+    for turn, (one, other) in enumerate(zip(ones, others, strict=True)):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=f"{name}, turn {turn}")
+
+
+def assert_near(ones: list[dict[str, Array]], others: list[dict[str, Array]], relative: float = 1e-5) -> None:
+    """Compare whole numbers to the bit, the others to `relative` of the largest of their array."""
+    for turn, (one, other) in enumerate(zip(ones, others, strict=True)):
+        for name in one:
+            if one[name].dtype != np.float32:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{name}, turn {turn}")
+                continue
+            largest = float(np.abs(other[name]).max(initial=1))
+            np.testing.assert_allclose(
+                one[name], other[name], rtol=relative, atol=relative * largest, err_msg=f"{name}, turn {turn}"
+            )
+
+
+def some_tensors(config: ModelConfig, precision: str, weight: Callable[[Any], Array]) -> dict[str, Array]:
+    """Return a model's tensors by name; `weight` makes the weights of a `LinearShape`."""
+    rng = np.random.default_rng(3)
+    found: dict[str, Array] = {}
+    for part in layout(config):
+        if isinstance(part, Table):
+            found[part.name] = rng.normal(size=part.shape).astype(np.float32)
+            continue
+        assert isinstance(part, LinearShape)
+        found[f"{part.name}.weight"] = weight(part)
+        found[f"{part.name}.bias"] = rng.normal(size=part.outputs).astype(np.float32)
+        if precision == "int8":
+            found[f"{part.name}.scale"] = rng.uniform(1e-5, 1e-3, part.outputs).astype(np.float32)
+            found[f"{part.name}.input"] = np.array([rng.uniform(50, 300), rng.integers(0, 256)], np.float32)
+    return found

@@ -1,0 +1,319 @@
+"""The NumPy reference in float32 is the network, token by token, with and without a future; in 8 bits it is close."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the reference is compared with the network, of the extra `train`")
+
+from conftest import COMPOSERS  # noqa: E402
+from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.engine import reference  # noqa: E402
+from music_generator.engine.engine import Engine  # noqa: E402
+from music_generator.engine.slots import PLACES, FutureContext, Slots  # noqa: E402
+from music_generator.model.bundle import Bundle  # noqa: E402
+from music_generator.model.config import FIELDS, MASKED, NO_ONSET  # noqa: E402
+from music_generator.model.network import Batch, Network, key_recency, last_events, next_onsets  # noqa: E402
+from music_generator.model.pack import LinearShape, quantize_weights  # noqa: E402
+from music_generator.music.tokens import NUM_KEYS, RESUME, Array  # noqa: E402
+from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
+
+T, GAP = 24, 5
+PRECISIONS = ("int8", "float32")
+
+
+@pytest.fixture(scope="module")
+def windows(tiny_corpus: Corpus) -> list[Window]:
+    """Four windows of two pieces."""
+    some = [Window(tiny_corpus.piece_rows(0)[i * T : (i + 1) * T], i % 3, i == 0, False) for i in range(3)]
+    return [*some, Window(tiny_corpus.piece_rows(1)[-T:], 1, False, True)]
+
+
+@pytest.fixture(scope="module")
+def batch(windows: list[Window]) -> Batch:
+    """The windows in gaps of five tokens."""
+    return to_batch(windows, T, even_gaps(windows, T, GAP))
+
+
+def without_future(batch: Batch) -> Batch:
+    return replace(batch, resume=torch.full_like(batch.resume, T))
+
+
+@torch.no_grad()
+def past_contexts(network: Network, batch: Batch) -> Array:
+    """Before each token and after the last, the context and its part of the fuse layer's input: (T + 1, B, C)."""
+    context = network.read_past(batch)[0].transpose(0, 1)
+    if network.config.direction == "both":
+        context = torch.cat([context, context @ network.fuse_in.weight[:, : network.config.head_size].T], -1)
+    return np.asarray(context)
+
+
+@torch.no_grad()
+def future_contexts(network: Network, batch: Batch) -> Array:
+    """The same of the future from each token on: (T, B, C)."""
+    future = network.read_future(batch).transpose(0, 1)
+    size = network.config.head_size
+    fused = future @ network.fuse_in.weight[:, size : 2 * size].T + network.fuse_in.bias
+    return np.asarray(torch.cat([future, fused], -1))
+
+
+@torch.no_grad()
+def states(network: Network, batch: Batch) -> Array:
+    """The forward stack's states before each token and after the last: (T + 1, B, R, H)."""
+    last_onset, last_release = last_events(batch.key, batch.onset, batch.held, batch.present)
+    now = torch.nn.functional.pad(batch.onset, (1, 0))
+    fields = {name: torch.nn.functional.pad(getattr(batch, name), (1, 0)) for name in FIELDS}
+    fields["key"][:, 0] = batch.start
+    x = network.forward_input(fields, batch.composer[:, None], key_recency(last_onset, last_release, now))
+    found: list[list[Array]] = [[] for _ in range(T + 1)]
+    for layer in network.forward_stack.layers:
+        state, above = None, []
+        for t in range(T + 1):
+            out, state = layer(x[:, t : t + 1], state)
+            above.append(out)
+            found[t] += [each[0].numpy() for each in (state if isinstance(state, tuple) else (state,))]
+        x = torch.cat(above, 1)
+    return np.stack([np.stack(each, 1) for each in found])
+
+
+def begun(engine: Engine, windows: list[Window], *, has_future: bool) -> tuple[Slots, list[list[FutureContext]]]:
+    """Slots before the first token of each window, and the futures from each token on."""
+    slots = engine.slots(len(windows), has_future=has_future, scored=True)
+    futures = []
+    for b, window in enumerate(windows):
+        slots.attach(b, engine.read_past(window.rows[:0], window.composer, cut=not window.begins))
+        if has_future:
+            futures.append(engine.read_futures(window.rows, window.composer, cut=not window.ends))
+    return slots, futures
+
+
+def force(slots: Slots, batch: Batch, t: int) -> None:
+    classes = [getattr(batch, name)[:, t] for name in FIELDS]
+    shift = batch.onset[:, t] - (batch.onset[:, t - 1] if t else 0)
+    assert slots.forced is not None
+    slots.forced[:] = torch.stack([*classes, shift, batch.held[:, t]], 1).numpy()
+
+
+def backend_of(bundle: Bundle, precision: str) -> Engine:
+    return Engine(bundle, precision=precision, backend="numpy")
+
+
+# --- reading
+
+
+def test_reading_the_past(exported: tuple[Network, Bundle], batch: Batch, windows: list[Window]) -> None:
+    """After some tokens: the states and the context, and what each key did last. Stepping shows it after each."""
+    network, bundle = exported
+    wanted, wanted_states = past_contexts(network, batch), states(network, batch)
+    last_onset, last_release = (each.numpy() for each in last_events(batch.key, batch.onset, batch.held, batch.present))
+    exact, rough = (backend_of(bundle, precision) for precision in ("float32", "int8"))
+    found, near = [], []
+    for b, window in enumerate(windows):
+        for t in (0, 1, 2, 3, 12, T):
+            read = exact.read_past(window.rows[:t], window.composer, cut=not window.begins)
+            np.testing.assert_allclose(read.context, wanted[t, b], atol=2e-5)
+            np.testing.assert_allclose(read.states, wanted_states[t, b], atol=2e-5)
+            for mine, its in ((read.last_onset, last_onset[b, t]), (read.last_release, last_release[b, t])):
+                np.testing.assert_array_equal(np.where(mine == -NO_ONSET, -(10**6), mine), its)
+            assert read.now == (batch.onset[b, t - 1] if t else 0)
+            near.append(rough.read_past(window.rows[:t], window.composer, cut=not window.begins).context)
+            found.append(wanted[t, b])
+    assert np.abs(np.array(near) - found).mean() < 0.05
+    limit = 0.99 if network.config.forward_layers > 1 else 0.98
+    assert np.corrcoef(np.ravel(near), np.ravel(found))[0, 1] > limit
+
+
+def test_reading_futures(exported: tuple[Network, Bundle], batch: Batch, windows: list[Window]) -> None:
+    """At each token: the future is read from the end of the window back to it, and no further."""
+    network, bundle = exported
+    if network.config.direction == "forward":
+        assert not hasattr(network, "future")  # test_engine.py: a future is refused
+        return
+    wanted = future_contexts(network, batch)
+    onsets = next_onsets(batch.key, batch.onset, batch.present).numpy()
+    exact, rough = (backend_of(bundle, precision) for precision in ("float32", "int8"))
+    for b, window in enumerate(windows):
+        futures = exact.read_futures(window.rows, window.composer, cut=not window.ends)
+        assert len(futures) == T
+        for t, future in enumerate(futures):
+            np.testing.assert_allclose(future.context, wanted[t, b], atol=2e-5)
+            np.testing.assert_array_equal(future.next_onset, onsets[b, t])
+            assert future.tick == batch.onset[b, t]
+        near = np.array(
+            [each.context for each in rough.read_futures(window.rows, window.composer, cut=not window.ends)]
+        )
+        assert np.abs(near - wanted[:, b]).mean() < 0.05
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_future_is_that_of_all_futures(tiny_bundle: str, windows: list[Window], precision: str) -> None:
+    """To the bit: reading stops at the first token; only the last window's future ends with its piece."""
+    engine = Engine(tiny_bundle, precision=precision, backend="numpy")
+    window = windows[-1]
+    all_of_them = engine.read_futures(window.rows, window.composer)
+    for t in (0, 7, T - 1):
+        tick = all_of_them[t].tick
+        one = engine.read_future(window.rows[t:], tick, window.composer)
+        np.testing.assert_array_equal(one.context, all_of_them[t].context)
+        np.testing.assert_array_equal(one.next_onset, all_of_them[t].next_onset)
+        assert one.tick == tick
+
+
+# --- steps
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("has_future", [False, True], ids=["without", "with"])
+def test_steps_equal_the_network(
+    exported: tuple[Network, Bundle], batch: Batch, windows: list[Window], has_future: bool, precision: str
+) -> None:
+    """Logits to 1e-4, contexts and states to 2e-5; in 8 bits logits to 0.03 and states to 0.05 in the mean."""
+    network, bundle = exported
+    if has_future and network.config.direction == "forward":
+        return
+    batch = batch if has_future else without_future(batch)
+    with torch.no_grad():
+        wanted, resumed, _ = network.logits(batch)
+    contexts, wanted_states = past_contexts(network, batch), states(network, batch)
+    engine = backend_of(bundle, precision)
+    slots, futures = begun(engine, windows, has_future=has_future)
+    exact, off, decisions = precision == "float32", [], []
+    for t in range(T):
+        force(slots, batch, t)
+        if has_future and t and t % GAP == 0:  # the gap before this token ends here
+            before = {name: value.copy() for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+            engine.backend.step(slots, 0, slots.size, False)
+            decisions.append(slots.logits[:, RESUME].copy())
+            for name in ("states", "context", "span", "last_onset", "last_release"):
+                np.testing.assert_array_equal(getattr(slots, name), before[name])
+        if has_future and t % GAP == 0 and t + GAP < T:
+            for b in range(len(windows)):
+                slots.set_future(b, futures[b][t + GAP])
+        engine.backend.step(slots, 0, slots.size, True)
+        np.testing.assert_array_equal(slots.drawn, slots.forced)
+        counted = (batch.resume[:, t] < T).numpy() == has_future
+        for name in FIELDS:
+            expected = wanted[name][:, t].numpy()[counted]
+            found = slots.logits[:, PLACES[name]][counted]
+            difference = np.where(expected > MASKED, found - expected, 0)
+            if exact:
+                np.testing.assert_allclose(difference, 0, atol=1e-4, err_msg=name)
+            off += [np.abs(difference).mean()] if counted.any() else []
+        width = slots.context.shape[1]
+        for found, expected in ((slots.context, contexts[t + 1][:, :width]), (slots.states, wanted_states[t + 1])):
+            if exact:
+                np.testing.assert_allclose(found, expected, atol=2e-5)
+            else:
+                assert np.abs(found - expected).mean() < 0.05
+        slots.span["now"] += slots.drawn[:, 4]
+    assert np.max(off) < (1e-5 if exact else 0.03)  # steps of weights are up to twice 1 / 127
+    if has_future:
+        expected = resumed[:, RESUME].reshape(len(windows), -1).T.numpy()  # in the order of window, gap
+        assert expected.shape == (4, len(windows))
+        if exact:
+            np.testing.assert_allclose(decisions, expected, atol=1e-4)
+        else:
+            assert np.abs(np.array(decisions) - expected).mean() < 0.05
+
+
+# --- parts
+
+
+def events_at(now: int, seed: int = 0) -> tuple[Array, Array]:
+    """When each key was struck and released, of four slots; some never."""
+    rng = np.random.default_rng(seed)
+    last_onset = now - rng.integers(0, 300, (4, NUM_KEYS))
+    last_release = last_onset + rng.integers(1, 400, (4, NUM_KEYS))
+    never = rng.random((4, NUM_KEYS)) < 0.3
+    last_onset[never], last_release[never] = -NO_ONSET, -NO_ONSET
+    return last_onset.astype(np.int32), last_release.astype(np.int32)
+
+
+@pytest.mark.parametrize("now", [0, 1000, 8_640_000])
+def test_key_recency_is_the_networks(now: int) -> None:
+    last_onset, last_release = events_at(now)
+    ticks = np.full(4, now, np.int32)
+    found = reference.key_recency(last_onset, last_release, ticks)
+    expected = key_recency(*(torch.tensor(each, dtype=torch.int64) for each in (last_onset, last_release, ticks)))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    assert found.min() >= 0  # what its fixed scale holds
+    assert found.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["exponential", "sigmoid", "tanh", "gelu"])
+def test_elementwise_functions(name: str) -> None:
+    """To 1e-6, of the value where that is above 1: as exact as float32 is, and erf by its formula."""
+    x = np.concatenate([np.linspace(-30, 30, 100_001), [0.0, -0.0, 1e-30, -1e-30]]).astype(np.float32)
+    torch_form = {"exponential": torch.exp, "gelu": torch.nn.functional.gelu}.get(name) or getattr(torch, name)
+    wanted = torch_form(torch.tensor(x, dtype=torch.float64)).numpy()
+    found = getattr(reference, name)(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-1e9, -200.0, -87.5, 87.5, 200.0, 1e9])
+def test_elementwise_functions_far_out(value: float) -> None:
+    """Finite, and at their limits."""
+    x = np.array([value], np.float32)
+    with np.errstate(over="ignore"):
+        assert np.isfinite(reference.exponential(x)).all()
+        assert reference.sigmoid(x)[0] == pytest.approx(float(value > 0), abs=1e-6)
+        assert reference.tanh(x)[0] == pytest.approx(np.sign(value), abs=1e-6)
+        assert reference.gelu(x)[0] == pytest.approx(max(value, 0), abs=1e-6)
+
+
+@pytest.mark.parametrize("inputs", [(-1.0, 1.0), (-0.2, 3.0), (0.0, 0.5), (-2.0, 0.0)])
+def test_a_map_in_8_bits_is_near_the_exact_one(inputs: tuple[float, float]) -> None:
+    """Inputs past the range are cut; of any number of rows each row is the same, and zeros give the bias."""
+    rng = np.random.default_rng(1)
+    (low, high), weight, bias = inputs, rng.normal(size=(201, 30)), rng.normal(size=30).astype(np.float32)
+    weight[:, 0], weight[:, 2], weight[:, 3] = 1.0, 0.0, -1.0
+    weight[::2, 1], weight[1::4, 4] = -1.0, 0.01
+    whole, scale = quantize_weights(weight, (201,))
+    step = (high - low) / 255
+    shape = LinearShape("map", (201,), 30)
+    tensors = {
+        "map.weight": whole,
+        "map.bias": bias,
+        "map.scale": (scale * step).astype(np.float32),
+        "map.input": np.array([1 / step, round(-low / step)], np.float32),
+    }
+    linear = reference.Linear(tensors, shape, "int8")
+    x = rng.uniform(low, high, (50, 201)).astype(np.float32)
+    x[0], x[1], x[2] = high, low, 5 * high + 1
+    found = linear(x)
+    np.testing.assert_allclose(found[2], linear(np.full((1, 201), high, np.float32))[0], rtol=1e-6)
+    # near the exact product: half a step of each input and weight, and their errors add as chance has it
+    exact = x.clip(low, high) @ weight + bias
+    spread = 0.5 * step * np.linalg.norm(weight, axis=0) + 0.5 * scale * np.linalg.norm(x[3:], axis=1).max()
+    assert (np.abs(found - exact)[3:] <= 4 * spread).all()
+    np.testing.assert_array_equal(found[:, 2], np.full(50, bias[2]))
+    for first in range(0, 50, 7):
+        np.testing.assert_array_equal(linear(x[first : first + 7]), found[first : first + 7])
+
+
+def test_a_map_in_float32_is_the_linear_map() -> None:
+    rng = np.random.default_rng(2)
+    weight, bias, x = (rng.normal(size=shape).astype(np.float32) for shape in ((7, 5), (5,), (3, 7)))
+    linear = reference.Linear({"map.weight": weight, "map.bias": bias}, LinearShape("map", (7,), 5), "float32")
+    np.testing.assert_allclose(linear(x), x @ weight + bias, rtol=1e-6)
+
+
+def test_values_lie_in_their_bins() -> None:
+    """The first value of a bin for 0, its last for what is just below 1; classes past the bins are the last bin."""
+    for field, bins in reference.BINS.items():
+        for place in range(len(bins)):
+            first, end = bins.edges[place : place + 2]
+            assert reference.value_in_bin(field, place, 0.0) == first
+            assert reference.value_in_bin(field, place, np.nextafter(np.float32(1), np.float32(0))) == end - 1
+        assert reference.value_in_bin(field, len(bins) + 1, 0.0) == bins.edges[-2]
+
+
+def test_the_composers_are_told_apart(tiny_bundle: str, tiny_corpus: Corpus) -> None:
+    engine = Engine(tiny_bundle, precision="float32", backend="numpy")
+    rows = tiny_corpus.piece_rows(0)[:9]
+    contexts = [engine.read_past(rows, composer).context for composer in range(1 + len(COMPOSERS))]
+    assert not any(np.allclose(contexts[i], contexts[j], atol=1e-4) for i, j in ((0, 1), (0, 2), (1, 2)))
