@@ -13,7 +13,7 @@ from music_generator.engine.noise import NoiseSource
 from music_generator.engine.rules import SpanState
 from music_generator.engine.slots import Slots
 from music_generator.model.config import DIRECTIONS, NO_ONSET, ModelConfig
-from music_generator.model.pack import LinearShape, Table, layout
+from music_generator.model.pack import LinearShape, Table, check_packed, layout
 from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, SHIFT_BINS, Array
 
 NOW = 1000  # ticks
@@ -146,7 +146,7 @@ def some_tensors(config: ModelConfig, precision: str, weight: Callable[[Any], Ar
     found: dict[str, Array] = {}
     for part in layout(config):
         if isinstance(part, Table):
-            found[part.name] = rng.normal(size=part.shape).astype(np.float32)
+            found[part.name] = rng.normal(size=part.shape).astype(np.float16 if precision == "int8" else np.float32)
             continue
         assert isinstance(part, LinearShape)
         found[f"{part.name}.weight"] = weight(part)
@@ -154,4 +154,4 @@ def some_tensors(config: ModelConfig, precision: str, weight: Callable[[Any], Ar
         if precision == "int8":
             found[f"{part.name}.scale"] = rng.uniform(1e-5, 1e-3, part.outputs).astype(np.float32)
             found[f"{part.name}.input"] = np.array([rng.uniform(50, 300), rng.integers(0, 256)], np.float32)
-    return found
+    return check_packed(found, config, precision, "made")

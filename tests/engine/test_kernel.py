@@ -36,7 +36,7 @@ from music_generator.errors import InputError, InstallationError
 from music_generator.generation import SamplingOptions, compose, generate_many, to_compose
 from music_generator.model.bundle import Bundle, open_bundle
 from music_generator.model.config import CLASSES, FIELDS, ModelConfig
-from music_generator.model.pack import PRECISIONS, LinearShape, check_packed
+from music_generator.model.pack import PRECISIONS, LinearShape
 from music_generator.music.tokens import NUM_KEYS, Array
 
 if kernel.vectors() is None:
@@ -164,8 +164,7 @@ def test_the_largest_sums_are_exact(cell: str, vectors: str, monkeypatch: pytest
         return np.concatenate(parts).astype(np.int8)
 
     tensors = some_tensors(config, "int8", largest)
-    checked = check_packed(tensors, config, "int8", "made")
-    backends = kernel.Kernel(config, "int8", checked), Reference(config, "int8", tensors)
+    backends = kernel.Kernel(config, "int8", tensors), Reference(config, "int8", tensors)
     found = []
     for backend in backends:
         slots = Slots(config, 4, has_future=True, scored=True)
@@ -201,7 +200,7 @@ def test_any_size_of_layers(precision: str, vectors: str, units: int, monkeypatc
 
     tensors = some_tensors(config, precision, weight)
     backends = (
-        kernel.Kernel(config, precision, check_packed(tensors, config, precision, "made")),
+        kernel.Kernel(config, precision, tensors),
         Reference(config, precision, tensors),
     )
     tokens = np.array([(0, NUM_KEYS, 0, 0, 0, 0), (3, 60, 9, 9, 3, 12), (9, 90, 1, 2, 12, 15)], np.int32)
@@ -507,7 +506,7 @@ def test_numbers_far_out_lead_nowhere() -> None:
         for name, tensor in tensors.items():
             if tensor.dtype == np.float32:
                 tensors[name] = np.full_like(tensor, value)
-        model = kernel.Kernel(config, "int8", check_packed(tensors, config, "int8", "made"))
+        model = kernel.Kernel(config, "int8", tensors)
         for has_future in (False, True):
             slots = Slots(config, 3, has_future=has_future)
             for slot in range(3):

@@ -12,16 +12,26 @@ torch = pytest.importorskip("torch", reason="scores are compared with the networ
 
 from conftest import made_performance  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.data.windows import even_gaps  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
 from music_generator.errors import InputError  # noqa: E402
 from music_generator.generation import SamplingOptions, compose  # noqa: E402
-from music_generator.generation.scoring import Passage, PieceScore, score, score_passages  # noqa: E402
+from music_generator.generation.scoring import PieceScore, score, score_passages  # noqa: E402
 from music_generator.model.bundle import Bundle, open_bundle  # noqa: E402
 from music_generator.model.config import FIELDS  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance  # noqa: E402
-from music_generator.music.tokens import DURATION_BINS, RESUME, TICKS_PER_SECOND, VELOCITY_BINS, Array, Bins, encode  # noqa: E402
-from music_generator.training.windows import Window, even_gaps, to_batch  # noqa: E402
+from music_generator.music.tokens import (  # noqa: E402
+    DURATION_BINS,
+    RESUME,
+    TICKS_PER_SECOND,
+    VELOCITY_BINS,
+    Array,
+    Bins,
+    Window,
+    encode,
+)
+from music_generator.training.batches import to_batch  # noqa: E402
 
 PIECE = made_performance(4, notes=60)
 
@@ -34,7 +44,7 @@ def exact(tiny_bundle: Path) -> Engine:
 @torch.no_grad()
 def network_nats(network: Network, rows: Array, composer: int, gap: int | None) -> tuple[Array, Array]:
     """The network's nats of a whole piece (T, 4), each gap known to go on, and of its decisions to resume."""
-    windows, length = [Window(rows, composer, True, True)], len(rows)
+    windows, length = [Window(rows, True, True, composer)], len(rows)
     resume = np.full((1, length), length) if gap is None else even_gaps(windows, length, gap)
     batch = to_batch(windows, length, resume)
     logits, resumed, _ = network.logits(batch)
@@ -68,7 +78,7 @@ def test_gaps_cost_what_the_network_says(exported: tuple[Network, Bundle], gap: 
     if bundle.config.direction == "forward":
         return
     engine, rows = Engine(bundle, precision="float32"), encode(PIECE)
-    found = score_passages(engine, [Passage(rows, True, True)], gap, composer=2)
+    found = score_passages(engine, [Window(rows, True, True)], gap, composer=2)
     wanted, decisions = network_nats(network, rows, 2, gap)
     np.testing.assert_allclose(found.nats[0], wanted, atol=1e-3)
     np.testing.assert_allclose(found.decisions, decisions, atol=1e-3)
@@ -102,7 +112,7 @@ def test_the_likelihood_of_a_piece_is_that_of_its_beginnings(exact: Engine) -> N
     whole = score(PIECE, exact).nats
     rows = encode(PIECE)
     for count in (1, 20, len(rows) - 1):
-        found = score_passages(exact, [Passage(rows[:count], True, False)]).nats[0]
+        found = score_passages(exact, [Window(rows[:count], True, False)]).nats[0]
         np.testing.assert_allclose(found, whole[:count], atol=1e-5)
 
 
@@ -114,7 +124,7 @@ def test_probabilities_of_all_events_come_to_one(exact: Engine, name: str) -> No
     for value in bins.edges[:-1]:
         rows = encode(PIECE)[:9].copy()
         rows[name][-1] = value
-        passages.append(Passage(rows, True, False))
+        passages.append(Window(rows, True, False))
     nats = score_passages(exact, passages).nats[:, -1, FIELDS.index(name)]
     widths = bins.widths if name == "duration" else 1
     assert (np.exp(-nats) * widths).sum() == pytest.approx(1, abs=1e-5)
@@ -159,9 +169,9 @@ def test_without_an_engine_the_bundled_model_scores() -> None:
 # --- passages
 
 
-def passages_of(corpus: Corpus) -> list[Passage]:
+def passages_of(corpus: Corpus) -> list[Window]:
     rows = corpus.piece_rows(0)
-    return [Passage(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
+    return [Window(rows[40 * i : 40 * i + 20 + 7 * i], i == 0, False) for i in range(5)]
 
 
 @pytest.mark.parametrize("gap", [None, 8])
@@ -181,7 +191,7 @@ def test_in_8_bits_a_passage_scores_the_same_in_any_company(
 @pytest.mark.parametrize("gap", [None, 8])
 def test_a_passage_scores_alike_alone_and_padded(exact: Engine, tiny_corpus: Corpus, gap: int | None) -> None:
     rows = tiny_corpus.piece_rows(0)
-    short, long = Passage(rows[:21], True, False), Passage(rows[40:100], False, False)
+    short, long = Window(rows[:21], True, False), Window(rows[40:100], False, False)
     together, alone = score_passages(exact, [short, long], gap), score_passages(exact, [short], gap)
     np.testing.assert_allclose(together.nats[0, :21], alone.nats[0], atol=1e-5)
     assert np.isnan(together.nats[0, 21:]).all()
@@ -199,7 +209,7 @@ def test_a_passage_is_told_whether_it_begins_and_ends_its_piece(exact: Engine, t
     rows = tiny_corpus.piece_rows(0)[40:60]
 
     def nats(begins: bool, ends: bool, gap: int | None) -> Any:
-        return score_passages(exact, [Passage(rows, begins, ends)], gap).nats[0]
+        return score_passages(exact, [Window(rows, begins, ends)], gap).nats[0]
 
     assert not np.allclose(nats(True, False, None)[0], nats(False, False, None)[0], atol=1e-4)
     np.testing.assert_array_equal(nats(False, True, None), nats(False, False, None))

@@ -20,7 +20,7 @@ from music_generator.generation import (
     to_infill,
 )
 from music_generator.model.bundle import FACTS_FILE, PRETRAINED, WEIGHTS_FILE, Bundle, open_bundle, runtime_file
-from music_generator.model.pack import Table, layout, pack, tensors_of
+from music_generator.model.pack import Table, layout, pack
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import Performance
 
@@ -58,11 +58,10 @@ def test_its_runtime_is_packed_from_its_weights(pretrained):
 
     weights = {name: value.numpy() for name, value in load_network(pretrained).state_dict().items()}
     exact = pack(weights, pretrained.config, None)
-    names = [name for part in layout(pretrained.config) for name, _, _ in tensors_of(part, "int8")]
-    found = dict(zip(names, pretrained.runtime_tensors("int8"), strict=True))
+    found = pretrained.runtime_tensors("int8")
     for part in layout(pretrained.config):
         if isinstance(part, Table):
-            np.testing.assert_allclose(found[part.name], exact[part.name], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(found[part.name], exact[part.name], rtol=2**-11, atol=1e-6)  # of float16
             continue
         scale = found[f"{part.name}.scale"] * found[f"{part.name}.input"][0]
         difference = np.abs(found[f"{part.name}.weight"] * scale - exact[f"{part.name}.weight"])

@@ -19,7 +19,6 @@ from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle, open_bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, NO_ONSET
-from music_generator.model.pack import layout, tensors_of
 from music_generator.music.tokens import NUM_KEYS, bin_rows
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ class Engine:
             return kernel.Kernel(self.config, self.precision, tensors, self.threads)
         from music_generator.engine.reference import Reference
 
-        names = (name for part in layout(self.config) for name, _, _ in tensors_of(part, self.precision))
-        return Reference(self.config, self.precision, dict(zip(names, tensors, strict=True)))
+        return Reference(self.config, self.precision, tensors)
 
     def composer(self, name: str | None) -> int:
         """Return the class of a composer by name or a part of it; 0 for None. Accents and capitals do not matter.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import Structure, c_int32, c_int64, c_void_p
 from functools import cache
@@ -135,13 +135,13 @@ def _address(array: Array) -> int:
 class Kernel:
     """A model in compiled code. Any number of threads may use it at once, each with slots of its own."""
 
-    def __init__(self, config: ModelConfig, precision: str, tensors: Sequence[Array], threads: int = 1) -> None:
+    def __init__(self, config: ModelConfig, precision: str, tensors: Mapping[str, Array], threads: int = 1) -> None:
         """Lay out a model.
 
         Args:
             config: what it is.
             precision: "int8" or "float32".
-            tensors: checked, in the order of `pack.layout`.
+            tensors: as `pack.check_packed` returns them.
             threads: how many share the slots of a call.
         """
         library, variant = _library(), vectors()
@@ -152,7 +152,7 @@ class Kernel:
             for name, (result, arguments) in _SIGNATURES.items()
         }
         described = describe(config, precision)
-        self._tensors = [*tensors, *constants()]  # the model points into the tables
+        self._tensors = [*tensors.values(), *constants()]  # the model points into the tables
         addresses = (c_void_p * len(self._tensors))(*map(_address, self._tensors))
         build = self._functions["build"]
         self._model = _Memory(build(ctypes.byref(described), addresses, None))

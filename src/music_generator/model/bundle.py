@@ -77,7 +77,7 @@ class Bundle:
         """The precisions that the engine can load."""
         return tuple(name for name in PRECISIONS if runtime_file(name) in self.files)
 
-    def runtime_tensors(self, precision: str) -> list[Array]:
+    def runtime_tensors(self, precision: str) -> dict[str, Array]:
         """Load the engine's tensors, in the order of `pack.layout`.
 
         Raises:

@@ -98,7 +98,7 @@ def constants() -> list[Array]:
     return [np.ascontiguousarray(each, np.int32) for each in (*values, TIME_TO_GO_EDGES)]
 
 
-def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: str, where: str) -> list[Array]:
+def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: str, where: str) -> dict[str, Array]:
     """Return the tensors in the engine's order, tables as float32, each of the right type and shape and finite.
 
     Raises:
@@ -108,7 +108,7 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
     unknown = sorted(set(tensors) - {name for name, _, _ in wanted})
     if unknown:
         raise BundleError(f"{where}: tensor {unknown[0]!r} is not one of this model's; get or train the model again")
-    found = []
+    found = {}
     for name, shape, dtype in wanted:
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
@@ -121,7 +121,7 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
             tensor = tensor.astype(np.float32, copy=False)
             if not np.isfinite(tensor).all():
                 raise BundleError(f"{where}: tensor {name!r} holds NaN or infinity; get or train the model again")
-        found.append(np.ascontiguousarray(tensor))
+        found[name] = np.ascontiguousarray(tensor)
     return found
 
 
@@ -142,7 +142,8 @@ def pack(weights: Weights, config: ModelConfig, ranges: Mapping[str, Range] | No
     packed: dict[str, Array] = {}
     for part in layout(config):
         if isinstance(part, Table):
-            packed[part.name] = folded[part.name].astype(np.float32 if ranges is None else np.float16)
+            table = folded[part.name].astype(np.float32)
+            packed[part.name] = table if ranges is None else table.astype(np.float16)
             continue
         weight, bias = folded[f"{part.name}.weight"], folded[f"{part.name}.bias"]
         packed[f"{part.name}.bias"] = bias.astype(np.float32)
