@@ -441,43 +441,50 @@ def guarded(array: Array) -> tuple[Array, Array]:
     return inner, whole
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_beside_its_arrays_is_written(
-    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str
+    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str, threads: int
 ) -> None:
     """Scratch memory is as much as the kernel says it needs; of the slots only their own arrays change."""
     _, bundle = exported
-    check_guards(bundle, precision, tiny_corpus.piece_rows(0)[:9], monkeypatch)
+    rows = tiny_corpus.piece_rows(0)[:9]
+    check_guards(bundle, precision, threads, rows, monkeypatch)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_beside_its_arrays_is_written_for_the_bundled_model(
-    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    check_guards(open_bundle(), "int8", tiny_corpus.piece_rows(0)[:9], monkeypatch)
+    check_guards(open_bundle(), "int8", threads, tiny_corpus.piece_rows(0)[:9], monkeypatch)
 
 
-def check_guards(bundle: Bundle, precision: str, rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_guards(bundle: Bundle, precision: str, threads: int, rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GuardedMemory, "made", [], raising=False)
     monkeypatch.setattr(kernel, "_Memory", GuardedMemory)
-    with Engine(bundle, precision=precision, threads=2, backend="kernel") as engine:
+    with Engine(bundle, precision=precision, threads=threads, backend="kernel") as engine:
         engine.read_past(rows)
         for has_future in futures(bundle.config):
             if has_future:
                 engine.read_futures(rows)
-            for scored in (False, True):
-                slots = some_slots(engine, 33, has_future=has_future, scored=scored)
-                arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
-                for name, (inner, _) in arrays.items():
-                    setattr(slots, name, inner)
-                stepped(engine, slots, 3)
-                if not scored:
-                    engine.backend.write(slots, 33, 20)
-                for name, (_, whole) in arrays.items():
-                    assert (whole[:GUARD] == 0xA5).all(), name
-                    assert (whole[-GUARD:] == 0xA5).all(), name
-                engine.backend.step(slots, 0, slots.size, False)
-    assert len(GuardedMemory.made) > 4
+                engine.read_future(rows, 3)
+            for size, scored in ((1, False), (18, False), (18, True)):
+                check_slots(engine, some_slots(engine, size, has_future=has_future, scored=scored))
+    assert len(GuardedMemory.made) >= 1 + 1 + 3 * threads  # the model, what is read, and what is stepped
     assert all(memory.intact for memory in GuardedMemory.made)
+
+
+def check_slots(engine: Engine, slots: Slots) -> None:
+    arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+    for name, (inner, _) in arrays.items():
+        setattr(slots, name, inner)
+    stepped(engine, slots, 2)
+    engine.backend.step(slots, 0, slots.size, False)
+    if slots.forced is None:
+        engine.backend.write(slots, slots.size, 20)
+    for name, (_, whole) in arrays.items():
+        assert (whole[:GUARD] == 0xA5).all(), name
+        assert (whole[-GUARD:] == 0xA5).all(), name
 
 
 def test_rows_of_written_tokens_are_within_their_array(bundle: Bundle) -> None:
