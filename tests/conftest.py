@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,21 @@ if TYPE_CHECKING:
 
 # before torch is imported, here and in the processes that tests start: with so few units threads only wait
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# markers whose tests must run: skipped, they fail (`REQUIRE=browser`)
+REQUIRED = [name for name in os.environ.get("REQUIRE", "").split(",") if name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail if a marker of its is required."""
+    report = yield
+    if report.skipped and any(item.get_closest_marker(name) for name in REQUIRED):
+        report.outcome, report.longrepr = "failed", f"REQUIRE={','.join(REQUIRED)}, but it was skipped: {call.excinfo}"
+    return report
+
 
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
 # parts of a network that begin as zeros

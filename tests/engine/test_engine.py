@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from music_generator.data.corpus import Corpus
 from music_generator.engine import engine as engines
 from music_generator.engine import kernel
 from music_generator.engine.engine import BACKENDS, MAX_CONTEXT, Engine
-from music_generator.engine.noise import BLOCK, UNIFORMS, NoiseSource
+from music_generator.engine.noise import BLOCK, GUMBEL_QUANTILES, UNIFORMS, NoiseSource
 from music_generator.engine.reference import Reference
 from music_generator.engine.rules import SpanState
 from music_generator.engine.slots import ALL_CLASSES, PLACES, FutureContext, PastState, Slots
@@ -382,8 +383,6 @@ def test_noise_is_gumbel_and_uniform() -> None:
 
 def test_quantiles_of_noise_are_those_of_the_library() -> None:
     """Made by sums and products alone, because libraries' logarithms differ in the last digit."""
-    from music_generator.engine.noise import GUMBEL_QUANTILES
-
     wanted = -np.log(-np.log((np.arange(1 << 16) + 0.5) / (1 << 16)))
     np.testing.assert_allclose(GUMBEL_QUANTILES, wanted, rtol=2e-7, atol=1e-7)
     assert (np.diff(GUMBEL_QUANTILES) > 0).all()
@@ -443,14 +442,12 @@ def test_it_is_closed_and_may_still_be_used(bundle: Bundle, backend: str) -> Non
 
 
 def test_threads_end_when_it_is_closed(bundle: Bundle) -> None:
-    import threading
-
     before = set(threading.enumerate())
     with Engine(bundle, threads=3) as engine:
         slots = some_slots(engine, 40, has_future=False)
         engine.backend.step(slots, 0, 40, True)
-        expected = 0 if engine.backend_name == "numpy" else 2
-        assert len(set(threading.enumerate()) - before) == expected
+        begun = len(set(threading.enumerate()) - before)
+        assert begun == 0 if engine.backend_name == "numpy" else begun in (1, 2)  # one may do two shares
     assert set(threading.enumerate()) - before == set()
 
 

@@ -126,7 +126,7 @@ def test_writing_is_that_of_the_reference(exported: tuple[Any, Bundle], precisio
 
 @pytest.mark.parametrize("has_future", [False, True])
 def test_the_bundled_models_steps_are_those_of_the_reference(has_future: bool) -> None:
-    """Of its size: maps whose sums pass 2^24, and several blocks of slots."""
+    """Of its size, and several blocks of slots."""
     one, other = (
         stepped(engine, some_slots(engine, 19, has_future=has_future), 2)
         for engine in both_backends(open_bundle(), "int8")
@@ -146,31 +146,35 @@ def test_the_bundled_model_reads_as_the_reference(tiny_corpus: Corpus) -> None:
 PAIRS = [(64, 64), (-64, -64), (127, -127), (1, 127), (-127, -1)]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(("cell", "units"), [("lstm", 33), ("gru", 33), ("rnn", 33), ("rnn", 1101)])
 @pytest.mark.parametrize("vectors", KINDS_OF_VECTORS)
-def test_the_largest_sums_are_exact(cell: str, vectors: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights as large as may be and inputs at the ends of their range, where sums in 16 bits would overflow."""
+def test_the_largest_sums_are_exact(cell: str, units: int, vectors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights as large as may be and inputs at the ends of their range, where sums in 16 bits would overflow.
+
+    Those of 1,101 units pass 2^24, up to which float32 has every whole number.
+    """
     monkeypatch.setattr(kernel, "vectors", lambda: vectors)
     rng = np.random.default_rng(5)
-    config = ModelConfig(cell=cell, forward_size=33, backward_size=7, input_size=5, head_size=65, composers=("A",))
+    config = ModelConfig(cell=cell, forward_size=units, backward_size=7, input_size=5, head_size=65, composers=("A",))
 
     def largest(part: LinearShape) -> Array:
         parts = []
         for inputs in part.inputs:
-            pairs = rng.choice(
-                [(64, 64), (-64, -64), (127, -127), (1, 127), (-127, -1)], (-(-inputs // 2), part.outputs)
-            )
+            pairs = rng.choice(PAIRS, (-(-inputs // 2), part.outputs))
+            pairs[:, ::2] = rng.choice(PAIRS[:2], part.outputs)[::2]  # every other output: all of one sign
             parts.append(pairs.transpose(0, 2, 1).reshape(-1, part.outputs)[:inputs])
         return np.concatenate(parts).astype(np.int8)
 
     tensors = some_tensors(config, "int8", largest)
     backends = kernel.Kernel(config, "int8", tensors), Reference(config, "int8", tensors)
+    passes = [linear.weight.dtype == np.float64 for linear in backends[1].linears.values()]
+    assert any(passes) == (units > 1000)
     found = []
     for backend in backends:
         slots = Slots(config, 4, has_future=True, scored=True)
         for slot in range(4):
             fill_slot(slots, slot, slot, 2)
-            slots.states[slot] = np.sign(slots.states[slot])
+            slots.states[slot] = 1 if slot == 0 else np.sign(slots.states[slot])
         turns = []
         for turn in range(4):
             backend.step(slots, 0, 4, True)
@@ -440,43 +444,50 @@ def guarded(array: Array) -> tuple[Array, Array]:
     return inner, whole
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_beside_its_arrays_is_written(
-    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str
+    exported: tuple[Any, Bundle], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, precision: str, threads: int
 ) -> None:
     """Scratch memory is as much as the kernel says it needs; of the slots only their own arrays change."""
     _, bundle = exported
-    check_guards(bundle, precision, tiny_corpus.piece_rows(0)[:9], monkeypatch)
+    rows = tiny_corpus.piece_rows(0)[:9]
+    check_guards(bundle, precision, threads, rows, monkeypatch)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_beside_its_arrays_is_written_for_the_bundled_model(
-    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    check_guards(open_bundle(), "int8", tiny_corpus.piece_rows(0)[:9], monkeypatch)
+    check_guards(open_bundle(), "int8", threads, tiny_corpus.piece_rows(0)[:9], monkeypatch)
 
 
-def check_guards(bundle: Bundle, precision: str, rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_guards(bundle: Bundle, precision: str, threads: int, rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GuardedMemory, "made", [], raising=False)
     monkeypatch.setattr(kernel, "_Memory", GuardedMemory)
-    with Engine(bundle, precision=precision, threads=2, backend="kernel") as engine:
+    with Engine(bundle, precision=precision, threads=threads, backend="kernel") as engine:
         engine.read_past(rows)
         for has_future in futures(bundle.config):
             if has_future:
                 engine.read_futures(rows)
-            for scored in (False, True):
-                slots = some_slots(engine, 33, has_future=has_future, scored=scored)
-                arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
-                for name, (inner, _) in arrays.items():
-                    setattr(slots, name, inner)
-                stepped(engine, slots, 3)
-                if not scored:
-                    engine.backend.write(slots, 33, 20)
-                for name, (_, whole) in arrays.items():
-                    assert (whole[:GUARD] == 0xA5).all(), name
-                    assert (whole[-GUARD:] == 0xA5).all(), name
-                engine.backend.step(slots, 0, slots.size, False)
-    assert len(GuardedMemory.made) > 4
+                engine.read_future(rows, 3)
+            for size, scored in ((1, False), (18, False), (18, True)):
+                check_slots(engine, some_slots(engine, size, has_future=has_future, scored=scored))
+    assert len(GuardedMemory.made) >= 1 + 1 + 3 * threads  # the model, what is read, and what is stepped
     assert all(memory.intact for memory in GuardedMemory.made)
+
+
+def check_slots(engine: Engine, slots: Slots) -> None:
+    arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+    for name, (inner, _) in arrays.items():
+        setattr(slots, name, inner)
+    stepped(engine, slots, 2)
+    engine.backend.step(slots, 0, slots.size, False)
+    if slots.forced is None:
+        engine.backend.write(slots, slots.size, 20)
+    for name, (_, whole) in arrays.items():
+        assert (whole[:GUARD] == 0xA5).all(), name
+        assert (whole[-GUARD:] == 0xA5).all(), name
 
 
 def test_rows_of_written_tokens_are_within_their_array(bundle: Bundle) -> None:
