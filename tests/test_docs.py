@@ -93,12 +93,14 @@ def test_every_block_is_run_or_says_why_not(name):
     assert all(block.why is None or len(block.why) > 10 for block in found)
 
 
+@pytest.mark.slow
 def test_the_tutorial_works(at_a_prompt):
     pytest.importorskip("torch", reason="the tutorial trains: that needs torch, of the extra `train`")
     assert run_page(DOCS / "tutorial.md", at_a_prompt) > 5
     assert (at_a_prompt / "mine" / "continued.mid").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_answers_work(at_a_prompt):
     assert run_page(DOCS / "faq.md", at_a_prompt) > 5
 
@@ -128,6 +130,7 @@ def test_the_notebook_is_stored_small_and_without_outputs():
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(at_a_prompt, monkeypatch):
     pytest.importorskip("torch", reason="the notebook trains: that needs torch, of the extra `train`")
     nbclient = pytest.importorskip("nbclient", reason="the notebook needs nbclient and ipykernel, of the extra `dev`")
@@ -262,6 +265,7 @@ def served(site: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_site_is_read_and_searched_with_the_cable_pulled(served):
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra `dev`")
     names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -278,7 +282,7 @@ def test_the_site_is_read_and_searched_with_the_cable_pulled(served):
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.goto(f"{served}index.html")
         page.click("input.md-search__input")
-        page.keyboard.type("recency roll")
+        page.keyboard.type("key recency")
         page.click(".md-search-result__link >> nth=0")
         page.wait_for_url("**/model.html*")
         browser.close()

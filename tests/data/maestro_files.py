@@ -106,8 +106,8 @@ class Handler(BaseHTTPRequestHandler):
         body = site.data[start or 0 :]
         self.send_headers(body, start)
         body = body[: site.cut_after.pop(0)] if site.cut_after else body
+        site.served_bytes += len(body)  # before it is sent: who has got it may look at once
         self.wfile.write(body)
-        site.served_bytes += len(body)
 
     def start_of_range(self) -> int | None:
         asked = self.headers.get("Range")

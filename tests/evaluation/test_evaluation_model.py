@@ -201,6 +201,7 @@ SMALL = EvaluationOptions(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     out = tmp_path / "some" / "out"
@@ -235,6 +236,7 @@ def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path:
     assert len(summary(report)) == 4 + 2 + 3 + 1
 
 
+@pytest.mark.slow
 def test_the_quick_form_without_torch(
     tiny_bundle: Path, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +273,7 @@ def test_a_model_that_reads_forward_only_is_scored(forward_only: tuple[Path, Net
     assert ours["continue"] == pytest.approx(theirs["continue"], abs=2e-4)
 
 
+@pytest.mark.slow
 def test_the_report_on_a_model_that_reads_forward_only(
     forward_only: tuple[Path, Network], tiny_corpus: Corpus, tmp_path: Path
 ) -> None:

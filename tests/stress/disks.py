@@ -267,8 +267,8 @@ def from_the_web(scratch: Path, tally: Tally) -> None:
     """`prepare maestro` behind a proxy's page, with hostile archives, and with metadata of other kinds."""
     archive = (scratch / "served.zip").read_bytes()
     for name, data, kind, reason in (
-        ("a proxy's page", b"<!doctype html><title>Log in</title>", "text/html", "proxy or login page"),
-        ("a page that says it is a zip", b"<html>" + bytes(1000), "application/zip", "proxy or login page"),
+        ("a proxy's page", b"<!doctype html><title>Log in</title>", "text/html", "a proxy or a login page"),
+        ("a page that says it is a zip", b"<html>" + bytes(1000), "application/zip", "a proxy or a login page"),
         ("a name with ../", zipped(scratch, {"m/a": b"a", "../evil": b"evil"}), "application/zip", "outside"),
         ("a bomb", zipped(scratch, {"m/zeros": bytes(30_000_000)}), "application/zip", "would unpack to"),
         ("half an archive", archive[: len(archive) // 2], "application/zip", "damaged"),

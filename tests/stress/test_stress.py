@@ -35,6 +35,8 @@ from stress.midi import damaged, one_engine
 from stress.mutations import DAMAGE, HEAVY, NOTE, PEDAL, midi_file, mutated, whole_files
 from stress.server import Site, serving
 
+pytestmark = pytest.mark.slow
+
 STRESS = Path(__file__).parent
 
 
@@ -471,7 +473,7 @@ def test_a_few_clients_of_a_studio(tmp_path, monkeypatch):
     """As the long one, without those that take twenty seconds to be refused."""
     pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
     pytest.importorskip("httpx2", reason="the clients need httpx2")
-    import studio
+    from stress import studio
 
     monkeypatch.chdir(tmp_path)
     for slow in (studio.slow, studio.slow_head):
@@ -489,18 +491,18 @@ def test_a_few_clients_of_a_studio(tmp_path, monkeypatch):
     [
         (500, "Internal Server Error", "500, not 200"),
         (403, '{"error": "no"}', "403, not 200"),
-        (429, '{"error": "busy\\nand busy"}', "a line that cannot be read"),
+        (429, '{"error": {"code": "busy", "message": "busy\\nand busy"}}', "a line that cannot be read"),
     ],
 )
 def test_an_answer_of_a_studio_that_is_a_finding(status, text, wrong):
-    import studio
+    from stress import studio
 
     with pytest.raises(studio.FoundError, match=wrong):
         studio.check(status, 200, text)
 
 
 def test_memory_that_grows_is_a_finding():
-    import studio
+    from stress import studio
 
     tally = studio.Tally()
     assert studio.growth([100.0] * 200 + [111.0] * 100, tally) == "100 / 100 / 111"

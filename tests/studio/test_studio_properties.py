@@ -31,6 +31,8 @@ from music_generator.studio.options import StudioOptions
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS
 
+pytestmark = pytest.mark.slow
+
 TOKEN, PORT = "a-token", 8765
 LIMITS = StudioOptions(max_body_bytes=1 << 20, max_written_seconds=3, max_sound_seconds=3, max_events=5000)
 PIECE = read_midi(write_midi(made_performance(3, 60))).performance  # rounded to the ticks of a file

@@ -85,6 +85,7 @@ def half_run(tiny_corpus: Corpus, tmp_path: Path) -> Path:
 # --- it learns
 
 
+@pytest.mark.slow
 def test_overfits_one_piece(tiny_corpus: Corpus, tmp_path: Path) -> None:
     one = replace(tiny_corpus, pieces=(replace(tiny_corpus.pieces[0], rows=48),), rows=tiny_corpus.rows[:48])
     config = ModelConfig(forward_size=48, backward_size=16, input_size=32, head_size=48)
@@ -191,6 +192,7 @@ trainer.run()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_the_same(
     tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:
@@ -440,6 +442,7 @@ def largest_difference(one: list[dict[str, str]], other: list[dict[str, str]]) -
     return max(abs(float(mine) - float(theirs)) for mine, theirs in pairs if mine)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(
     tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:
