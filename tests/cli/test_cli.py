@@ -442,6 +442,7 @@ def trained(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tu
     return folder / "run", done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_train_ends_with_a_model(trained):
     folder, out, err = trained
     assert "step 3/3" in err
@@ -454,6 +455,7 @@ def test_train_ends_with_a_model(trained):
     assert files(folder / "model") == {"bundle.json", "README.md", "LICENSE", *opened.files}
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     history = (tmp_path / "run/history.csv").read_text("utf-8")
@@ -464,6 +466,7 @@ def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
     assert (tmp_path / "run/history.csv").read_text("utf-8") == history
 
 
+@pytest.mark.slow
 def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, tmp_path):
     for model in (trained[0], trained[0] / "model"):  # a run's folder stands for its model
         assert run(*fast("generate", "--seconds", 2, "--model", model)).code == 0
@@ -477,11 +480,13 @@ def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, 
     assert_refused(run(*arguments), "further: already holds a run; continue it with --resume")
 
 
+@pytest.mark.slow
 def test_resume_takes_no_other_options(run, trained, tiny_corpus):
     for option in (("--steps", 9), ("--run", "other"), ("--model", "pretrained"), ("--epochs", 10)):
         assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], *option), "leave all other options")
 
 
+@pytest.mark.slow
 def test_plot_draws_a_run(run, trained, tmp_path):
     done = run("plot", trained[0], "--out", "curves.png")
     assert (done.code, done.out) == (0, "curves.png\n")
@@ -522,12 +527,14 @@ def test_composers_are_those_of_the_model(run, tiny_bundle):
     assert_refused(run("composers", "--model", "nowhere"), "nowhere: no model bundle")
 
 
+@pytest.mark.slow
 def test_info_on_a_corpus_a_run_and_maestro(run, tiny_corpus, tiny_maestro, trained):
     assert info_of(run, tiny_corpus.folder)["train"]["pieces"] == 5
     assert info_of(run, trained[0])["steps done"] == 3
     assert info_of(run, tiny_maestro)["recordings"]["validation"] == "2 of 2"
 
 
+@pytest.mark.slow
 def test_info_on_a_damaged_run(run, trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     (tmp_path / "run/history.csv").write_text("step,tokens\n")
