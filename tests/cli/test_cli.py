@@ -860,3 +860,14 @@ cli.main()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install "music-generator-rnn[train]"')
+
+
+def test_without_a_kernel_numpy_writes_the_same_and_says_so(run, tmp_path, monkeypatch):
+    words = ("generate", "--seconds", 2, "--seed", 3, "--no-audio", "--no-plots", "--out")
+    assert run(*words, "compiled").code == 0
+    monkeypatch.setattr("music_generator.engine.kernel.vectors", lambda: None)
+    done = run(*words, "numpy")
+    assert done.code == 0
+    assert "NumPy writes the same music, more slowly" in done.err
+    one, other = (next((tmp_path / name).glob("*.mid")).read_bytes() for name in ("compiled", "numpy"))
+    assert one == other

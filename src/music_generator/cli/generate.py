@@ -10,6 +10,7 @@ import typer
 
 from music_generator.cli import options
 from music_generator.cli.console import Progress, read_piece, say
+from music_generator.engine import kernel
 from music_generator.errors import InputError
 from music_generator.export import Export, Exported
 from music_generator.generation import tasks
@@ -114,6 +115,8 @@ def infill(
 
 def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool) -> None:
     plan = plan_batch(request, export, batch)
+    if kernel.vectors() is None:
+        say("the compiled engine is not available on this machine: NumPy writes the same music, more slowly")
     if plan.kept:
         total = plan.kept + len(plan.pieces)
         say(f"{plan.kept} of {total} pieces exist and are kept; --overwrite writes them again")
