@@ -14,7 +14,6 @@ from music_generator.data.shards import (
     SHARDS_FOLDER,
     Prepared,
     ShardFacts,
-    Skipped,
     find_shards,
     open_text,
     read_records,
@@ -30,7 +29,7 @@ __all__ = ["merge"]
 
 Origins = dict[str, str | None]  # digest of a piece: tag of the first folder that has it
 
-_FOUND_DTYPE = np.dtype([("digest", "S32"), ("folder", "u4")])  # one piece: its digest, the position of its folder
+_RANKED_DTYPE = np.dtype([("digest", "S32"), ("rank", "u4")])  # a piece: its digest, and the rank of its folder
 
 VALIDATION_SHARE = 0.1  # of the pieces of the first folder, where its dataset names no split
 MERGED_TOKENS_FILE = f"merged-{TOKENS_FILE}"  # in the folder of the work, which may be a shard's
@@ -97,10 +96,10 @@ def _write_pieces(path: Path, out: Path, shards: list[Path], origins: Origins) -
     with open_text(path, "w") as file:
         file.write(json.dumps(header, ensure_ascii=False)[:-1] + ', "pieces": [')
         for _, record in read_records(shards):
-            if _is_repeated(record, origins):
-                prepared.add_repeated(record.tag or "")
-                continue
             if isinstance(record, Piece):
+                if record.tag and _is_repeated(record, origins):
+                    prepared.add_repeated(record.tag)
+                    continue
                 record = replace(record, split=record.split or ("validation" if record.digest <= last else "train"))
                 file.write(separator + to_json(record))
                 separator = ",\n"
@@ -111,21 +110,21 @@ def _write_pieces(path: Path, out: Path, shards: list[Path], origins: Origins) -
 
 def _find_origins(shards: list[Path]) -> Origins:
     """Return the tag of the first folder that has a digest, for each digest that several folders have."""
-    tags: list[str | None] = [None, *ShardFacts.read(shards[0]).added]
-    if len(tags) == 1:
+    if not ShardFacts.read(shards[0]).added:
         return {}
     pieces = (record for _, record in read_records(shards) if isinstance(record, Piece))
-    found = np.fromiter(((bytes.fromhex(piece.digest), tags.index(piece.tag)) for piece in pieces), _FOUND_DTYPE)
-    found = np.unique(found)  # by digest, then in the order of the folders
-    later = np.flatnonzero(found["digest"][1:] == found["digest"][:-1]) + 1
-    origins: Origins = {}
-    for digest, position in found[later - 1]:  # the first of a digest's folders comes first
-        origins.setdefault(_to_hex(digest), tags[position])
+    ranks: dict[str | None, int] = {}  # of the folders: 0 for the first, as their files come in this order
+    ranked = ((bytes.fromhex(piece.digest), ranks.setdefault(piece.tag, len(ranks))) for piece in pieces)
+    found = np.unique(np.fromiter(ranked, _RANKED_DTYPE))  # sorted by digest, then by rank
+    with_next = np.flatnonzero(found["digest"][:-1] == found["digest"][1:])
+    origins, tags = Origins(), list(ranks)
+    for digest, rank in found[with_next]:
+        origins.setdefault(_to_hex(digest), tags[rank])
     return origins
 
 
-def _is_repeated(record: Piece | Skipped, origins: Origins) -> bool:
-    return isinstance(record, Piece) and origins.get(record.digest, record.tag) != record.tag
+def _is_repeated(piece: Piece, origins: Origins) -> bool:
+    return origins.get(piece.digest, piece.tag) != piece.tag
 
 
 def _to_hex(digest: bytes) -> str:
