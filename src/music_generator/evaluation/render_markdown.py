@@ -212,7 +212,8 @@ def _match_cells(each: MatchLength) -> list[str]:
 def _endings(report: Report) -> list[str]:
     lines = ["The ends of whole pieces. Last sound: seconds from the last onset until keys and sustain pedal are up. "
              f"Notes per second, loudness: those of the last {ENDING_SECONDS:g} s up to the last onset, divided by the "
-             "piece's. Overlap: the area that the densities of the feature itself share, on a logarithmic scale."]  # fmt: skip
+             "piece's. Overlap: the area shared by the densities of the feature itself, on a logarithmic scale."
+             ]  # fmt: skip
     for kind, each in report.endings.items():
         if isinstance(each, Skipped):
             lines += ["", f"**{kind}**: not measured, {each.skipped}."]

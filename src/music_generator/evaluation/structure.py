@@ -271,7 +271,9 @@ def compare_endings(
         for name in ENDINGS
     }
     return Endings(
-        *(len(some) for some in sets),
+        reference=len(sets[0]),
+        human=len(sets[1]),
+        performances=len(sets[2]),
         features=features,
         mean_overlap=float(np.mean([each.overlap for each in features.values()])),
         human_mean_overlap=float(np.mean([each.human_overlap for each in features.values()])),
