@@ -62,6 +62,12 @@ class TrainingError(MusicGeneratorError):
     """Training cannot continue; the text says at which step and what to change."""
 
 
+HOW_TO_REINSTALL = (
+    "reinstall it with: pip install --force-reinstall --no-deps music-generator-rnn (in a clone: pip install -e . "
+    "--no-deps)"
+)
+
+
 class InstallationError(MusicGeneratorError):
     """Parts of the installed package do not belong together; the text says how to reinstall it."""
 

@@ -848,6 +848,17 @@ def test_as_a_program(tmp_path):
     assert_refused(Done(done.returncode, done.stdout, done.stderr), "not a MIDI file")
 
 
+def test_stdout_takes_every_character(tmp_path):
+    (tmp_path / "Étude.mid").write_bytes(write_midi(Performance()))
+    for words in (["composers"], ["composers", "--json"], ["info", "Étude.mid"]):
+        command = [sys.executable, "-m", "music_generator", *words]
+        plain = os.environ | {"PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=plain, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        if words[-1] == "--json":
+            assert "Frédéric Chopin" in json.loads(done.stdout)
+
+
 def test_a_missing_extra_says_how_to_install_it(tiny_corpus, tmp_path):
     code = f"""
 import sys

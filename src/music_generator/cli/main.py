@@ -5,6 +5,8 @@ An error that the user can fix is one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
 import time
@@ -115,6 +117,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    _prepare_process()
     try:
         app()
     except MusicGeneratorError as error:
@@ -128,6 +131,13 @@ def main() -> None:
         sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
     except OSError as error:  # a full disk, a folder that cannot be read
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
+
+
+def _prepare_process() -> None:
+    """Keep stderr to this program's own lines, and let stdout take every character."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where its settings folder cannot be written
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(text: str) -> int:
