@@ -82,17 +82,17 @@ def fade(ticks: Array, scale_ticks: int) -> Array:
 
 
 def sigmoid_of(exponentials: Array) -> Array:
-    """1 / (1 + e^-x), given e^-x."""
+    """Return 1 / (1 + e^-x), given e^-x."""
     return f32(1) / (f32(1) + exponentials)
 
 
 def tanh_of(exponentials: Array) -> Array:
-    """The hyperbolic tangent of x, given e^-2x."""
+    """Return the hyperbolic tangent of x, given e^-2x."""
     return f32(2) / (f32(1) + exponentials) - f32(1)
 
 
 def gelu(x: Array) -> Array:
-    """x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
+    """Return x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
     z = f32(0.70710678118654752) * np.abs(x)
     t = f32(1) / (f32(1) + f32(0.3275911) * z)
     tail = t * f32(1.061405429)
@@ -107,17 +107,17 @@ def gelu(x: Array) -> Array:
 
 
 def sequential_sum(x: Array) -> Array:
-    """The sum of all numbers, added one after another."""
+    """Return the sum of all numbers, added one after another."""
     return np.asarray(np.add.accumulate(x)[-1])
 
 
 def time_bin(ticks: Array) -> Array:
-    """The class of a time to go; `NO_FUTURE` for one that never comes."""
+    """Return the class of a time to go; `NO_FUTURE` for an onset that never comes."""
     return np.asarray(np.searchsorted(TIME_TO_GO_EDGES, ticks, side="right"))
 
 
 def value_in_bin(field: str, bin_: int, uniform: float) -> int:
-    """A whole number in a bin; `uniform` in [0, 1) says which."""
+    """Return a whole number in a bin; `uniform` in [0, 1) chooses it."""
     bins = BINS[field]
     bin_ = min(bin_, len(bins) - 1)
     return int(bins.edges[bin_]) + int(f32(uniform) * f32(bins.widths[bin_]))
@@ -201,7 +201,7 @@ class Stack:
 
 
 def key_recency(last_onset: Array, last_release: Array, now: Array) -> Array:
-    """What each key did last, (N, K) ticks, heard at `now` (N,): (N, 3 K)."""
+    """Return the recency of each key's last event, (N, K) ticks, at tick `now` (N,): (N, 3 K)."""
     left = last_release - now[:, None]
     held = (left > 0).astype(f32)
     return np.concatenate([fade(last_onset - now[:, None], RECENCY_TICKS), fade(-left, RELEASE_TICKS) * held, held], 1)
@@ -288,7 +288,7 @@ class Reference:
             self._commit(slots, rows, onset, recency)
 
     def _main(self, slots: Slots, rows: slice) -> Array:
-        """The context of the heads: past, and what is known of the future."""
+        """Return the context of the heads: the past, and the future if there is one."""
         size, past = self.config.head_size, slots.context[rows]
         main = past[:, :size]
         if not self.both:

@@ -18,12 +18,12 @@ Array = NDArray[Any]
 _ends = np.cumsum(list(CLASSES.values())).tolist()
 ALL_CLASSES = _ends[-1]
 PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}
-"""Where the classes of each field stand in a row of noise or of logits."""
+"""The columns of each field's classes in a row of noise or of logits."""
 
 
 @dataclass
 class PastState:
-    """What has been read of a piece up to tick `now`.
+    """The state after reading a piece up to tick `now`.
 
     Attributes:
         states: of the forward stack, (R, H).
