@@ -1,4 +1,4 @@
-"""The errors this package raises on purpose: one root, and one class for each kind of cause a user can mend."""
+"""The errors this package raises on purpose: one root, and one class for each kind of cause a user can correct."""
 
 from __future__ import annotations
 

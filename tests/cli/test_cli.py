@@ -520,11 +520,19 @@ def test_info_on_a_model_and_the_bundled_one(run, tiny_bundle):
     assert json.loads(run("info", "--json").out) == facts
 
 
+def change_config(folder: Path, **changes: Any) -> None:
+    facts = json.loads((folder / "bundle.json").read_text("utf-8"))
+    facts["config"] |= changes
+    (folder / "bundle.json").write_text(json.dumps(facts), "utf-8")
+
+
 def test_composers_are_those_of_the_model(run, tiny_bundle):
     assert run("composers") == Done(0, "Alban Berg\nFrédéric Chopin\n", "")
     done = run("composers", "--json", "--model", tiny_bundle)
     assert json.loads(done.out) == ["Alban Berg", "Frédéric Chopin"]
     assert_refused(run("composers", "--model", "nowhere"), "nowhere: no model bundle")
+    change_config(Path(shutil.copytree(tiny_bundle, "none")), composers=[])
+    assert run("composers", "--model", "none") == Done(0, "", "")
 
 
 @pytest.mark.slow

@@ -119,5 +119,6 @@ def composers(model: options.Model = PRETRAINED_NAME, as_json: options.Json = Fa
     names = open_bundle(model).config.composers
     if as_json:
         print(json.dumps(names))
-    else:
-        print(*names, sep="\n")
+        return
+    for name in names:
+        print(name)

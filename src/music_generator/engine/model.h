@@ -1,7 +1,7 @@
 /* A model as the kernel holds it, laid out from a bundle's tensors. */
 
 typedef struct {
-    int32_t cell, layers, units, recency; /* numbers of recency that its first layer hears */
+    int32_t cell, layers, units, recency; /* recencies that its first layer reads */
     const float *tables[FIELDS], *composers; /* of each class: its part of the first layer's gates */
     const Linear *maps;                      /* (layers) from input and state to gates */
 } Stack;

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.rules import WRITING, Constraints, SpanState, accept, constrain
-from music_generator.engine.slots import PLACES, Slots
+from music_generator.engine.slots import CLASS_SLICES, Slots
 from music_generator.model.config import (
     CLASSES,
     FIELDS,
@@ -48,7 +48,7 @@ def round_even(x: Array) -> Array:
 
 
 def exponential(x: Array) -> Array:
-    """e^x: Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
+    """Return e^x by Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
     x = np.minimum(np.maximum(x, f32(-87)), f32(88))
     n = round_even(x * f32(1.44269504088896341))
     x -= n * f32(0.693359375)
@@ -66,7 +66,7 @@ def exponential(x: Array) -> Array:
 
 
 def fades(scale_ticks: int) -> Array:
-    """e^(-ticks / scale_ticks) for whole ticks from 0 on, up to where it stays at its least."""
+    """Return e^(-ticks / scale_ticks) for whole ticks from 0 on, until it stays at its smallest."""
     rate = f32(1) / f32(scale_ticks)
     ticks = np.arange(int(-MIN_EXPONENT) * scale_ticks + 2).astype(f32)
     return exponential(np.minimum(np.maximum(-ticks * rate, MIN_EXPONENT), f32(0)))
@@ -76,7 +76,7 @@ FADES = {scale_ticks: fades(scale_ticks) for scale_ticks in (RECENCY_TICKS, RELE
 
 
 def fade(ticks: Array, scale_ticks: int) -> Array:
-    """e^(ticks / scale_ticks) for whole ticks at or below 0."""
+    """Return e^(ticks / scale_ticks) for whole ticks at or below 0."""
     table = FADES[scale_ticks]
     return np.asarray(table[np.clip(-ticks, 0, len(table) - 1)])
 
@@ -280,7 +280,7 @@ class Reference:
         duration_logits = self._head("duration", main, drawn, *self._duration_terms(slots, rows, onset, drawn))
         for i in range(len(constraints)):
             noise, uniforms = slots.noise_of(first + i)
-            drawn[i, 3] = (duration_logits[i] + noise[PLACES["duration"]]).argmax()
+            drawn[i, 3] = (duration_logits[i] + noise[CLASS_SLICES["duration"]]).argmax()
             drawn[i, 5] = value_in_bin("duration", drawn[i, 3], uniforms[1])
         if slots.logits is not None:
             slots.logits[rows] = np.concatenate([shift_logits, key_logits, velocity_logits, duration_logits], 1)
@@ -335,7 +335,7 @@ class Reference:
         fits[:RESUME] = SHIFT_BINS.edges[:-1] <= constraints.latest
         fits[: RESUME - 1] &= SHIFT_BINS.edges[1:-1] - 1 >= constraints.earliest
         fits[RESUME] = constraints.may_resume
-        chosen = int((np.where(fits, logits, f32(MASKED)) + noise[PLACES["shift"]]).argmax())
+        chosen = int((np.where(fits, logits, f32(MASKED)) + noise[CLASS_SLICES["shift"]]).argmax())
         ticks = value_in_bin("shift", chosen, uniforms[0])
         slots.drawn[slot, 0] = chosen
         slots.drawn[slot, 4] = max(min(ticks, constraints.latest), constraints.earliest)
@@ -347,7 +347,7 @@ class Reference:
         probability, else mask it and try again (nucleus: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1; Gumbel-max:
         Maddison et al. 2014, arXiv:1411.0030, sec. 2).
         """
-        noise = slots.noise_of(slot)[0][PLACES[field]]
+        noise = slots.noise_of(slot)[0][CLASS_SLICES[field]]
         shares = exponential((logits - logits.max()) * slots.inverse_temperature[slot])
         nucleus = slots.top_p[slot] * sequential_sum(shares)
         scores, tried = logits + noise, np.zeros(len(logits), bool)

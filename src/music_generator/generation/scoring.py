@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.engine import Engine
-from music_generator.engine.slots import PLACES, FutureContext
+from music_generator.engine.slots import CLASS_SLICES, FutureContext
 from music_generator.errors import InputError
 from music_generator.model.config import FIELDS
 from music_generator.music.performance import Performance
@@ -173,7 +173,7 @@ class _Scorer:
 
     def _logits(self, name: str) -> Array:
         assert self.slots.logits is not None
-        return self.slots.logits[:, PLACES[name]]
+        return self.slots.logits[:, CLASS_SLICES[name]]
 
     def _score_decisions(self, here: Array) -> None:
         """Score that the gap before this token ends here, with the future that it had."""
