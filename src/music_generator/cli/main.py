@@ -6,7 +6,6 @@ An error that the user can fix is one line on stderr and exit code 2.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 import time
@@ -117,7 +116,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
-    _prepare_process()
+    _allow_every_character()
     try:
         app()
     except MusicGeneratorError as error:
@@ -133,9 +132,8 @@ def main() -> None:
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
 
 
-def _prepare_process() -> None:
-    """Keep stderr to this program's own lines, and let stdout take every character."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where its settings folder cannot be written
+def _allow_every_character() -> None:
+    """Let stdout take every character."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
