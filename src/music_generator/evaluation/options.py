@@ -1,4 +1,4 @@
-"""How much an evaluation measures."""
+"""The options of an evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike two sets of performances are, feature by feature: mgeval's method, on one common grid.
+"""Compare two sets of performances feature by feature: mgeval's method, on one common grid.
 
 For each feature, the distances within a reference set are compared with the distances from the reference to another set
 (Yang & Lerch 2020, "On the evaluation of generative models in music", Neural Computing and Applications 32, sec. 3.3).

@@ -1,4 +1,4 @@
-"""What is compared: excerpts of held-out performances in two halves, and the music of a model or a folder."""
+"""The music that is compared: held-out excerpts in two halves, and the music of a model or a folder."""
 
 from __future__ import annotations
 
