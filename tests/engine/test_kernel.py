@@ -522,7 +522,7 @@ def test_numbers_far_out_lead_nowhere() -> None:
     for value in (3e38, -3e38, 0.0, 1e-45):
         tensors = some_tensors(config, "int8", weight)
         for name, tensor in tensors.items():
-            if tensor.dtype == np.float32:
+            if tensor.dtype == np.float32 and not name.endswith(".input"):  # which `check_packed` refuses
                 tensors[name] = np.full_like(tensor, value)
         model = kernel.Kernel(config, "int8", tensors)
         for has_future in (False, True):

@@ -277,3 +277,13 @@ def test_bins_are_those_of_the_tokens() -> None:
         np.testing.assert_array_equal(found, each)
     np.testing.assert_array_equal(edges, TIME_TO_GO_EDGES)
     assert all(each.dtype == np.int32 for each in constants())
+
+
+@pytest.mark.parametrize("values", [(3e38, 3e38), (100, 256), (100, -1), (100, 0.5), (0, 3), (-2, 3)])
+def test_the_scale_of_inputs_must_be_one(
+    tiny_network: Network, tiny_corpus: Corpus, values: tuple[float, float]
+) -> None:
+    tensors = packed(rounded(tiny_network), tiny_corpus, "int8")
+    tensors["fuse.input"] = np.array(values, np.float32)
+    with pytest.raises(BundleError, match=r"file: tensor 'fuse\.input' must be a number above 0 and a whole number"):
+        check_packed(tensors, tiny_network.config, "int8", "file")

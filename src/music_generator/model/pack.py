@@ -120,6 +120,11 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
             tensor = tensor.astype(np.float32, copy=False)
             if not np.isfinite(tensor).all():
                 raise BundleError(f"{where}: tensor {name!r} holds NaN or infinity; get or train the model again")
+        if name.endswith(".input") and not (tensor[0] > 0 and tensor[1] in range(LEVELS + 1)):
+            raise BundleError(
+                f"{where}: tensor {name!r} must be a number above 0 and a whole number from 0 to {LEVELS}, not "
+                f"{tensor[0]:g} and {tensor[1]:g}; get or train the model again"
+            )
         found[name] = np.ascontiguousarray(tensor)
     return found
 
