@@ -34,8 +34,13 @@ class TrainingOptions:
         threads: Threads of the processor; torch's choice if None.
         log_every: Steps between two lines of the history.
         save_every: Steps between two checkpoints.
+        save_minutes: Minutes after which a checkpoint is written, even if `save_every` steps are not done.
         validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None.
         validation_segments: Segments of a validation, at most.
+        patience: Validations without a better one after which training ends; 0 to go on to the last step.
+        average: Share that the moving average of the weights keeps at each step, at most; 0 for no average. In step t
+            it keeps (1 + t) / (10 + t) if that is less, so that it always reaches over the last ninth of the steps
+            done: early weights are forgotten, in short runs too. Validation and the bundle use the average.
         windows: How windows are drawn.
 
     Raises:
@@ -55,12 +60,15 @@ class TrainingOptions:
     threads: int | None = None
     log_every: int = 25
     save_every: int = 250
+    save_minutes: float = 5.0
     validate_every: int | None = None
     validation_segments: int = 64
+    patience: int = 5
+    average: float = 0.999
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip"):
+        for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
         for name in ("log_every", "save_every", "validate_every", "validation_segments", "steps", "threads"):
@@ -69,8 +77,11 @@ class TrainingOptions:
         for name in ("warm_up", "final_share", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be 0 to 1, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"`seed` must be 0 or more, not {self.seed}")
+        for name in ("seed", "patience"):
+            if getattr(self, name) < 0:
+                raise InputError(f"`{name}` must be 0 or more, not {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise InputError(f"`average` must be 0 or more and below 1, not {self.average}")
         if self.precision not in PRECISIONS:
             raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
