@@ -73,9 +73,7 @@ def fit_to_corpus(
     return options, lines
 
 
-def _fit_windows(
-    corpus: Corpus, options: TrainingOptions, given: Collection[str]
-) -> tuple[TrainingOptions, list[str]]:
+def _fit_windows(corpus: Corpus, options: TrainingOptions, given: Collection[str]) -> tuple[TrainingOptions, list[str]]:
     windows, longest = options.windows, int(train_rows(corpus).max(initial=0))
     if "length" in given or not longest or longest >= windows.length:
         return options, []

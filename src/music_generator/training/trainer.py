@@ -185,17 +185,17 @@ class Trainer:
             load_weights(self.average, checkpoint.average or checkpoint.weights, checkpoint.path)
         if self.steps < self.state.step:
             raise InputError(
-                f"{self.folder} has done {self.state.step} steps, more than the {self.steps} asked for; "
+                f"{self.folder}: {self.state.step} steps are done, more than the {self.steps} asked for; "
                 "ask for more `steps` or `epochs`"
             )
-        extended = self.options != read_run(self.folder).options
-        if extended:
+        changed = self.options != read_run(self.folder).options
+        if changed:
             self.state.validations_since_best = 0
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have read
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
             sweep(self.folder)
-            if extended:
+            if changed:
                 self._save_last()
                 write_run(self.folder, Run(self.config, self.options, self.corpus.source))
 
@@ -248,15 +248,14 @@ class Trainer:
         state, first = self.state, self.state.step
         start, seconds_before = time.monotonic(), state.seconds
         saved, last_time, last_tokens = start, start, state.tokens
-        warm = start
         for batch, tokens in self._batches(first, self.steps if until is None else min(self.steps, until)):
             self._count(self._step(batch, tokens))
             now = time.monotonic()
             state.seconds = seconds_before + now - start
             if state.step == first + 1:
-                warm = now
-            if state.step == first + ESTIMATE_STEPS and self.accelerator.is_main_process:
-                estimate((self.steps - state.step) * (now - warm) / (ESTIMATE_STEPS - 1))
+                after_first = now
+            elif state.step == first + ESTIMATE_STEPS and self.accelerator.is_main_process:
+                estimate((self.steps - state.step) * (now - after_first) / (ESTIMATE_STEPS - 1))
             validate = state.step == self.steps or state.step % self.validate_every == 0
             if validate or state.step % self.options.log_every == 0:
                 self._log((state.tokens - last_tokens) / (now - last_time), validate, report)
@@ -267,6 +266,7 @@ class Trainer:
                 saved = time.monotonic()
             if ends:
                 break
+        self.interrupted = self.interrupted or self._asked_to_stop  # asked after the last step, too
         self.accelerator.wait_for_everyone()  # the others must not read what the main process is still writing
 
     def _is_time_to_save(self, saved: float) -> bool:
@@ -348,9 +348,7 @@ class Trainer:
             count = state.validations_since_best if self.accelerator.is_main_process else 0
             state.validations_since_best = int(self.accelerator.reduce(torch.tensor(count, device=self.device)))
 
-    def _report(
-        self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]
-    ) -> None:
+    def _report(self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
         state = self.state
         train = {name: sums[name] / sums["tokens"] for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
