@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -467,23 +469,6 @@ def test_train_says_in_advance_what_it_will_do(trained):
     ]
 
 
-def training(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """A training command in another process, which ignores no signal."""
-    command = [sys.executable, "-m", "music_generator", "train", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-
-
-def wait_for_steps(process: subprocess.Popen[str]) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("about "):
-            return
-    pytest.fail("it ended before its first steps")
-
-
 LONG = ("--batch", 2, "--length", 24, "--threads", 1, "--precision", "float32", *SIZES)
 
 
@@ -494,12 +479,17 @@ def test_a_signal_saves_the_run(run, tiny_corpus, tmp_path, number):
     pytest.importorskip("torch")
     from music_generator.training.checkpoint import read_checkpoint
 
-    process = training(tmp_path, tiny_corpus.folder, "--run", "run", "--steps", 100_000, *LONG)
-    wait_for_steps(process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    last = err.splitlines()[-1]
+    arguments = map(str, ("train", tiny_corpus.folder, "--run", "run", "--steps", 100_000, *LONG))
+    with subprocess.Popen(
+        [sys.executable, "-m", "music_generator", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any(line.startswith("about ") for line in process.stderr)  # after its first steps
+        process.send_signal(number)
+        last = process.stderr.read().splitlines()[-1]
+        assert (process.stdout.read(), process.wait(timeout=60)) == ("", 130)
     step = read_checkpoint(tmp_path / "run/last.safetensors").state.step
     assert step >= 5
     again = f"music-generator train {tiny_corpus.folder} --resume run"
@@ -545,13 +535,15 @@ def test_a_second_signal_ends_at_once(tiny_corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_of_one_short_piece_trains(run, piece, tmp_path):
+def test_a_folder_of_one_short_piece_trains(run, piece):
     assert run("prepare", piece.parent, "--out", "mine", "--jobs", 1).code == 0
     done = run("train", "mine", "--run", "run", "--threads", 1, *SIZES)
     assert done.code == 0
     assert "mine is small, so there are windows of " in done.err
     assert "4 windows a step, so that the run has 64 steps instead of " in done.err
-    assert "no validation, as no piece is held out for it: every step is done, and the last weights are kept" in done.err
+    assert (
+        "no validation, as no piece is held out for it: every step is done, and the last weights are kept" in done.err
+    )
     assert done.out == "run/model: {}\n"
     assert run(*fast("generate", "--seconds", 2, "--model", "run")).code == 0
 
@@ -560,8 +552,8 @@ def test_a_folder_of_one_short_piece_trains(run, piece, tmp_path):
 def test_two_pieces_of_a_few_notes_train(run, tmp_path):
     (tmp_path / "mine").mkdir()
     for count in (3, 5):
-        notes = [(i / 2, i / 2 + 0.4, 60 + i, 64) for i in range(count)]
-        write_midi(Performance(note_array(notes)), tmp_path / f"mine/{count}.mid")
+        notes = np.array([(i / 2, 0.4, 60 + i, 64) for i in range(count)], NOTE_DTYPE)
+        write_midi(Performance(notes), tmp_path / f"mine/{count}.mid")
     assert run("prepare", "mine", "--out", "corpus", "--jobs", 1).code == 0
     done = run("train", "corpus", "--run", "run", "--threads", 1, *SIZES)
     assert done.code == 0
