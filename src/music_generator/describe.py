@@ -113,14 +113,19 @@ def _corpus(path: Path) -> dict[str, Any]:
     opened = corpus.open_corpus(path)
     facts: dict[str, Any] = {"kind": "prepared corpus", "source": opened.source, "composers": len(opened.composers)}
     for name in corpus.SPLITS:
-        pieces = [opened.pieces[i] for i in opened.split(name)]
-        facts[name] = {
-            "pieces": len(pieces),
-            "notes": sum(piece.notes for piece in pieces),
-            "rows": sum(piece.rows for piece in pieces),
-            "hours": round(sum(piece.seconds for piece in pieces) / 3600, 2),
-        }
+        facts[name] = _sizes([opened.pieces[i] for i in opened.split(name)])
+    if opened.tags:
+        facts["tags"] = {tag: _sizes([piece for piece in opened.pieces if piece.tag == tag]) for tag in opened.tags}
     return facts
+
+
+def _sizes(pieces: list[corpus.Piece]) -> dict[str, Any]:
+    return {
+        "pieces": len(pieces),
+        "notes": sum(piece.notes for piece in pieces),
+        "rows": sum(piece.rows for piece in pieces),
+        "hours": round(sum(piece.seconds for piece in pieces) / 3600, 2),
+    }
 
 
 def _run(path: Path) -> dict[str, Any]:

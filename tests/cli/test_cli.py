@@ -401,6 +401,53 @@ def test_prepare_a_folder_with_a_bad_file(run, piece, tmp_path):
     assert done.out.rstrip().endswith("1 files skipped")
 
 
+def test_prepare_several_folders(run, tiny_maestro, piece, tmp_path):
+    for name, source in (("asap/Chopin/a", piece), ("rolls/b", piece), ("rolls/c", tiny_maestro / "2004/piece-0.midi")):
+        (tmp_path / f"{name}.mid").parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, tmp_path / f"{name}.mid")
+    (tmp_path / "asap/bad.mid").write_bytes(b"MThd")
+    arguments = ("prepare", "maestro", "--from", tiny_maestro, "--add", "asap=asap", "--add", "more-rolls=rolls")
+    done = run(*arguments, "--jobs", 1)
+    assert done.code == 0
+    skipped, left_out = done.err.splitlines()
+    assert skipped.startswith("skipped bad.mid of asap: ")
+    assert left_out == "left out, because an earlier folder has pieces of the same notes: 2 of more-rolls"
+    lines = done.out.splitlines()
+    assert [line.split(" pieces")[0] for line in lines[:4]] == [
+        "train: 6",
+        "validation: 2",
+        "test: 1",
+        "train, asap: 1",
+    ]
+    assert lines[4].startswith("corpus/maestro-v3.0.0+asap+more-rolls: 9 pieces in ")
+    facts = json.loads(run("info", "corpus/maestro-v3.0.0+asap+more-rolls", "--json").out)
+    assert {tag: size["pieces"] for tag, size in facts["tags"].items()} == {"asap": 1}
+    assert facts["tags"]["asap"]["rows"] > 0
+    for part in (1, 2):
+        assert run(*arguments, "--out", "parts", "--shard", f"{part}/2").code == 0
+    merged = run("merge", "parts")
+    assert (merged.out.splitlines()[:4], merged.err) == (lines[:4], left_out + "\n")
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (["rolls"], "`--add` must be TAG=FOLDER, such as rolls=midi/rolls, not 'rolls'"),
+        (["a=mine", "a=empty"], "`--add` has the tag 'a' twice; give each folder a tag of its own"),
+        (["My Rolls=mine"], "a tag must consist of a-z, 0-9, `-` and `_`, such as piano-rolls, not 'My Rolls'"),
+        (["a=nowhere"], "nowhere: no such folder"),
+        (["a=empty"], "empty: no MIDI files (.mid, .midi) in it"),
+    ],
+)
+def test_prepare_refuses_a_bad_folder_to_add_before_it_downloads(run, piece, tmp_path, added, message):
+    for name in ("mine", "empty"):
+        (tmp_path / name).mkdir()
+    piece.rename(tmp_path / "mine/a.mid")
+    for command in (("prepare", "maestro"), ("prepare", "mine")):
+        assert_refused(run(*command, *(word for text in added for word in ("--add", text))), message)
+    assert files(tmp_path) == {"mine/a.mid"}
+
+
 def test_prepare_says_which_files_are_missing(run, tiny_maestro, tmp_path):
     shutil.copytree(tiny_maestro, tmp_path / "m")
     (tmp_path / "m/2004/piece-0.midi").unlink()

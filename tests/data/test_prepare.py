@@ -218,7 +218,7 @@ def test_what_waits_to_be_written_does_not_grow_with_the_files(tmp_path: Path, m
             yield source
 
     monkeypatch.setattr("music_generator.data.prepare.CHUNK_FILES", 4)
-    found = iter(read_all(folder, counted(), 2))
+    found = iter(read_all({None: folder}, counted(), 2))
     for _ in range(20):
         next(found)
     assert taken <= 20 + 4 * (4 * 2 + 2)

@@ -745,6 +745,14 @@ def test_a_run_becomes_a_bundle(tiny_corpus: Corpus, whole_run: tuple[Path, list
     assert (bundle.folder / "LICENSE").read_text("utf-8").strip()
 
 
+def test_a_bundle_names_all_folders_and_keeps_the_licence_of_an_added_one(tiny_corpus: Corpus, half_run: Path) -> None:
+    several = replace(tiny_corpus, source="mine", pieces=tiny_corpus.pieces[:5], added={"m": "maestro-v3.0.0"})
+    bundle = bundle_run(half_run, several)
+    assert bundle.provenance["data"] == "mine + maestro-v3.0.0"
+    assert bundle.provenance["licence"] == "CC BY-NC-SA 4.0"
+    assert (bundle.folder / "LICENSE").exists()
+
+
 def test_a_run_that_never_validated_gives_its_last_weights(tiny_corpus: Corpus, half_run: Path) -> None:
     alone = replace(tiny_corpus, source="mine", pieces=tiny_corpus.pieces[:5])
     bundle = bundle_run(half_run, alone)

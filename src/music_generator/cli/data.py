@@ -14,6 +14,7 @@ from music_generator.data import maestro, wav_pairs
 from music_generator.data.merge import merge as merge_shards
 from music_generator.data.prepare import Prepared
 from music_generator.data.prepare import prepare as prepare_corpus
+from music_generator.data.sources import check_added, read_added
 from music_generator.data.unpack import unpack
 from music_generator.errors import InputError
 
@@ -29,22 +30,29 @@ def prepare(
     ] = False,
     downloads: Annotated[Path, typer.Option(help="folder for downloads")] = Path("downloads"),
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder of the corpus  [default: corpus/NAME]")
+        Path | None,
+        typer.Option("--out", "-o", help="folder of the corpus  [default: corpus/NAME, or corpus/NAME+TAG]"),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="number of processes  [default: one per processor]")] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG=FOLDER", help="one more folder, all for training; several --add may be given"),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="read only every N-th file from the I-th on, for `merge`")
     ] = None,
 ) -> None:
-    """Make a corpus to train on, from MAESTRO or from any folder of MIDI files."""
+    """Make a corpus to train on, from MAESTRO or from any folders of MIDI files."""
     part = options.read_part(shard)
+    added = read_added(add or ())
+    check_added(added)  # before anything is downloaded
     begun = time.perf_counter()
     folder = _folder(source, from_, release, downloads, with_audio)
-    out = out or Path("corpus") / folder.resolve().name
+    out = out or Path("corpus") / "+".join([folder.resolve().name, *added])
     with Progress("preparing") as progress:
-        made = prepare_corpus(folder, out, shard=part, jobs=jobs, progress=progress.update)
+        made = prepare_corpus(folder, out, added=added, shard=part, jobs=jobs, progress=progress.update)
     for file in made.skipped:
-        say(f"skipped {file.path}: {file.reason}")
+        say(f"skipped {file.path}{f' of {file.tag}' if file.tag else ''}: {file.reason}")
     if part is None or part.index == 1:
         _report_maestro(folder)
     if part is None:
@@ -79,8 +87,11 @@ def _download(release: str, downloads: Path, with_audio: bool) -> Path:
 
 
 def _print_splits(made: Prepared) -> None:
-    for name, size in made.splits.items():
+    for name, size in [*made.splits.items(), *((f"train, {tag}", size) for tag, size in made.tags.items())]:
         print(f"{name}: {size.pieces} pieces, {size.notes:,} notes, {size.rows:,} rows")
+    if made.repeated:
+        counts = ", ".join(f"{count} of {tag}" for tag, count in made.repeated.items())
+        say(f"left out, because an earlier folder has pieces of the same notes: {counts}")
 
 
 def _print(made: Prepared, begun: float) -> None:

@@ -56,7 +56,9 @@ COMMANDS = {
         "media", "Describe a MIDI file, a corpus, a model or a run.", ("info piece.mid", "info runs/mine/model --json")
     ),
     "prepare": Command(
-        "data", "Make a corpus to train on.", ("prepare maestro --out corpus/maestro", "prepare my-midi")
+        "data",
+        "Make a corpus to train on.",
+        ("prepare maestro --out corpus/maestro", "prepare my-midi", "prepare maestro --add rolls=midi/rolls"),
     ),
     "merge": Command("data", "Make one corpus of its shards.", ("merge corpus/maestro",)),
     "train": Command("train", "Train a model.", ("train corpus/maestro-v3.0.0 --run runs/mine --epochs 10",)),

@@ -1,14 +1,15 @@
 """Open a prepared corpus: the token rows of all pieces, and the facts about each piece.
 
 A corpus is a folder of two files: `tokens.npy` (`STORED_DTYPE`, all pieces end to end, opened by memory map) and
-`corpus.json` (format, source and one record for each piece, in the order of the rows). Opening it needs NumPy only.
+`corpus.json` (format, source, added folders, and one record for each piece, in the order of the rows). Opening it needs
+NumPy only.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,14 @@ class Piece:
     """One piece of a corpus.
 
     Attributes:
-        path: The MIDI file, relative to the dataset's folder, with `/`.
+        path: The MIDI file, relative to the folder that it is from, with `/`.
         split: One of `SPLITS`.
         composer: None if the dataset does not name one; so for `title` and `year`.
         rows: The number of its token rows.
         notes: The number of its notes.
         seconds: The end of its last event.
         digest: sha256 of its rows, the first shift set to 0: equal for pieces of equal content.
+        tag: The tag of the added folder that it is from; None for a piece of the first folder.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Piece:
     notes: int
     seconds: float
     digest: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,17 @@ class Corpus:
 
     Attributes:
         folder: The folder of the corpus.
-        source: The name of the folder of MIDI files that it was made from.
+        source: The name of the first folder of MIDI files that it was made from.
         pieces: The pieces, in the order of their rows.
         rows: `STORED_DTYPE` of shape (rows,): all pieces end to end.
+        added: The name of each folder that was added, by its tag.
     """
 
     folder: Path
     source: str
     pieces: tuple[Piece, ...]
     rows: Array
+    added: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def offsets(self) -> Array:
@@ -98,6 +103,16 @@ class Corpus:
         """The composers of the train split, sorted."""
         return tuple(sorted({p.composer for p in self.pieces if p.split == "train" and p.composer}))
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the pieces, sorted; all of their pieces are in the train split."""
+        return tuple(sorted({piece.tag for piece in self.pieces if piece.tag}))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of all folders of MIDI files that it was made from, the first one first."""
+        return (self.source, *self.added.values())
+
 
 def open_corpus(folder: str | Path) -> Corpus:
     """Open a prepared corpus; its rows stay on disk until they are used.
@@ -118,7 +133,7 @@ def open_corpus(folder: str | Path) -> Corpus:
         if not all(isinstance(piece, Piece) for piece in pieces):
             raise TypeError(f"a record of {HEADER_FILE} is not that of a piece")
         rows = np.lib.format.open_memmap(folder / TOKENS_FILE, mode="r")
-        source, length = header["source"], sum(piece.rows for piece in pieces)
+        source, added, length = header["source"], dict(header.get("added", {})), sum(piece.rows for piece in pieces)
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = f"{Path(error.filename).name} is missing"
         raise CorpusError(folder, f"no prepared corpus ({missing}); see `music-generator prepare`") from None
@@ -126,7 +141,7 @@ def open_corpus(folder: str | Path) -> Corpus:
         raise CorpusError(folder, f"the corpus is damaged ({error}); prepare it again") from error
     if rows.dtype != STORED_DTYPE or rows.shape != (length,):
         raise CorpusError(folder, f"{TOKENS_FILE} does not fit {HEADER_FILE}; prepare the corpus again")
-    return Corpus(folder, source, pieces, rows)
+    return Corpus(folder, source, pieces, rows, added)
 
 
 def _piece_or_header(record: dict[str, Any]) -> Any:
@@ -134,5 +149,5 @@ def _piece_or_header(record: dict[str, Any]) -> Any:
     if "digest" not in record:
         return record
     piece = Piece(**record)
-    composer = None if piece.composer is None else sys.intern(piece.composer)
-    return replace(piece, split=sys.intern(piece.split), composer=composer)
+    composer, tag = (None if name is None else sys.intern(name) for name in (piece.composer, piece.tag))
+    return replace(piece, split=sys.intern(piece.split), composer=composer, tag=tag)

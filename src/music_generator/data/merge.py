@@ -22,11 +22,17 @@ from music_generator.data.shards import (
     working_folder,
     write_npy_header,
 )
+from music_generator.data.sources import Folders
 from music_generator.errors import CorpusError
 
 __all__ = ["merge"]
 
-VALIDATION_SHARE = 0.1  # of the pieces whose dataset names no split
+Origins = dict[str, str | None]  # digest of a piece: tag of the first folder that has it
+
+_RANKED_DTYPE = np.dtype([("digest", "S32"), ("rank", "u4")])  # a piece: its digest, and the rank of its folder
+
+VALIDATION_SHARE = 0.1  # of the pieces of the first folder, where its dataset names no split
+MERGED_TOKENS_FILE = f"merged-{TOKENS_FILE}"  # in the folder of the work, which may be a shard's
 
 
 def merge(out: str | Path) -> Prepared:
@@ -41,47 +47,88 @@ def merge(out: str | Path) -> Prepared:
     out = Path(out)
     shards = find_shards(out)
     with working_folder(out, out / SHARDS_FOLDER, "merged") as work:
-        prepared = write_corpus(out, shards, work, out)
+        prepared = write_corpus(out, shards, work, {None: out})
     remove_shards(out)
     return prepared
 
 
-def write_corpus(out: Path, shards: list[Path], work: Path, named: Path) -> Prepared:
+def write_corpus(out: Path, shards: list[Path], work: Path, folders: Folders) -> Prepared:
     """Write the corpus at `out` of complete shards.
 
     Args:
         out: The folder of the corpus.
         shards: The folders of the shards.
         work: The folder for files that are not finished; it may be the only shard.
-        named: The path that an error names.
+        folders: The paths that an error names; where an added folder is not among them, it names `out`.
     """
-    prepared = _write_pieces(work / HEADER_FILE, out, shards)
-    if not prepared.pieces:
-        first = prepared.skipped[0]
-        raise CorpusError(named, f"none of its {prepared.files} MIDI files can be used; {first.path}: {first.reason}")
-    if shards != [work]:
-        _write_rows(work / TOKENS_FILE, shards, sum(size.rows for size in prepared.splits.values()))
+    origins = _find_origins(shards)
+    prepared = _write_pieces(work / HEADER_FILE, out, shards, origins)
+    _check_usable(prepared, folders)
+    tokens = work / TOKENS_FILE
+    if shards != [work] or prepared.repeated:
+        tokens = work / MERGED_TOKENS_FILE
+        _write_rows(tokens, shards, sum(size.rows for size in prepared.splits.values()), origins)
     out.mkdir(exist_ok=True)
     (out / HEADER_FILE).unlink(missing_ok=True)  # a header never stands beside the tokens of another corpus
-    for name in (TOKENS_FILE, HEADER_FILE):
-        (work / name).replace(out / name)
+    tokens.replace(out / TOKENS_FILE)
+    (work / HEADER_FILE).replace(out / HEADER_FILE)
     return prepared
 
 
-def _write_pieces(path: Path, out: Path, shards: list[Path]) -> Prepared:
+def _check_usable(prepared: Prepared, folders: Folders) -> None:
+    """Check that each folder has a file that can be used, even if an earlier folder has the same."""
+    used: set[str | None] = {*prepared.tags, *prepared.repeated}
+    if prepared.pieces > sum(size.pieces for size in prepared.tags.values()):
+        used.add(None)
+    for first in prepared.skipped:
+        if first.tag not in used:
+            count = sum(skipped.tag == first.tag for skipped in prepared.skipped)
+            added = f" added as {first.tag}" if first.tag else ""
+            text = f"none of its {count} MIDI files{added} can be used; {first.path}: {first.reason}"
+            raise CorpusError(folders.get(first.tag, prepared.folder), text)
+
+
+def _write_pieces(path: Path, out: Path, shards: list[Path], origins: Origins) -> Prepared:
     """Write `corpus.json`, with one line for each piece."""
-    source = json.dumps(ShardFacts.read(shards[0]).source, ensure_ascii=False)
+    facts = ShardFacts.read(shards[0])
+    header = {"format": FORMAT, "source": facts.source} | ({"added": list(facts.added.items())} if facts.added else {})
     last, prepared, separator = _last_validation_digest(shards), Prepared(out), "\n"
     with open_text(path, "w") as file:
-        file.write(f'{{"format": {FORMAT}, "source": {source}, "pieces": [')
+        file.write(json.dumps(header, ensure_ascii=False)[:-1] + ', "pieces": [')
         for _, record in read_records(shards):
             if isinstance(record, Piece):
+                if record.tag and _is_repeated(record, origins):
+                    prepared.add_repeated(record.tag)
+                    continue
                 record = replace(record, split=record.split or ("validation" if record.digest <= last else "train"))
                 file.write(separator + to_json(record))
                 separator = ",\n"
             prepared.add(record)
         file.write("\n]}\n")
     return prepared
+
+
+def _find_origins(shards: list[Path]) -> Origins:
+    """Return the tag of the first folder that has a digest, for each digest that several folders have."""
+    if not ShardFacts.read(shards[0]).added:
+        return {}
+    pieces = (record for _, record in read_records(shards) if isinstance(record, Piece))
+    ranks: dict[str | None, int] = {}  # of the folders: 0 for the first, as their files come in this order
+    ranked = ((bytes.fromhex(piece.digest), ranks.setdefault(piece.tag, len(ranks))) for piece in pieces)
+    found = np.unique(np.fromiter(ranked, _RANKED_DTYPE))  # sorted by digest, then by rank
+    with_next = np.flatnonzero(found["digest"][:-1] == found["digest"][1:])
+    origins, tags = Origins(), list(ranks)
+    for digest, rank in found[with_next]:
+        origins.setdefault(_to_hex(digest), tags[rank])
+    return origins
+
+
+def _is_repeated(piece: Piece, origins: Origins) -> bool:
+    return origins.get(piece.digest, piece.tag) != piece.tag
+
+
+def _to_hex(digest: bytes) -> str:
+    return digest.ljust(32, b"\0").hex()  # NumPy drops zeros at the end
 
 
 def _last_validation_digest(shards: list[Path]) -> str:
@@ -98,11 +145,10 @@ def _last_validation_digest(shards: list[Path]) -> str:
     first = np.flatnonzero(np.concatenate([known[:1] == known[:1], known[1:] != known[:-1]]))
     if len(first) <= 1:
         return ""
-    last = bytes(known[first[max(1, round(len(first) * VALIDATION_SHARE)) - 1]])
-    return last.ljust(32, b"\0").hex()  # NumPy drops zeros at the end
+    return _to_hex(bytes(known[first[max(1, round(len(first) * VALIDATION_SHARE)) - 1]]))
 
 
-def _write_rows(path: Path, shards: list[Path], total: int) -> None:
+def _write_rows(path: Path, shards: list[Path], total: int, origins: Origins) -> None:
     """Write `tokens.npy` of all shards."""
     with ExitStack() as stack:
         files = [stack.enter_context((folder / TOKENS_FILE).open("rb")) for folder in shards]
@@ -113,4 +159,6 @@ def _write_rows(path: Path, shards: list[Path], total: int) -> None:
         write_npy_header(tokens, total)
         for position, record in read_records(shards):
             if isinstance(record, Piece):
-                tokens.write(files[position].read(record.rows * STORED_DTYPE.itemsize))
+                rows = files[position].read(record.rows * STORED_DTYPE.itemsize)
+                if not _is_repeated(record, origins):
+                    tokens.write(rows)

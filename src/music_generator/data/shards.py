@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import cycle
 from pathlib import Path
 from typing import IO
@@ -28,19 +28,24 @@ RECORDS_FILE, FACTS_FILE = "records.jsonl", "shard.json"
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was left out: its path as in `Source`, and the reason."""
+    """A file that was left out: its path and tag as in `Source`, and the reason."""
 
     path: str
     reason: str
+    tag: str | None = None
 
 
 @dataclass
-class SplitSize:
-    """The numbers of pieces, notes and token rows of a split."""
+class Size:
+    """Numbers of pieces, and of their notes and token rows."""
 
     pieces: int = 0
     notes: int = 0
     rows: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Count one more piece."""
+        self.pieces, self.notes, self.rows = self.pieces + 1, self.notes + piece.notes, self.rows + piece.rows
 
 
 @dataclass
@@ -53,13 +58,18 @@ class Prepared:
         pieces: The number of pieces that they gave.
         splits: The size of each split. The pieces of a shard whose dataset names no split are counted in none.
         skipped: The files that were left out.
+        tags: The size of what each added folder gave, by its tag.
+        repeated: The number of files of each added folder, by its tag, whose content an earlier folder has. They are
+            left out when shards are merged.
     """
 
     folder: Path
     files: int = 0
     pieces: int = 0
-    splits: dict[str, SplitSize] = field(default_factory=lambda: {name: SplitSize() for name in SPLITS})
+    splits: dict[str, Size] = field(default_factory=lambda: {name: Size() for name in SPLITS})
     skipped: list[Skipped] = field(default_factory=list)
+    tags: dict[str, Size] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
 
     def add(self, record: Piece | Skipped) -> None:
         """Count one more file."""
@@ -69,8 +79,14 @@ class Prepared:
             return
         self.pieces += 1
         if record.split:
-            size = self.splits[record.split]
-            size.pieces, size.notes, size.rows = size.pieces + 1, size.notes + record.notes, size.rows + record.rows
+            self.splits[record.split].add(record)
+        if record.tag:
+            self.tags.setdefault(record.tag, Size()).add(record)
+
+    def add_repeated(self, tag: str) -> None:
+        """Count one more file of an added folder whose content an earlier folder has."""
+        self.files += 1
+        self.repeated[tag] = self.repeated.get(tag, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -78,10 +94,11 @@ class ShardFacts:
     """The facts about a shard.
 
     Attributes:
-        source: The name of the folder of MIDI files.
+        source: The name of the first folder of MIDI files.
         files: The number of the files of all shards.
         listing: sha256 of the list of all files, by which two shards are compared.
         rows: The number of token rows of this shard.
+        added: The name of each folder that was added, by its tag.
         format: The format of the corpus.
     """
 
@@ -89,6 +106,7 @@ class ShardFacts:
     files: int
     listing: str
     rows: int
+    added: dict[str, str]
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
@@ -133,8 +151,8 @@ def find_shards(out: Path) -> list[Path]:
     folders = [folder / f"{index}-of-{count}" for count, index in shards]
     facts = [_checked_facts(path, index, count) for path, (count, index) in zip(folders, shards, strict=True)]
     for path, each in zip(folders, facts, strict=True):
-        if (each.source, each.files, each.listing) != (facts[0].source, facts[0].files, facts[0].listing):
-            text = f"it was made of other files than {folders[0].name}; prepare it again from the same folder"
+        if replace(each, rows=0) != replace(facts[0], rows=0):
+            text = f"it was made of other files than {folders[0].name}; prepare it again from the same folders"
             raise CorpusError(path, text)
     return folders
 
@@ -185,8 +203,11 @@ def open_text(path: Path, mode: str) -> IO[str]:
 
 
 def to_json(record: Piece | Skipped) -> str:
-    """Return a record as one line of JSON."""
-    return json.dumps({each.name: getattr(record, each.name) for each in fields(record)}, ensure_ascii=False)
+    """Return a record as one line of JSON; `tag` is in it only where there is one."""
+    values = {each.name: getattr(record, each.name) for each in fields(record)}
+    if values["tag"] is None:
+        del values["tag"]
+    return json.dumps(values, ensure_ascii=False)
 
 
 @contextmanager

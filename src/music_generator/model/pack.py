@@ -9,7 +9,6 @@ past, future and time to go; biases into one another.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -235,10 +234,6 @@ def _gates(w: dict[str, Array], name: str, cell: str) -> tuple[Array, Array, Arr
         bias = np.concatenate([(one + two)[gates], one[2 * size :], two[2 * size :]])
         both = np.concatenate([state[gates], none, state[2 * size :]])
         return np.concatenate([inputs, np.zeros((size, inputs.shape[1]))]), both, bias
-    return inputs, state, one + two
-
-
-def packed_size(config: ModelConfig, precision: str) -> int:
-    """Return how many bytes the tensors of a packed model have."""
-    parts = (each for part in layout(config) for each in tensors_of(part, precision))
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in parts)
+    if cell == "rnn":
+        return inputs, state, one + two
+    raise ValueError(f"there is no packing for the cell {cell!r}")

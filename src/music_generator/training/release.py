@@ -85,8 +85,8 @@ def _provenance(
     """Return where the weights come from, as plain data for the bundle's facts."""
     state = checkpoint.state
     return {
-        "data": corpus.source,
-        "licence": MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {corpus.source}",
+        "data": (data := " + ".join(corpus.sources)),
+        "licence": MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {data}",
         "train_pieces": len(corpus.split("train")),
         "train_rows": sum(corpus.pieces[i].rows for i in corpus.split("train")),
         "parameters": sum(weight.numel() for weight in network.parameters()),
@@ -107,8 +107,8 @@ def shown_music(corpus: Corpus) -> Batch:
 
 
 def is_maestro_corpus(corpus: Corpus) -> bool:
-    """Return whether the corpus was prepared from a folder of MAESTRO's name."""
-    return corpus.source.casefold().startswith("maestro")
+    """Return whether one of the folders that the corpus was prepared from has MAESTRO's name."""
+    return any(source.casefold().startswith("maestro") for source in corpus.sources)
 
 
 def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def write_span(file: BinaryIO, engine: Engine, task: str, span: Span) -> None:
 def main(path: Path) -> None:
     """Write the case."""
     engine = Engine(backend="kernel")
-    tensors = [*engine.bundle.runtime_tensors(engine.precision), *constants()]
+    tensors = [*engine.bundle.runtime_tensors(engine.precision).values(), *constants()]
     with path.open("wb") as file:
         file.write(bytes(kernel.describe(engine.config, engine.precision)))
         write_array(file, len(tensors))
