@@ -510,9 +510,9 @@ def test_train_says_in_advance_what_it_will_do(trained):
     assert re.fullmatch(r"[\d,]+ parameters, on \w+ in float32", lines[0])
     assert re.fullmatch(r"3 steps, of 2 windows and 48 tokens: [\d.]+ times the [\d,]+ tokens .*", lines[1])
     assert lines[2:5] == [
-        "windows are up to 6 semitones higher or lower, and 0.9 to 1.1 times as long",
-        "validation every 1 steps; training ends after 5 without a better one",
-        "checkpoints in run, every 250 steps and 5 minutes, and at Ctrl-C",
+        "windows are transposed by up to 6 semitones, and 0.9 to 1.1 times as long",
+        "validation after every 1 steps; training ends after 5 without a better one",
+        "checkpoints in run, after every 250 steps and 5 minutes, and at Ctrl-C",
     ]
 
 
@@ -586,8 +586,8 @@ def test_a_folder_of_one_short_piece_trains(run, piece):
     assert run("prepare", piece.parent, "--out", "mine", "--jobs", 1).code == 0
     done = run("train", "mine", "--run", "run", "--threads", 1, *SIZES)
     assert done.code == 0
-    assert "mine is small, so there are windows of " in done.err
-    assert "4 windows a step, so that the run has 64 steps instead of " in done.err
+    assert "mine is small: windows of " in done.err
+    assert "4 windows a step, which makes 64 steps instead of " in done.err
     assert (
         "no validation, as no piece is held out for it: every step is done, and the last weights are kept" in done.err
     )
@@ -923,6 +923,14 @@ def test_a_run_that_is_none(run, tiny_corpus, tmp_path):
 def test_training_options_out_of_range(run, tiny_corpus, tmp_path, option, value):
     assert_refused(run("train", tiny_corpus.folder, option, value), option.strip("-"))
     assert not files(tmp_path)
+
+
+@pytest.mark.slow
+def test_resume_with_another_corpus(run, trained, piece):
+    run("prepare", piece.parent, "--out", "other", "--jobs", 1)
+    before = {path: path.read_bytes() for path in trained[0].iterdir() if path.is_file()}
+    assert_refused(run("train", "other", "--resume", trained[0]), "was trained on other music (maestro-v3.0.0)")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 # --- bad input: a full disk, an unwritable folder

@@ -49,7 +49,7 @@ def test_a_small_corpus_has_smaller_batches(tiny_corpus: Corpus) -> None:
     corpus = corpus_of(tiny_corpus, *[700] * 20)
     options, lines = fit_to_corpus(corpus, DEFAULT, ())
     assert options == replace(DEFAULT, windows=replace(WINDOWS, batch=8))
-    assert lines == ["8 windows a step, so that the run has 69 steps instead of 18"]
+    assert lines == ["8 windows a step, which makes 69 steps instead of 18"]
     assert fit_to_corpus(corpus, DEFAULT, (), processes=16)[0].windows.batch == 16
     assert fit_to_corpus(corpus, DEFAULT, {"batch"})[0].windows == WINDOWS
 
@@ -60,7 +60,7 @@ def test_a_tiny_corpus_has_more_epochs_and_shorter_windows(tiny_corpus: Corpus) 
     assert options == replace(DEFAULT, steps=MIN_STEPS, windows=replace(WINDOWS, batch=4, length=40, longest_gap=10))
     assert lines == [
         "windows of 40 tokens with gaps of up to 10, as the longest piece has 40 tokens",
-        "4 windows a step, so that the run has 64 steps instead of 1",
+        "4 windows a step, which makes 64 steps instead of 1",
     ]
     assert total_steps(corpus, options) == MIN_STEPS
 

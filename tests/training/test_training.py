@@ -21,7 +21,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
 pytest.importorskip("accelerate", reason="training needs accelerate, of the extra `train`")
 
-from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.data.corpus import Corpus, open_corpus  # noqa: E402
 from music_generator.data.windows import WindowOptions  # noqa: E402
 from music_generator.errors import BundleError, InputError, TrainingError  # noqa: E402
 from music_generator.model.bundle import open_bundle  # noqa: E402
@@ -157,6 +157,18 @@ def test_best_and_last(whole_run: tuple[Path, list[Progress]]) -> None:
 def test_read_run_is_what_it_was_started_with(whole_run: tuple[Path, list[Progress]]) -> None:
     run = read_run(whole_run[0])
     assert (run.config, run.options, run.corpus) == (CONFIG, OPTIONS, "maestro-v3.0.0")
+
+
+def test_resume_needs_the_same_music(tiny_corpus: Corpus, half_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_corpus.folder, tmp_path / "moved")
+    moved = open_corpus(tmp_path / "moved")
+    assert moved.digest == tiny_corpus.digest
+    assert resumed(moved, half_run).state.step == 4
+    first, *others = tiny_corpus.pieces
+    for change in ({"digest": "0" * 64}, {"split": "validation"}, {"composer": None}):
+        other = replace(tiny_corpus, pieces=(replace(first, **change), *others))
+        with pytest.raises(InputError, match=r"half was trained on other music \(maestro-v3\.0\.0\)"):
+            resumed(other, half_run)
 
 
 # --- resume

@@ -125,7 +125,7 @@ def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any
     config, weights = _begin_from(model, sizes) if model else (ModelConfig(composers=corpus.composers, **sizes), None)
     trainer = Trainer(corpus, folder, config, options, weights=weights)
     if choices and trainer.accelerator.is_main_process:
-        say(f"{corpus.folder} is small, so there are " + "; ".join(choices))
+        say(f"{corpus.folder} is small: {'; '.join(choices)}")
     return trainer
 
 
@@ -212,7 +212,7 @@ def _plan(trainer: Trainer) -> str:
     processes = f", {trainer.shard.count} processes" if trainer.shard.count > 1 else ""
     tokens, rows = tokens_per_step(corpus, options), int(train_rows(corpus).sum())
     done = f", {trainer.state.step:,} of them done" if trainer.state.step else ""
-    validation = f"validation every {trainer.validate_every:,} steps"
+    validation = f"validation after every {trainer.validate_every:,} steps"
     if options.patience:
         validation += f"; training ends after {options.patience} without a better one"
     if not corpus.split("validation"):
@@ -222,10 +222,10 @@ def _plan(trainer: Trainer) -> str:
         f"{parameters:,} parameters, on {trainer.device.type} in {precision}{processes}",
         f"{trainer.steps:,} steps{done}, of {windows.batch} windows and {tokens:,.0f} tokens: "
         f"{trainer.steps * tokens / rows:.3g} times the {rows:,} tokens of the train split",
-        f"windows are up to {windows.transpose} semitones higher or lower, and {stretch}",
+        f"windows are transposed by up to {windows.transpose} semitones, and {stretch}",
         validation,
-        f"checkpoints in {trainer.folder}, every {options.save_every:,} steps and {options.save_minutes:g} minutes, "
-        "and at Ctrl-C",
+        f"checkpoints in {trainer.folder}, after every {options.save_every:,} steps and {options.save_minutes:g} "
+        "minutes, and at Ctrl-C",
     ])  # fmt: skip
 
 

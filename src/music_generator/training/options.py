@@ -88,11 +88,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Run:
-    """The start of a run: the shape of its network, how to train it, and the name of the corpus."""
+    """The start of a run: the shape of its network, how to train it, and the name and the `digest` of its corpus."""
 
     config: ModelConfig
     options: TrainingOptions
     corpus: str
+    digest: str
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a JSON file; the inverse of `from_json`."""
@@ -108,7 +109,9 @@ class Run:
         """
         options = dict(data["options"])
         windows = WindowOptions(**options.pop("windows"))
-        return cls(ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"])
+        return cls(
+            ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"], data["digest"]
+        )
 
 
 def write_run(folder: Path, run: Run) -> None:

@@ -69,7 +69,7 @@ def fit_to_corpus(
         options = replace(options, steps=MIN_STEPS)
     steps = total_steps(corpus, options)
     if steps != before:
-        lines.append(f"{options.windows.batch} windows a step, so that the run has {steps} steps instead of {before}")
+        lines.append(f"{options.windows.batch} windows a step, which makes {steps} steps instead of {before}")
     return options, lines
 
 

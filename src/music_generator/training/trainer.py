@@ -109,7 +109,7 @@ class Trainer:
     Raises:
         BundleError: The checkpoint is missing, damaged or of another shape, or `weights` are of another shape.
         InputError: The folder holds a run already or cannot be written, the train split is empty, an option does not
-            fit this machine, or the run has done more steps than it shall have.
+            fit this machine, the run was trained on other music, or it has done more steps than it shall have.
     """
 
     def __init__(
@@ -173,31 +173,39 @@ class Trainer:
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have looked
         if self.accelerator.is_main_process:
             sweep(self.folder)
-            self._save_last()  # a folder with `run.json` can be resumed, so the checkpoint comes first
-            write_run(self.folder, Run(self.config, self.options, self.corpus.source))
+        self._save()
 
     def _load_checkpoint(self) -> None:
+        begun = read_run(self.folder)
+        if begun.digest != self.corpus.digest:
+            raise InputError(
+                f"{self.corpus.folder}: the run {self.folder} was trained on other music ({begun.corpus}); resume it "
+                "with that corpus, or begin a new run from its model with `--model`"
+            )
         checkpoint = read_checkpoint(self.folder / LAST_FILE)
         self.state = checkpoint.state
         load_weights(self.network, checkpoint.weights, checkpoint.path)
         load_optimizers(self.optimizers, self.network, checkpoint)
         if self.average is not None:
-            load_weights(self.average, checkpoint.average or checkpoint.weights, checkpoint.path)
+            load_weights(self.average, checkpoint.average, checkpoint.path)
         if self.steps < self.state.step:
             raise InputError(
                 f"{self.folder}: {self.state.step} steps are done, more than the {self.steps} asked for; "
                 "ask for more `steps` or `epochs`"
             )
-        changed = self.options != read_run(self.folder).options
-        if changed:
-            self.state.validations_since_best = 0
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have read
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
             sweep(self.folder)
-            if changed:
-                self._save_last()
-                write_run(self.folder, Run(self.config, self.options, self.corpus.source))
+        if self.options != begun.options:
+            self.state.validations_since_best = 0
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint, then `run.json`: a folder that has it can be resumed."""
+        self._save_last()
+        if self.accelerator.is_main_process:
+            write_run(self.folder, Run(self.config, self.options, self.corpus.source, self.corpus.digest))
 
     def _save_last(self) -> None:
         if self.accelerator.is_main_process:
