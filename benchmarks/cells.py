@@ -46,7 +46,7 @@ def train(corpus_folder: Path, out: Path, name: str) -> None:
 
     corpus = open_corpus(corpus_folder)
     options = TrainingOptions(
-        steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1, patience=0, average=0.0
+        steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1, patience=0
     )
     trainer = Trainer(corpus, out / name, sized(name, corpus.composers), options)
     torch.set_num_threads(1)

@@ -40,9 +40,8 @@ CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=1
 WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
 # saved between two lines of the history, so that a checkpoint must hold the sums of an unfinished one
 OPTIONS = TrainingOptions(
-    steps=12, precision="float32", log_every=3, save_every=4, validate_every=6, validation_segments=1, average=0.0,
-    windows=WINDOWS,
-)  # fmt: skip
+    steps=12, precision="float32", log_every=3, save_every=4, validate_every=6, validation_segments=1, windows=WINDOWS
+)
 AVERAGED = replace(OPTIONS, average=0.5)
 
 

@@ -41,7 +41,7 @@ def train(
     corpus: Annotated[Path, typer.Argument(readable=False, help="prepared corpus")],
     run: Annotated[Path, typer.Option(help="new folder for the run")] = Path("runs/run"),
     resume: Annotated[
-        Path | None, typer.Option(readable=False, help="folder of a run to resume; --epochs or --steps make it longer")
+        Path | None, typer.Option(readable=False, help="run to resume; `--epochs` or `--steps` make it longer")
     ] = None,
     model: Annotated[
         str | None,
@@ -72,7 +72,8 @@ def train(
         int, typer.Option(help="end after this number of validations without a better one; 0: never")
     ] = TrainingOptions.patience,
     average: Annotated[
-        float, typer.Option(help="share that the moving average of the weights keeps at a step; 0: no average")
+        float,
+        typer.Option(help="share that an average of the weights keeps at a step, such as 0.999; 0: no average"),
     ] = TrainingOptions.average,
     save_minutes: Annotated[
         float, typer.Option(help="minutes between two checkpoints, at most")
@@ -91,8 +92,8 @@ def train(
 ) -> None:
     """Train a model; it ends as a bundle in RUN/model.
 
-    It also runs under `accelerate launch` and `torchrun`. With --resume all other options are those of the run, but
-    --epochs or --steps may change its length. Ctrl-C saves and ends; --resume goes on.
+    It also runs under `accelerate launch` and `torchrun`. With `--resume` all other options are those of the run, but
+    `--epochs` or `--steps` may change its length. Ctrl-C saves the run and ends it; `--resume` goes on.
     """
     from music_generator.data.corpus import open_corpus
 

@@ -38,9 +38,10 @@ class TrainingOptions:
         validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None.
         validation_segments: Segments of a validation, at most.
         patience: Validations without a better one after which training ends; 0 to go on to the last step.
-        average: Share that the moving average of the weights keeps at each step, at most; 0 for no average. In step t
-            it keeps (1 + t) / (10 + t) if that is less, so that it always reaches over the last ninth of the steps
-            done: early weights are forgotten, in short runs too. Validation and the bundle use the average.
+        average: Share that the moving average of the weights keeps at each step, such as 0.999; 0 for no average. In
+            step t it keeps (1 + t) / (10 + t) if that is less, so that it reaches over no more than the last ninth of
+            the steps done, in short runs too. Validation and the bundle then use the average. There is none by default:
+            where the learning rate falls to the end, it gained nothing (docs/experiments.md).
         windows: How windows are drawn.
 
     Raises:
@@ -64,7 +65,7 @@ class TrainingOptions:
     validate_every: int | None = None
     validation_segments: int = 64
     patience: int = 5
-    average: float = 0.999
+    average: float = 0.0
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:

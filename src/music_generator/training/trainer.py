@@ -213,7 +213,7 @@ class Trainer:
 
     @property
     def evaluated(self) -> Network:
-        """The network that is validated and kept as the best: of averaged weights, unless `average` is 0."""
+        """The network that is validated and kept as the best: of averaged weights if the run has an average."""
         return self.network if self.average is None else self.average
 
     @property
