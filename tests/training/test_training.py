@@ -151,6 +151,7 @@ def test_best_and_last(whole_run: tuple[Path, list[Progress]]) -> None:
     last = read_checkpoint(folder / LAST_FILE)
     assert {name.split("/")[0] for name in last.tensors} == {"weights", "optimizer"}
     assert sorted(path.name for path in folder.iterdir()) == [BEST_FILE, HISTORY_FILE, LAST_FILE, "run.json"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # who may read one file may read all
 
 
 def test_read_run_is_what_it_was_started_with(whole_run: tuple[Path, list[Progress]]) -> None:

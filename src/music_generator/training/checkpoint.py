@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from music_generator.errors import BundleError
@@ -87,11 +87,8 @@ def write_checkpoint(
         for key, value in values.items()
     }
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as beside:
-        try:
-            save_file(plain, beside, {"state": json.dumps(asdict(state))})
-        except SafetensorError as error:  # raised for a full disk, too
-            raise OSError(str(error)) from error
+    with replacing(path) as beside:  # not by `save_file`, whose files only their owner may read
+        beside.write_bytes(save(plain, {"state": json.dumps(asdict(state))}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
