@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPT.parent))
 
 from contents import IN_ARCHIVE, IN_WHEEL, NEEDED, archive_faults, wheel_faults  # noqa: E402
 
-KERNEL = "music_generator/model/libkernel.so"
+KERNEL = "music_generator/engine/libkernel.so"
 WHEEL = [*NEEDED, *(f"music_generator_rnn-1.dist-info/{name}" for name in IN_WHEEL)]
 ARCHIVE = [*IN_ARCHIVE, *(f"src/{name}" for name in NEEDED)]
 

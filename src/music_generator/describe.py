@@ -95,7 +95,7 @@ def _bundle(path: Path) -> dict[str, Any]:
     return {
         "kind": "model",
         "precisions": ", ".join(opened.precisions),
-        **({"int8 steps": _steps()} if "int8" in opened.precisions else {}),
+        "engine": _engine(),
         "bytes": sum((path / name).stat().st_size for name in opened.files),
         "composers": len(composers),
         **config,
@@ -103,10 +103,10 @@ def _bundle(path: Path) -> dict[str, Any]:
     }
 
 
-def _steps() -> str:
-    """Return how steps of int8 are computed on this machine."""
+def _engine() -> str:
+    """Return how this machine generates."""
     vectors = kernel.vectors()
-    return f"compiled ({vectors})" if vectors else "NumPy: no kernel was compiled here"
+    return f"compiled ({vectors})" if vectors else "NumPy (not compiled on this machine)"
 
 
 def _corpus(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The errors this package raises on purpose: one root, and one class for each kind of cause a user can mend."""
+"""The errors this package raises on purpose: one root, and one class for each kind of cause a user can correct."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ class BundleError(MusicGeneratorError):
 
 class TrainingError(MusicGeneratorError):
     """Training cannot continue; the text says at which step and what to change."""
+
+
+HOW_TO_REINSTALL = (
+    "reinstall it with: pip install --force-reinstall --no-deps music-generator-rnn (in a clone: pip install -e . "
+    "--no-deps)"
+)
 
 
 class InstallationError(MusicGeneratorError):

@@ -76,7 +76,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written of a piece, and how it was generated.
+    """The files of a piece, and how it was generated.
 
     Attributes:
         files: The files, the MIDI file first.

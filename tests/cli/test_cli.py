@@ -689,11 +689,19 @@ def test_info_on_a_model_and_the_bundled_one(run, tiny_bundle):
     assert json.loads(run("info", "--json").out) == facts
 
 
+def change_config(folder: Path, **changes: Any) -> None:
+    facts = json.loads((folder / "bundle.json").read_text("utf-8"))
+    facts["config"] |= changes
+    (folder / "bundle.json").write_text(json.dumps(facts), "utf-8")
+
+
 def test_composers_are_those_of_the_model(run, tiny_bundle):
     assert run("composers") == Done(0, "Alban Berg\nFrédéric Chopin\n", "")
     done = run("composers", "--json", "--model", tiny_bundle)
     assert json.loads(done.out) == ["Alban Berg", "Frédéric Chopin"]
     assert_refused(run("composers", "--model", "nowhere"), "nowhere: no model bundle")
+    change_config(Path(shutil.copytree(tiny_bundle, "none")), composers=[])
+    assert run("composers", "--model", "none") == Done(0, "", "")
 
 
 @pytest.mark.slow
@@ -1023,6 +1031,17 @@ def test_as_a_program(tmp_path):
     command = [sys.executable, "-m", "music_generator", "info", "bad.mid"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert_refused(Done(done.returncode, done.stdout, done.stderr), "not a MIDI file")
+
+
+def test_stdout_takes_every_character(tmp_path):
+    (tmp_path / "Étude.mid").write_bytes(write_midi(Performance()))
+    for words in (["composers"], ["composers", "--json"], ["info", "Étude.mid"]):
+        command = [sys.executable, "-m", "music_generator", *words]
+        plain = os.environ | {"PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=plain, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        if words[-1] == "--json":
+            assert "Frédéric Chopin" in json.loads(done.stdout)
 
 
 def test_a_missing_extra_says_how_to_install_it(tiny_corpus, tmp_path):

@@ -14,9 +14,9 @@ from some_slots import NOW, fill_slot, force, some_slots
 
 from conftest import nucleus
 from music_generator.engine.engine import Engine
-from music_generator.engine.noise import BLOCK
+from music_generator.engine.noise import NOISE_BLOCK_TOKENS
 from music_generator.engine.rules import SpanState
-from music_generator.engine.slots import ALL_CLASSES, PLACES, Slots
+from music_generator.engine.slots import ALL_CLASSES, CLASS_SLICES, Slots
 from music_generator.model.config import CLASSES, FIELDS, NO_ONSET
 from music_generator.music.tokens import DURATION_BINS, END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS, Array
 
@@ -68,8 +68,8 @@ def temper(slots: Slots, temperature: float, top_p: float) -> None:
 
 def win(slots: Slots, name: str, class_: int) -> None:
     """Make a class win by noise, where neither a rule nor top-p is against it."""
-    slots.noise[:, 0, PLACES[name]] = 0
-    slots.noise[:, 0, PLACES[name].start + class_] = 1e9
+    slots.noise[:, 0, CLASS_SLICES[name]] = 0
+    slots.noise[:, 0, CLASS_SLICES[name].start + class_] = 1e9
 
 
 def step(engine: Engine, slots: Slots) -> None:
@@ -123,7 +123,7 @@ def test_draws_follow_the_logits(
     slots.uniforms[:, 0, 0] = 0.5  # one value of a wide bin: the key hears how late it is
     for name in FIELDS:
         step(engine, slots)
-        logits = slots.logits[:, PLACES[name]]
+        logits = slots.logits[:, CLASS_SLICES[name]]
         assert (logits == logits[0]).all()
         chances = softmax(np.where(possible(slots, name), logits[0], -np.inf) / temperature)
         if name in ("key", "velocity"):
@@ -144,7 +144,7 @@ def test_a_tiny_top_p_draws_the_likeliest(engine: Engine, draws: int, name: str)
         step(engine, slots)
         if name == "velocity":
             assert np.ptp(slots.drawn[:, 1]) == 0
-        likeliest = np.where(possible(slots, name), slots.logits[0, PLACES[name]], -np.inf).argmax()
+        likeliest = np.where(possible(slots, name), slots.logits[0, CLASS_SLICES[name]], -np.inf).argmax()
         assert (slots.drawn[:, FIELDS.index(name)] == likeliest).all()
 
 
@@ -166,10 +166,10 @@ def test_each_slot_has_its_own_temperature_and_top_p(engine: Engine, draws: int)
     kinds = [(1.0, 1.0), (1.0, 1e-6), (10.0, 1.0), (1.0, 0.5)]
     for kind, (temperature, top_p) in enumerate(kinds):
         mine = slice(kind, None, len(kinds))
-        slots.noise[mine, 0, PLACES["key"]] *= np.float32(temperature)
+        slots.noise[mine, 0, CLASS_SLICES["key"]] *= np.float32(temperature)
         slots.inverse_temperature[mine], slots.top_p[mine] = 1 / temperature, top_p
     step(engine, slots)
-    logits = slots.logits[:, PLACES["key"]]
+    logits = slots.logits[:, CLASS_SLICES["key"]]
     assert (logits == logits[0]).all()
     may = possible(slots, "key")
     for kind, (temperature, top_p) in enumerate(kinds):
@@ -187,7 +187,9 @@ def test_what_is_held_is_never_drawn(engine: Engine, draws: int, top_p: float) -
     held[:NUM_KEYS] = ~np.eye(NUM_KEYS, dtype=bool)
     slots.last_release[:] = np.where(held, NOW + 100_000, -NO_ONSET)
     temper(slots, 10.0, top_p)
-    slots.noise[:, 0, PLACES["key"]] = np.where(held, 700, np.minimum(slots.noise[:, 0, PLACES["key"]], 700))
+    slots.noise[:, 0, CLASS_SLICES["key"]] = np.where(
+        held, 700, np.minimum(slots.noise[:, 0, CLASS_SLICES["key"]], 700)
+    )
     step(engine, slots)
     assert not held[np.arange(count), slots.drawn[:, 1]].any()
     assert slots.drawn[:NUM_KEYS, 1].tolist() == list(range(NUM_KEYS))
@@ -333,16 +335,16 @@ def test_logits_do_not_depend_on_what_is_drawn_later(engine: Engine) -> None:
     engine.backend.step(slots, 0, 5, False)
     for slot, place in enumerate((4, 3, 2, 1, 0)):
         for number, name in enumerate(FIELDS):
-            same = np.array_equal(slots.logits[0, PLACES[name]], slots.logits[slot, PLACES[name]])
+            same = np.array_equal(slots.logits[0, CLASS_SLICES[name]], slots.logits[slot, CLASS_SLICES[name]])
             assert same == (number <= place), (name, place)
 
 
 def test_noise_is_used_token_by_token(engine: Engine) -> None:
     """A slot takes its own noise at its own place."""
     slots = some_slots(engine, 3, has_future=False)
-    for slot, place in enumerate((0, 7, BLOCK - 1)):
-        slots.noise[slot, :, PLACES["duration"]] = 0
-        slots.noise[slot, place, PLACES["duration"].start + 10 + slot] = 1e9
+    for slot, place in enumerate((0, 7, NOISE_BLOCK_TOKENS - 1)):
+        slots.noise[slot, :, CLASS_SLICES["duration"]] = 0
+        slots.noise[slot, place, CLASS_SLICES["duration"].start + 10 + slot] = 1e9
         slots.span["place"][slot] = place
     step(engine, slots)
     assert slots.drawn[:, 3].tolist() == [10, 11, 12]

@@ -17,10 +17,10 @@ from music_generator.data.corpus import Corpus
 from music_generator.engine import engine as engines
 from music_generator.engine import kernel
 from music_generator.engine.engine import BACKENDS, MAX_CONTEXT, Engine
-from music_generator.engine.noise import BLOCK, GUMBEL_QUANTILES, UNIFORMS, NoiseSource
+from music_generator.engine.noise import GUMBEL_QUANTILES, NOISE_BLOCK_TOKENS, UNIFORMS, NoiseSource
 from music_generator.engine.reference import Reference
 from music_generator.engine.rules import SpanState
-from music_generator.engine.slots import ALL_CLASSES, PLACES, FutureContext, PastState, Slots
+from music_generator.engine.slots import ALL_CLASSES, CLASS_SLICES, FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import FACTS_FILE, PRETRAINED, Bundle, open_bundle, runtime_file
@@ -340,9 +340,9 @@ def test_slots_hear_their_future(exact: Engine, rows: Array) -> None:
     exact.backend.step(slots, 0, 4, True)
     for slot, fields in ((1, FIELDS), (2, FIELDS), (3, ("key",))):
         for name in fields:
-            one, other = slots.logits[[0, slot], PLACES[name]]
+            one, other = slots.logits[[0, slot], CLASS_SLICES[name]]
             assert not np.allclose(one, other, atol=1e-6), f"{name}, slot {slot}"
-    np.testing.assert_array_equal(*slots.logits[[0, 3], PLACES["shift"]])
+    np.testing.assert_array_equal(*slots.logits[[0, 3], CLASS_SLICES["shift"]])
 
 
 # --- noise
@@ -352,7 +352,10 @@ def drawn_noise(seed: int, blocks: int, temperature: float = 1.0) -> tuple[Array
     """The noise (tokens, classes) and the uniform numbers (tokens, 3) of some blocks."""
     source, noise, uniforms = NoiseSource(seed, temperature), [], []
     for _ in range(blocks):
-        one, other = np.empty((BLOCK, ALL_CLASSES), np.float32), np.empty((BLOCK, UNIFORMS), np.float32)
+        one, other = (
+            np.empty((NOISE_BLOCK_TOKENS, ALL_CLASSES), np.float32),
+            np.empty((NOISE_BLOCK_TOKENS, UNIFORMS), np.float32),
+        )
         source.fill(one, other)
         noise.append(one)
         uniforms.append(other)
@@ -363,7 +366,7 @@ def test_noise_depends_on_the_seed_and_the_tokens_number_alone() -> None:
     (noise, uniforms), (again, uniforms_again) = drawn_noise(7, 4), drawn_noise(7, 4)
     np.testing.assert_array_equal(noise, again)
     np.testing.assert_array_equal(uniforms, uniforms_again)
-    assert len({row.tobytes() for row in noise}) == 4 * BLOCK
+    assert len({row.tobytes() for row in noise}) == 4 * NOISE_BLOCK_TOKENS
     assert not np.array_equal(noise, drawn_noise(8, 4)[0])
     colder, same = drawn_noise(7, 4, 0.25)
     np.testing.assert_allclose(colder, 0.25 * noise, rtol=1e-6)
@@ -376,7 +379,7 @@ def test_noise_is_gumbel_and_uniform() -> None:
     assert noise.mean() == pytest.approx(0.5772, abs=0.03)
     assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.06)
     assert (noise < 0).mean() == pytest.approx(np.exp(-1), abs=0.01)
-    assert uniforms.shape == (4 * BLOCK, 3)
+    assert uniforms.shape == (4 * NOISE_BLOCK_TOKENS, 3)
     assert 0 <= uniforms.min() < 0.1
     assert 0.9 < uniforms.max() < 1
 

@@ -358,11 +358,16 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", [None, "", "no library"])
-def test_a_library_that_is_missing_or_is_none(library: Path, content: str | None) -> None:
-    if content is not None:
-        library.write_text(content)
+def test_without_a_library_there_is_no_kernel(library: Path) -> None:
+    assert not library.exists()
     assert kernel.vectors() is None
+
+
+@pytest.mark.parametrize("content", ["", "no library"])
+def test_a_file_that_is_no_library_is_refused(bundle: Bundle, library: Path, content: str) -> None:
+    library.write_text(content)
+    assert_refused(bundle, library, "cannot be loaded (")
+    assert Engine(bundle, backend="numpy").backend_name == "numpy"
 
 
 def stub(path: Path, source: str) -> None:
@@ -384,12 +389,14 @@ def contract_of(numbers: list[int]) -> str:
     return f"const int *contract(void) {{ static const int facts[16] = {{{facts}}}; return facts; }}"
 
 
-def assert_refused(bundle: Bundle, library: Path) -> None:
+def assert_refused(
+    bundle: Bundle, library: Path, reason: str = "was compiled for another version of music-generator-rnn; "
+) -> None:
     """Check for one line that says to reinstall, before anything is called, for whoever asks."""
     for ask in (kernel.vectors, lambda: Engine(bundle), lambda: Engine(bundle, backend="kernel")):
         with pytest.raises(InstallationError) as caught:
             ask()
-        assert str(caught.value).startswith(f"{library.name} was compiled for another version of music-generator-rnn; ")
+        assert str(caught.value).startswith(f"{library.name} {reason}")
         assert "pip install --force-reinstall" in str(caught.value)
         assert "\n" not in str(caught.value)
 

@@ -14,7 +14,7 @@ from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.data.windows import even_gaps  # noqa: E402
 from music_generator.engine import reference  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
-from music_generator.engine.slots import PLACES, FutureContext, Slots  # noqa: E402
+from music_generator.engine.slots import CLASS_SLICES, FutureContext, Slots  # noqa: E402
 from music_generator.model.bundle import Bundle  # noqa: E402
 from music_generator.model.config import FIELDS, MASKED, NO_ONSET  # noqa: E402
 from music_generator.model.network import Batch, Network, key_recency, last_events, next_onsets  # noqa: E402
@@ -203,7 +203,7 @@ def test_steps_equal_the_network(
         counted = (batch.resume[:, t] < T).numpy() == has_future
         for name in FIELDS:
             expected = wanted[name][:, t].numpy()[counted]
-            found = slots.logits[:, PLACES[name]][counted]
+            found = slots.logits[:, CLASS_SLICES[name]][counted]
             difference = np.where(expected > MASKED, found - expected, 0)
             if exact:
                 np.testing.assert_allclose(difference, 0, atol=1e-4, err_msg=name)

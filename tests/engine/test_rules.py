@@ -31,7 +31,7 @@ from music_generator.engine.rules import (
     repeats_at_end,
     wait_for_a_key,
 )
-from music_generator.engine.slots import PLACES, Slots
+from music_generator.engine.slots import CLASS_SLICES, Slots
 from music_generator.model.config import NO_ONSET, ModelConfig
 from music_generator.model.pack import LinearShape
 from music_generator.music.tokens import END, KEYS, NUM_KEYS, RESUME, Array
@@ -426,19 +426,19 @@ def test_the_kernel_has_the_same_rules_near_every_limit(has_future: bool) -> Non
 
 def favour(noise: Array, what: str, span: SpanState) -> None:
     """Make likelier what the rules may forbid."""
-    keys = noise[:, PLACES["key"]]
+    keys = noise[:, CLASS_SLICES["key"]]
     if what == "pedals":
         keys[:, KEYS:] += 50
     elif what == "repeat":
         keys[:, [span.repeated_key, span.future_key, span.last_key]] += 50
     elif what == "now":
-        noise[:, PLACES["shift"].start : PLACES["shift"].start + 2] += 50
+        noise[:, CLASS_SLICES["shift"].start : CLASS_SLICES["shift"].start + 2] += 50
     elif what == "late":
-        noise[:, PLACES["shift"]] += 50 * np.arange(PLACES["shift"].stop)
+        noise[:, CLASS_SLICES["shift"]] += 50 * np.arange(CLASS_SLICES["shift"].stop)
     elif what == "resume":
-        noise[:, PLACES["shift"].start + RESUME] += 50
+        noise[:, CLASS_SLICES["shift"].start + RESUME] += 50
     elif what == "soft":
-        noise[:, PLACES["velocity"].start] += 50
+        noise[:, CLASS_SLICES["velocity"].start] += 50
 
 
 def check_written(rows: Array, span: SpanState, last_release: Array) -> None:

@@ -27,8 +27,9 @@ from music_generator.evaluation.originality import (
     training_lines,
 )
 from music_generator.evaluation.overlap import compare, density, distances_between, distances_within, overlap
-from music_generator.evaluation.report import Originality
+from music_generator.evaluation.report import Endings, Originality, Skipped, StructureComparison
 from music_generator.evaluation.samples import excerpt, from_folder, halves, held_out_split, human_excerpts
+from music_generator.evaluation.structure import ending_features
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
 from music_generator.music.tokens import TOKEN_DTYPE, Array, encode
@@ -235,7 +236,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     report = evaluate(
-        folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0), seed=5,
+        folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0, structure_seconds=12.0), seed=5,
         progress=lambda *at: calls.append(at),
     )  # fmt: skip
     plain = report.to_json()
@@ -243,25 +244,37 @@ def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Pat
     assert plain["model"] == {"kind": "folder of MIDI files", "name": "midi"}
     assert "likelihood" not in plain
     assert "infilling" not in plain
-    assert plain["format"] == 2
+    assert plain["format"] == 3
     assert plain["distributions"]["files"]["lowest"] in plain["distributions"]["files"]["features"]
     assert "mean" not in plain["distributions"]["files"]["features"]["pitch_classes"]
     found = report.distributions["files"]
     assert (found.performances, found.left_out) == (5, 2)
     assert all(0 < each.overlap <= 1.0001 for each in found.features.values())
     assert found.features["notes_per_second"].mean == pytest.approx(
-        np.mean([len(p) / 6 for p in from_folder(folder, 6.0).performances])
+        np.mean([len(p) / 6 for p in from_folder(folder, 6.0).excerpts(6.0)])
+    )
+    structure, endings = report.structure["files"], report.endings["files"]
+    assert isinstance(structure, StructureComparison)
+    assert (structure.generated.pieces, structure.left_out) == (5, 0)
+    assert list(plain["structure"]["files"]["human"]["returning_runs"]) == ["6", "8", "12"]
+    assert isinstance(endings, Endings)
+    assert 0 < endings.mean_overlap < 1
+    assert endings.features["last_sound"].generated.median == pytest.approx(  # of whole files, not of excerpts
+        np.median(ending_features(from_folder(folder, 6.0).performances)["last_sound"])
     )
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "| returning runs of 8 notes | human |" in text
+    assert "| 41 or more |" in text
+    assert "| last sound |" in text
     assert "MIDI files have no likelihood" in text
     assert "MIDI files fill no gaps" in text
     assert "5 performances, 2 files left out" in text
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert pictures == set(report.figures.values()) == {"distributions-files.png", "originality.png"}
     assert all(f"]({name})" in text for name in pictures)
-    assert {what for what, _, _ in calls} == {"reading", "distributions", "originality"}
+    assert {what for what, _, _ in calls} == {"reading", "distributions", "structure", "originality"}
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
-    assert len(summary(report)) == 2
+    assert len(summary(report)) == 4
 
 
 def test_copies_of_the_training_set_are_found(tiny_maestro: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -291,8 +304,13 @@ def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: P
 
 def test_too_few_held_out_pieces_are_reported(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     report = evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0, split="test"))
+    assert report.structure["files"] == Skipped("no held-out piece lasts until second 120")
+    assert report.endings["files"] == Skipped("there are too few pieces with notes")
     assert report.distributions["files"].skipped == "too few held-out pieces last until second 6"
-    assert "Not measured: too few held-out pieces" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "Not measured: too few held-out pieces" in text
+    assert "**files**: not measured, no held-out piece lasts until second 120." in text
+    assert len(summary(report)) == 1
 
 
 @pytest.mark.parametrize(
@@ -300,6 +318,7 @@ def test_too_few_held_out_pieces_are_reported(folder: Path, tiny_corpus: Corpus,
     [
         ({"performances": 0}, "`performances` must be at least 1, not 0"),
         ({"seconds": 0.0}, "`seconds` must be above 0"),
+        ({"structure_seconds": 0.0}, "`structure_seconds` must be above 0"),
         ({"split": "train"}, "`split` must be validation or test, not 'train'"),
     ],
 )

@@ -25,10 +25,11 @@ from music_generator.evaluation.infilling import (
     fill,
     future_nats,
     future_window,
+    longest_silence,
     relative_distances,
 )
 from music_generator.evaluation.likelihood import bits_per_second, engine_likelihood
-from music_generator.evaluation.report import Originality
+from music_generator.evaluation.report import Endings, Originality, StructureComparison
 from music_generator.generation import SamplingOptions
 from music_generator.generation.scoring import score_passages
 from music_generator.model.bundle import open_bundle
@@ -36,6 +37,7 @@ from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.export import bundle_network, load_network
 from music_generator.model.network import Network
 from music_generator.music.features import distributions
+from music_generator.music.performance import Performance
 from music_generator.music.tokens import TICKS_PER_SECOND, Window, decode, encode
 from music_generator.training.likelihood import likelihood
 from music_generator.training.release import shown_music
@@ -189,6 +191,15 @@ def test_relative_distances() -> None:
     assert relative_distances(truth, {"a": np.array([[1.0], [1.0]]), "b": truth["b"] + 1}) == {"a": 0.5, "b": 0.0}
 
 
+def test_the_longest_silence_is_between_onsets_and_ends_of_the_gap() -> None:
+    piece = made_performance(1)
+    onsets = piece.notes["onset"]
+    assert longest_silence(piece, onsets[-1]) == pytest.approx(np.diff(onsets, prepend=0).max())
+    assert longest_silence(piece.between(0, 1.0), 9.0) == pytest.approx(9.0 - onsets[onsets < 1.0][-1])
+    assert longest_silence(piece.between(8.0).shifted(-1.0), 8.0) == pytest.approx(onsets[onsets >= 8.0][0] - 1.0)
+    assert longest_silence(Performance(), 4.0) == 4.0
+
+
 def test_pieces_too_short_have_no_gaps(exact: Engine) -> None:
     short = [made_performance(1, notes=20)] * 3
     assert evaluate_gaps(exact, short, short, count=2, options=SamplingOptions(seed=0)) == {}
@@ -197,7 +208,8 @@ def test_pieces_too_short_have_no_gaps(exact: Engine) -> None:
 # --- the report on a model
 
 SMALL = EvaluationOptions(
-    network_segments=2, engine_segments=1, performances=2, seconds=5.0, primer_seconds=3.0, gaps=2
+    network_segments=2, engine_segments=1, performances=2, seconds=5.0, structure_seconds=12.0, primer_seconds=3.0,
+    gaps=2,
 )  # fmt: skip
 
 
@@ -214,11 +226,21 @@ def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path:
     assert found.engine_worse_by["continue"] == pytest.approx(0, abs=0.05)
     assert list(report.distributions) == ["composed", "continued"]
     assert report.distributions["continued"].from_second == 3.0
-    for length in ("2", "4", "8"):
+    for kind in ("composed", "continued"):
+        structure, endings = report.structure[kind], report.endings[kind]
+        assert isinstance(structure, StructureComparison)
+        assert isinstance(endings, Endings)
+        assert structure.seconds == 12.0
+        assert endings.performances == 2
+    assert list(report.infilling) == ["2", "4", "8", "12", "20"]
+    for length in report.infilling:
         ways = report.infilling[length].ways
         assert list(ways) == list(WAYS)
         assert ways["truth"].above_truth == 0
         assert ways["truth"].distance == 0
+        assert ways["truth"].notes == 1
+        assert 0 < ways["truth"].longest_silence <= float(length)
+        assert (ways["empty"].notes, ways["empty"].longest_silence) == (0, float(length))
         assert ways["empty"].overlap is None
         assert ways["infill"].future_nats["total"] == pytest.approx(
             sum(ways["infill"].future_nats[name] for name in FIELDS)
@@ -233,7 +255,7 @@ def test_the_report_on_a_model(tiny_bundle: Path, tiny_corpus: Corpus, tmp_path:
     parts = {what for what, _, _ in calls}
     assert {"composing", "continuing", "filling gaps", "likelihood, test, int8", "likelihood, test, float"} <= parts
     assert all(0 <= done <= total for _, done, total in calls)
-    assert len(summary(report)) == 4 + 2 + 3 + 1
+    assert len(summary(report)) == 4 + 2 + 2 + 2 + 5 + 1
 
 
 @pytest.mark.slow

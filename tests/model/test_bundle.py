@@ -20,6 +20,7 @@ from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
 from music_generator.errors import BundleError, InputError  # noqa: E402
 from music_generator.generation import SamplingOptions, compose  # noqa: E402
+from music_generator.model import bundle as bundle_module  # noqa: E402
 from music_generator.model.bundle import FORMAT, Bundle, open_bundle, runtime_file, write_bundle  # noqa: E402
 from music_generator.model.config import ModelConfig  # noqa: E402
 from music_generator.model.export import bundle_network, load_network  # noqa: E402
@@ -188,6 +189,16 @@ def test_another_format_is_told_with_the_command_that_helps(copied: Path, found:
     with pytest.raises(BundleError) as caught:
         open_bundle(copied)
     assert str(caught.value) == (f"{copied}: the bundle has format {found}, this version reads format {FORMAT}; {text}")
+
+
+def test_a_bundled_model_that_does_not_belong_to_this_version(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "PRETRAINED", copied)
+    change_facts(copied, lambda facts: facts.update(format=FORMAT - 1))
+    with pytest.raises(BundleError, match=f"has format {FORMAT - 1}, .*; reinstall it with: pip install"):
+        open_bundle()
+    (copied / "bundle.json").unlink()
+    with pytest.raises(BundleError, match=r"^the bundled model is missing; reinstall it with: pip install"):
+        open_bundle()
 
 
 @pytest.mark.parametrize("place", [0, 9, 5000, -1])

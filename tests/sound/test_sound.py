@@ -176,6 +176,23 @@ def test_without_a_soundfont(monkeypatch):
         render(Performance(), engine="fluidsynth")
 
 
+def test_folders_of_soundfonts_that_may_not_be_read_are_passed_over(monkeypatch, tmp_path):
+    class Unreadable(type(tmp_path)):
+        def glob(self, _pattern):
+            raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.delenv("SOUNDFONT", raising=False)
+    monkeypatch.setattr(fluidsynth, "soundfont_folders", lambda: [Unreadable(tmp_path / "theirs"), tmp_path])
+    (tmp_path / "Aardvark.sf2").touch()
+    assert find_soundfont() == tmp_path / "Aardvark.sf2"
+
+
+def test_a_user_without_a_home_has_folders_of_soundfonts(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 12345, raising=False)
+    assert fluidsynth.soundfont_folders()
+
+
 def test_good_soundfonts_first(monkeypatch, tmp_path):
     monkeypatch.delenv("SOUNDFONT", raising=False)
     monkeypatch.setattr(fluidsynth, "soundfont_folders", lambda: [tmp_path / "missing", tmp_path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from music_generator.music.performance import Performance
+
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where its settings folder cannot be written
 
 
 def say(text: str) -> None:

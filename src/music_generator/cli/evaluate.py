@@ -38,7 +38,8 @@ def evaluate(
 ) -> None:
     """Measure a model, or the MIDI files of any generator, in one report.
 
-    It has the likelihood of held-out music, distributions, the filling of gaps, and copying from the training music.
+    It has the likelihood of held-out music, distributions, structure, endings, the filling of gaps, and copying from
+    the training music.
     """
     from music_generator import evaluation
     from music_generator.data.corpus import open_corpus

@@ -5,6 +5,7 @@ An error that the user can fix is one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -117,6 +118,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    _allow_every_character()
     try:
         app()
     except MusicGeneratorError as error:
@@ -130,6 +132,12 @@ def main() -> None:
         sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
     except OSError as error:  # a full disk, a folder that cannot be read
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
+
+
+def _allow_every_character() -> None:
+    """Let stdout take every character."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(text: str) -> int:

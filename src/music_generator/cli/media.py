@@ -108,7 +108,7 @@ def info(
 
     facts = describe(what)
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(facts))
         return
     for name, value in facts.items():
         print(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
@@ -118,6 +118,7 @@ def composers(model: options.Model = PRETRAINED_NAME, as_json: options.Json = Fa
     """List the composers that a model knows, for the option --composer."""
     names = open_bundle(model).config.composers
     if as_json:
-        print(json.dumps(names, ensure_ascii=False))
-    else:
-        print(*names, sep="\n")
+        print(json.dumps(names))
+        return
+    for name in names:
+        print(name)

@@ -107,12 +107,12 @@ EXPORT void VARIANT(encode)(const Model *model, int32_t backward, const Token *t
     for (int layer = 0; layer < stack->layers; layer++)
         encode_layer(stack, layer, tokens, count, composer, states, &scratch);
     for (int32_t t = every ? 0 : count - 1; t < count; t++, contexts += model->context_units) {
-        float *mean = scratch.total + (int64_t)t * stack->units, *said = (float *)scratch.sums;
+        float *mean = scratch.total + (int64_t)t * stack->units, *output = (float *)scratch.sums;
         for (int i = 0; i < stack->units; i++)
             mean[i] /= (float)stack->layers;
         set_inputs(context, scratch.inputs, 0, mean, stack->units);
         set_inputs(context, scratch.inputs, context->split, scratch.recency + (int64_t)t * stack->recency, stack->recency);
-        multiply(context, context->outputs, 1, scratch.inputs, scratch.stride, said, 0);
-        __builtin_memcpy(contexts, said, (uint64_t)model->context_units * sizeof(float));
+        multiply(context, context->outputs, 1, scratch.inputs, scratch.stride, output, 0);
+        __builtin_memcpy(contexts, output, (uint64_t)model->context_units * sizeof(float));
     }
 }

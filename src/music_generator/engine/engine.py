@@ -89,7 +89,7 @@ class Engine:
 
     @cached_property
     def backend(self) -> kernel.Kernel | Reference:
-        """What computes: the kernel or the reference."""
+        """The kernel or the reference, with the model loaded."""
         tensors = self.bundle.runtime_tensors(self.precision)
         if self.backend_name == "kernel":
             return kernel.Kernel(self.config, self.precision, tensors, self.threads)
@@ -201,7 +201,7 @@ def _from_tick(next_onset: Array, first_tick: int) -> Array:
 
 
 def _tokens(rows: Array, onsets: Array, edge: int, edge_tick: int) -> Array:
-    """Return tokens as the engine reads them, (1 + T, 6): first what says how the piece begins, or ends."""
+    """Return tokens as the engine reads them, (1 + T, 6); the first one marks the edge of the piece, or a cut."""
     tokens = np.zeros((1 + len(rows), kernel.TOKEN_COLUMNS), np.int32)
     tokens[0, 1], tokens[0, 4:] = edge, edge_tick
     for i, classes in enumerate(bin_rows(rows).values()):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from music_generator.engine.rules import SPAN_DTYPE, WRITING
 from music_generator.engine.slots import Slots
-from music_generator.errors import InstallationError
+from music_generator.errors import HOW_TO_REINSTALL, InstallationError
 from music_generator.model.config import (
     CELLS,
     CLASSES,
@@ -81,12 +81,14 @@ def _library(path: Path = LIBRARY) -> ctypes.CDLL | None:
     """Load the library; None where it was not built.
 
     Raises:
-        InstallationError: it belongs to another version of this package.
+        InstallationError: it is no library, or belongs to another version of this package.
     """
+    if not path.exists():
+        return None
     try:
         library = ctypes.CDLL(str(path))
-    except OSError:
-        return None
+    except OSError as error:
+        raise InstallationError(f"{path.name} cannot be loaded ({error}); {HOW_TO_REINSTALL}") from error
     try:
         library.contract.restype = ctypes.POINTER(c_int32)
         found = tuple(library.contract()[: len(_CONTRACT)])
@@ -94,8 +96,7 @@ def _library(path: Path = LIBRARY) -> ctypes.CDLL | None:
         found = ()
     if found != _CONTRACT:
         raise InstallationError(
-            f"{path.name} was compiled for another version of music-generator-rnn; reinstall it with: "
-            "pip install --force-reinstall --no-deps music-generator-rnn (in a clone: pip install -e . --no-deps)"
+            f"{path.name} was compiled for another version of music-generator-rnn; {HOW_TO_REINSTALL}"
         )
     return library
 
@@ -111,7 +112,7 @@ def vectors() -> str | None:
 
 
 def _processor_features() -> str:
-    """Return what Linux says of an ARM processor's features."""
+    """Return the features of an ARM processor as Linux lists them."""
     try:
         return Path("/proc/cpuinfo").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -259,7 +260,7 @@ def _function(library: ctypes.CDLL, name: str, result: Any, arguments: tuple[Any
 
 
 def describe(config: ModelConfig, precision: str) -> Config:
-    """Return what a model is, as kernel.h has it."""
+    """Return the shape of a model as kernel.h describes it."""
     described = Config(
         PRECISIONS.index(precision), CELLS.index(config.cell), config.direction == "both",
         config.forward_layers, config.forward_size, config.backward_layers, config.backward_size, config.head_size,

@@ -1,7 +1,7 @@
 /* A model as the kernel holds it, laid out from a bundle's tensors. */
 
 typedef struct {
-    int32_t cell, layers, units, recency; /* numbers of recency that its first layer hears */
+    int32_t cell, layers, units, recency; /* recencies that its first layer reads */
     const float *tables[FIELDS], *composers; /* of each class: its part of the first layer's gates */
     const Linear *maps;                      /* (layers) from input and state to gates */
 } Stack;
@@ -181,7 +181,7 @@ static int time_bin(const Model *model, int32_t ticks) /* how many edges are at 
     return low;
 }
 
-/* What each key did last, heard at tick `now`: how recent its onset is, how near its release, and whether it is held
+/* The recency of each key's last event at tick `now`: how recent its onset is, how near its release, and whether it is held
  * still, (K) each; of the backward stack, whose time runs from the end, the first of them. */
 static void recency_of(const Model *model, const int32_t *last_onset, const int32_t *last_release, int32_t now, int parts,
                        float *restrict recency)

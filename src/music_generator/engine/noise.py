@@ -11,7 +11,7 @@ from music_generator.model.config import CLASSES
 
 Array = NDArray[Any]
 
-BLOCK = 32  # tokens that random numbers are drawn for at a time
+NOISE_BLOCK_TOKENS = 32  # random numbers are drawn for that many at a time
 UNIFORMS = 3  # a token: for the values in the bins of shift, duration and velocity
 _CLASSES = sum(CLASSES.values())
 
@@ -37,21 +37,21 @@ GUMBEL_QUANTILES = (-_logarithm(-_logarithm((np.arange(1 << 16) + 0.5) / (1 << 1
 
 
 class NoiseSource:
-    """The random numbers of one piece; they depend on the seed and on the number of the token alone."""
+    """A source of the random numbers of one piece; they depend on the seed and on the number of the token alone."""
 
     def __init__(self, seed: int | None, temperature: float) -> None:
         self._bits, self._temperature = np.random.PCG64(seed), np.float32(temperature)
 
     def fill(self, noise: Array, uniforms: Array) -> None:
-        """Draw those of the next `BLOCK` tokens.
+        """Draw the random numbers of the next `NOISE_BLOCK_TOKENS` tokens.
 
         Args:
-            noise: becomes Gumbel noise times the temperature, (`BLOCK`, classes of all fields) float32.
-            uniforms: become numbers in [0, 1), (`BLOCK`, `UNIFORMS`) float32.
+            noise: becomes Gumbel noise times the temperature, (`NOISE_BLOCK_TOKENS`, classes of all fields) float32.
+            uniforms: become numbers in [0, 1), (`NOISE_BLOCK_TOKENS`, `UNIFORMS`) float32.
         """
-        wanted = BLOCK * (_CLASSES + UNIFORMS)
+        wanted = NOISE_BLOCK_TOKENS * (_CLASSES + UNIFORMS)
         bits = self._bits.random_raw(-(-wanted // 4)).view(np.uint16)
         GUMBEL_QUANTILES.take(bits[: noise.size], out=noise.reshape(-1), mode="wrap")
         noise *= self._temperature
-        uniforms[:] = bits[noise.size : wanted].reshape(BLOCK, UNIFORMS)
+        uniforms[:] = bits[noise.size : wanted].reshape(NOISE_BLOCK_TOKENS, UNIFORMS)
         uniforms /= 1 << 16

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.rules import WRITING, Constraints, SpanState, accept, constrain
-from music_generator.engine.slots import PLACES, Slots
+from music_generator.engine.slots import CLASS_SLICES, Slots
 from music_generator.model.config import (
     CLASSES,
     FIELDS,
@@ -48,7 +48,7 @@ def round_even(x: Array) -> Array:
 
 
 def exponential(x: Array) -> Array:
-    """e^x: Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
+    """Return e^x by Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
     x = np.minimum(np.maximum(x, f32(-87)), f32(88))
     n = round_even(x * f32(1.44269504088896341))
     x -= n * f32(0.693359375)
@@ -66,7 +66,7 @@ def exponential(x: Array) -> Array:
 
 
 def fades(scale_ticks: int) -> Array:
-    """e^(-ticks / scale_ticks) for whole ticks from 0 on, up to where it stays at its least."""
+    """Return e^(-ticks / scale_ticks) for whole ticks from 0 on, until it stays at its smallest."""
     rate = f32(1) / f32(scale_ticks)
     ticks = np.arange(int(-MIN_EXPONENT) * scale_ticks + 2).astype(f32)
     return exponential(np.minimum(np.maximum(-ticks * rate, MIN_EXPONENT), f32(0)))
@@ -76,23 +76,23 @@ FADES = {scale_ticks: fades(scale_ticks) for scale_ticks in (RECENCY_TICKS, RELE
 
 
 def fade(ticks: Array, scale_ticks: int) -> Array:
-    """e^(ticks / scale_ticks) for whole ticks at or below 0."""
+    """Return e^(ticks / scale_ticks) for whole ticks at or below 0."""
     table = FADES[scale_ticks]
     return np.asarray(table[np.clip(-ticks, 0, len(table) - 1)])
 
 
 def sigmoid_of(exponentials: Array) -> Array:
-    """1 / (1 + e^-x), given e^-x."""
+    """Return 1 / (1 + e^-x), given e^-x."""
     return f32(1) / (f32(1) + exponentials)
 
 
 def tanh_of(exponentials: Array) -> Array:
-    """The hyperbolic tangent of x, given e^-2x."""
+    """Return the hyperbolic tangent of x, given e^-2x."""
     return f32(2) / (f32(1) + exponentials) - f32(1)
 
 
 def gelu(x: Array) -> Array:
-    """x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
+    """Return x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
     z = f32(0.70710678118654752) * np.abs(x)
     t = f32(1) / (f32(1) + f32(0.3275911) * z)
     tail = t * f32(1.061405429)
@@ -107,17 +107,17 @@ def gelu(x: Array) -> Array:
 
 
 def sequential_sum(x: Array) -> Array:
-    """The sum of all numbers, added one after another."""
+    """Return the sum of all numbers, added one after another."""
     return np.asarray(np.add.accumulate(x)[-1])
 
 
 def time_bin(ticks: Array) -> Array:
-    """The class of a time to go; `NO_FUTURE` for one that never comes."""
+    """Return the class of a time to go; `NO_FUTURE` for an onset that never comes."""
     return np.asarray(np.searchsorted(TIME_TO_GO_EDGES, ticks, side="right"))
 
 
 def value_in_bin(field: str, bin_: int, uniform: float) -> int:
-    """A whole number in a bin; `uniform` in [0, 1) says which."""
+    """Return a whole number in a bin; `uniform` in [0, 1) chooses it."""
     bins = BINS[field]
     bin_ = min(bin_, len(bins) - 1)
     return int(bins.edges[bin_]) + int(f32(uniform) * f32(bins.widths[bin_]))
@@ -201,7 +201,7 @@ class Stack:
 
 
 def key_recency(last_onset: Array, last_release: Array, now: Array) -> Array:
-    """What each key did last, (N, K) ticks, heard at `now` (N,): (N, 3 K)."""
+    """Return the recency of each key's last event, (N, K) ticks, at tick `now` (N,): (N, 3 K)."""
     left = last_release - now[:, None]
     held = (left > 0).astype(f32)
     return np.concatenate([fade(last_onset - now[:, None], RECENCY_TICKS), fade(-left, RELEASE_TICKS) * held, held], 1)
@@ -280,7 +280,7 @@ class Reference:
         duration_logits = self._head("duration", main, drawn, *self._duration_terms(slots, rows, onset, drawn))
         for i in range(len(constraints)):
             noise, uniforms = slots.noise_of(first + i)
-            drawn[i, 3] = (duration_logits[i] + noise[PLACES["duration"]]).argmax()
+            drawn[i, 3] = (duration_logits[i] + noise[CLASS_SLICES["duration"]]).argmax()
             drawn[i, 5] = value_in_bin("duration", drawn[i, 3], uniforms[1])
         if slots.logits is not None:
             slots.logits[rows] = np.concatenate([shift_logits, key_logits, velocity_logits, duration_logits], 1)
@@ -288,7 +288,7 @@ class Reference:
             self._commit(slots, rows, onset, recency)
 
     def _main(self, slots: Slots, rows: slice) -> Array:
-        """The context of the heads: past, and what is known of the future."""
+        """Return the context of the heads: the past, and the future if there is one."""
         size, past = self.config.head_size, slots.context[rows]
         main = past[:, :size]
         if not self.both:
@@ -335,7 +335,7 @@ class Reference:
         fits[:RESUME] = SHIFT_BINS.edges[:-1] <= constraints.latest
         fits[: RESUME - 1] &= SHIFT_BINS.edges[1:-1] - 1 >= constraints.earliest
         fits[RESUME] = constraints.may_resume
-        chosen = int((np.where(fits, logits, f32(MASKED)) + noise[PLACES["shift"]]).argmax())
+        chosen = int((np.where(fits, logits, f32(MASKED)) + noise[CLASS_SLICES["shift"]]).argmax())
         ticks = value_in_bin("shift", chosen, uniforms[0])
         slots.drawn[slot, 0] = chosen
         slots.drawn[slot, 4] = max(min(ticks, constraints.latest), constraints.earliest)
@@ -347,7 +347,7 @@ class Reference:
         probability, else mask it and try again (nucleus: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1; Gumbel-max:
         Maddison et al. 2014, arXiv:1411.0030, sec. 2).
         """
-        noise = slots.noise_of(slot)[0][PLACES[field]]
+        noise = slots.noise_of(slot)[0][CLASS_SLICES[field]]
         shares = exponential((logits - logits.max()) * slots.inverse_temperature[slot])
         nucleus = slots.top_p[slot] * sequential_sum(shares)
         scores, tried = logits + noise, np.zeros(len(logits), bool)

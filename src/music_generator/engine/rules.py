@@ -22,7 +22,7 @@ WRITING, DONE, INVALID = range(3)
 
 @dataclass
 class SpanState:
-    """How far the writing of a span has come; the fields and their order are those of `SpanState` in kernel.h.
+    """The progress of writing a span; the fields and their order are those of `SpanState` in kernel.h.
 
     Attributes:
         now, last_key: onset and key of the last token.
@@ -34,7 +34,7 @@ class SpanState:
         future_key, future_repeats: the same of the future's first notes.
         longest_repeat: how often one key may come in a row.
         notes_left: how many more notes are wanted; -1 for any number.
-        done: `WRITING`, `DONE`, or `INVALID` if the model drew what is not a token.
+        done: `WRITING`, `DONE`, or `INVALID` if the model produced an invalid token.
         place: how many tokens of the slot's noise have been used.
     """
 
@@ -56,7 +56,7 @@ class SpanState:
 
     @property
     def repeat_limit(self) -> int:
-        """How often the last key may come in a row, less how often the future begins with it."""
+        """The number of times that the last key may come in a row, less those with which the future begins."""
         joins = self.repeated_key == self.future_key and self.future_repeats < self.longest_repeat
         return self.longest_repeat - self.future_repeats if joins else self.longest_repeat
 
@@ -66,7 +66,7 @@ SPAN_DTYPE = np.dtype([(field.name, np.int32) for field in fields(SpanState)])
 
 @dataclass
 class Constraints:
-    """What the next token may be.
+    """The limits of the next token.
 
     Attributes:
         free_from: the first tick at which each key may be struck, (K,); `NO_ONSET` for never.

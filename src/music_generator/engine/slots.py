@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.engine.noise import BLOCK, UNIFORMS, NoiseSource
+from music_generator.engine.noise import NOISE_BLOCK_TOKENS, UNIFORMS, NoiseSource
 from music_generator.engine.rules import SPAN_DTYPE, SpanState
 from music_generator.model.config import CLASSES, FIELDS, NO_ONSET, ModelConfig
 from music_generator.music.tokens import NUM_KEYS
@@ -17,13 +17,13 @@ Array = NDArray[Any]
 
 _ends = np.cumsum(list(CLASSES.values())).tolist()
 ALL_CLASSES = _ends[-1]
-PLACES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}
-"""Where the classes of each field stand in a row of noise or of logits."""
+CLASS_SLICES = {name: slice(end - CLASSES[name], end) for name, end in zip(FIELDS, _ends, strict=True)}
+"""The columns of each field's classes in a row of noise or of logits."""
 
 
 @dataclass
 class PastState:
-    """What has been read of a piece up to tick `now`.
+    """The state after reading a piece up to tick `now`.
 
     Attributes:
         states: of the forward stack, (R, H).
@@ -74,7 +74,7 @@ class Slots:
         def zeros(*shape: int, dtype: Any = np.float32) -> Array:
             return np.zeros((size, *shape), dtype)
 
-        self.size, self.has_future, self.block = size, has_future, 1 if scored else BLOCK
+        self.size, self.has_future, self.block = size, has_future, 1 if scored else NOISE_BLOCK_TOKENS
         self.span = zeros(dtype=SPAN_DTYPE)
         self.composer, self.resume_tick = zeros(dtype=np.int32), zeros(dtype=np.int32)
         self.last_onset, self.last_release, self.next_onset = (zeros(NUM_KEYS, dtype=np.int32) for _ in range(3))

@@ -206,7 +206,7 @@ static void shift_stage(const Model *model, const Slots *slots, int32_t first, i
     }
 }
 
-/* What each key did last, and does next, as it is heard at the onset that was drawn. */
+/* Each key's last and next event, seen from the onset that was drawn. */
 static void key_stage(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
 {
     const int units = model->config.head_units, keys = model->config.num_keys, both = model->config.has_backward;

@@ -1,4 +1,4 @@
-"""How good a model, or any folder of generated MIDI files, is: likelihood, distributions, gaps, copying, one report."""
+"""Measure a model or any folder of generated MIDI files: likelihood, distributions, gaps, copying, one report."""
 
 from music_generator.evaluation.options import EvaluationOptions
 from music_generator.evaluation.render_markdown import summary

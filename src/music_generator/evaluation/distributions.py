@@ -37,7 +37,7 @@ def compare_sample(
     """Compare a sample and the other half of the held-out pieces with the reference half.
 
     Args:
-        sample: Performances of `seconds`.
+        sample: Performances, of which the first `seconds` are compared.
         reference: Whole held-out pieces.
         others: More of them.
         start: Second from which excerpts of the pieces start.
@@ -48,7 +48,7 @@ def compare_sample(
     if len(first) < 2 or not second:
         reason = f"too few held-out pieces last until second {start + seconds:g}"
         return Compared(replace(facts, skipped=reason), {}, {})
-    there, theirs, ours = (performance_features(some, seconds) for some in (first, second, sample.performances))
+    there, theirs, ours = (performance_features(some, seconds) for some in (first, second, sample.excerpts(seconds)))
     human, generated = compare(there, theirs), compare(there, ours)
     comparison = replace(
         facts,

@@ -27,7 +27,7 @@ from music_generator.music.tokens import TICKS_PER_SECOND, Window, encode
 
 Array = NDArray[Any]
 
-GAP_SECONDS = (2.0, 4.0, 8.0)
+GAP_SECONDS = (2.0, 4.0, 8.0, 12.0, 20.0)
 MARGIN_SECONDS = 10.0  # of music before and after a gap, at least
 FUTURE_TOKENS = 32  # scored
 PAST_TOKENS = 256  # before the gap, at most, that the score is given
@@ -140,6 +140,12 @@ def relative_distances(truth: dict[str, Array], filled: dict[str, Array]) -> dic
     return distances
 
 
+def longest_silence(music: Performance, seconds: float) -> float:
+    """Return the longest time without an onset in the first `seconds`, those at their start and end included."""
+    onsets = np.concatenate([[0.0], music.between(0.0, seconds).notes["onset"], [seconds]])
+    return float(np.diff(onsets).max())
+
+
 def evaluate_gaps(
     engine: Engine,
     reference: Sequence[Performance],
@@ -178,22 +184,9 @@ def evaluate_gaps(
                 progress(step * len(ways) + w + 1, len(GAP_SECONDS) * len(ways))
             nats = future_nats(engine, filled, gaps)
             truth_nats = nats.sum(1) if way == "truth" else truth_nats
-            fillings[way] = _future(nats, truth_nats)
-            if way != "empty":
-                fillings[way] = inside.compared(fillings[way], filled)
+            fillings[way] = inside.measured(filled, nats, truth_nats, compared=way != "empty")
         lengths[f"{seconds:g}"] = GapLength(len(gaps), len(others), fillings)
     return lengths
-
-
-def _future(nats: Array, truth_nats: Array) -> GapFilling:
-    """Return means over the gaps of nats (gaps, 4), and how far they are above the truth's totals (gaps,)."""
-    fields = {name: float(nats[:, i].mean()) for i, name in enumerate(FIELDS)}
-    above = nats.sum(1) - truth_nats
-    return GapFilling(
-        future_nats={"total": float(nats.sum(1).mean()), **fields},
-        above_truth=float(above.mean()),
-        above_truth_error=float(above.std() / np.sqrt(len(above))),
-    )
 
 
 @dataclass(frozen=True)
@@ -208,9 +201,29 @@ class _GapMusic:
     def truth(self) -> dict[str, Array]:
         return performance_features([gap.truth for gap in self.gaps], self.seconds)
 
-    def compared(self, filling: GapFilling, filled: Sequence[Performance]) -> GapFilling:
-        """Return the filling with the overlaps and distances of its features."""
+    def measured(self, filled: Sequence[Performance], nats: Array, truth_nats: Array, *, compared: bool) -> GapFilling:
+        """Measure the gaps filled in one way.
+
+        Args:
+            filled: The pieces.
+            nats: Of the true future by field, (gaps, 4).
+            truth_nats: Of the true future in total, after the true filling, (gaps,).
+            compared: Compare the features with the truth's, too.
+        """
         inside = [excerpt(each, gap.start, self.seconds) for each, gap in zip(filled, self.gaps, strict=True)]
+        fields = {name: float(nats[:, i].mean()) for i, name in enumerate(FIELDS)}
+        above = nats.sum(1) - truth_nats
+        filling = GapFilling(
+            future_nats={"total": float(nats.sum(1).mean()), **fields},
+            above_truth=float(above.mean()),
+            above_truth_error=float(above.std() / np.sqrt(len(above))),
+            notes=float(np.median([len(music) / len(gap.truth) for music, gap in zip(inside, self.gaps, strict=True)])),
+            longest_silence=float(np.median([longest_silence(music, self.seconds) for music in inside])),
+        )
+        return self._compared(filling, inside) if compared else filling
+
+    def _compared(self, filling: GapFilling, inside: Sequence[Performance]) -> GapFilling:
+        """Return the filling with the overlaps and distances of its features."""
         features = performance_features(inside, self.seconds)
         overlaps, distances = compare(self.reference, features), relative_distances(self.truth, features)
         return replace(

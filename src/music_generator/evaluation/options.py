@@ -1,4 +1,4 @@
-"""How much an evaluation measures."""
+"""The options of an evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class EvaluationOptions:
         network_segments: Segments of each split for the network in float32; all if None.
         engine_segments: Segments of each split for the engine; all if None.
         performances: Performances of each kind to generate.
-        seconds: Length of a performance.
+        seconds: Length of the excerpts whose distributions and originality are measured.
+        structure_seconds: Length of the excerpts whose structure is measured; the longer of the two is generated.
         primer_seconds: Length of the primers of continued performances.
         gaps: Gaps of each length to fill.
         split: Held-out split to compare with; validation, or test where that is empty, if None.
@@ -31,6 +32,7 @@ class EvaluationOptions:
     engine_segments: int | None = 128
     performances: int = 100
     seconds: float = 60.0
+    structure_seconds: float = 120.0
     primer_seconds: float = 20.0
     gaps: int = 100
     split: str | None = None
@@ -41,7 +43,7 @@ class EvaluationOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be at least 1, not {value}")
-        for name in ("seconds", "primer_seconds"):
+        for name in ("seconds", "structure_seconds", "primer_seconds"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
         if self.split is not None and self.split not in SPLITS[1:]:

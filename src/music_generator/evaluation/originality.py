@@ -1,4 +1,4 @@
-"""How much music copies from its training set, compared with how much humans copy from each other.
+"""Measure how much music copies from its training set, compared with how much humans copy from each other.
 
 A piece is the sequence of its notes in order of onset, a chord's (each within 30 ms of the one before) from the lowest
 up. The sequence is compared by its intervals, so a copy is found in any key and at any tempo. For each note, the

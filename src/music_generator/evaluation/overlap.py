@@ -1,4 +1,4 @@
-"""How alike two sets of performances are, feature by feature: mgeval's method, on one common grid.
+"""Compare two sets of performances feature by feature: mgeval's method, on one common grid.
 
 For each feature, the distances within a reference set are compared with the distances from the reference to another set
 (Yang & Lerch 2020, "On the evaluation of generative models in music", Neural Computing and Applications 32, sec. 3.3).
@@ -8,7 +8,7 @@ mgeval evaluates the two densities on two different grids; here there is one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,18 @@ def overlap(reference: Array, other: Array) -> Overlap:
 def compare(reference: dict[str, Array], other: dict[str, Array]) -> dict[str, Overlap]:
     """Return each feature's overlap of the distances within `reference` and those from it to `other`.
 
+    If a feature is 0 throughout `other`, as that of a pedal never pressed, but not throughout `reference`, their area
+    is 0: distances alone would call music without it alike.
+
     Both are what `features.performance_features` returns: the reference of at least 2 performances, the other of 1.
     """
     assert len(next(iter(reference.values()))) >= 2
-    return {
+    overlaps = {
         name: overlap(distances_within(values), distances_between(values, other[name]))
         for name, values in reference.items()
     }
+    absent = [name for name, values in reference.items() if values.any() and not other[name].any()]
+    return overlaps | {name: replace(overlaps[name], area=0.0) for name in absent}
 
 
 def mean_area(overlaps: dict[str, Overlap]) -> float:

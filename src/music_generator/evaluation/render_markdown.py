@@ -8,13 +8,19 @@ from music_generator.data.windows import GAP_TOKENS, SEGMENT_TOKENS
 from music_generator.evaluation.report import (
     Comparison,
     Copying,
+    EndingFeature,
+    Endings,
     FeatureOverlap,
     GapFilling,
     LikelihoodTable,
+    MatchLength,
     Originality,
     Report,
     Skipped,
+    Spread,
+    StructureComparison,
 )
+from music_generator.evaluation.structure import CIRCLING_NOTES, CIRCLING_SHARE, ENDING_SECONDS, RETURN_SECONDS
 from music_generator.model.config import FIELDS
 
 _BLIND = {f"infill_{gap}": f"blind_{gap}" for gap in GAP_TOKENS}  # the row of the same tokens without their future
@@ -27,6 +33,8 @@ def markdown(report: Report) -> str:
     for title, section in (
         ("Likelihood", _likelihood),
         ("Distributions", _distributions),
+        ("Structure", _structure),
+        ("Endings", _endings),
         ("Infilling", _infilling),
         ("Originality", _originality),
     ):
@@ -50,6 +58,10 @@ def summary(report: Report) -> list[str]:
                 f"overlap with humans, {kind}: {each.mean_overlap:.3f} (humans {each.human_mean_overlap:.3f}), "
                 f"lowest {_lowest(each, ' ')}"
             )
+    lines += [_returns(kind, each) for kind, each in report.structure.items() if isinstance(each, StructureComparison)]
+    for kind, ends in report.endings.items():
+        if isinstance(ends, Endings):
+            lines.append(f"overlap of ends, {kind}: {ends.mean_overlap:.3f} (humans {ends.human_mean_overlap:.3f})")
     for seconds, length in (report.infilling or {}).items():
         above = (f"{way} {filling.above_truth:+.3f}" for way, filling in length.ways.items() if way != "truth")
         lines.append(f"future after a gap of {seconds} s, nats per token above the truth's: {', '.join(above)}")
@@ -140,15 +152,98 @@ def _feature_cells(name: str, each: FeatureOverlap) -> list[str]:
     return [name.replace("_", " "), *(f"{measure:.3f}" for measure in measures), *means]
 
 
+def _returns(kind: str, each: StructureComparison) -> str:
+    ours, human = (part.returning_runs[CIRCLING_NOTES].mean for part in (each.generated, each.human))
+    return f"notes in returning runs of {CIRCLING_NOTES}, {kind}: {ours:.3f} (humans {human:.3f})"
+
+
+def _structure(report: Report) -> list[str]:
+    lines = [f"Returning runs: share of the notes in a run of N notes that the piece has, in any key, at least "
+             f"{RETURN_SECONDS:g} s earlier. Circles: share of the pieces in which more than {CIRCLING_SHARE:g} of the "
+             f"notes return in runs of {CIRCLING_NOTES}. Pulse: the highest autocorrelation of the onsets. Match: the "
+             "longest sequence of events right before an event that the piece has had before; *go on*: the share of "
+             "events that continue it as before."]  # fmt: skip
+    for kind, each in report.structure.items():
+        if isinstance(each, Skipped):
+            lines += ["", f"**{kind}**: not measured, {each.skipped}."]
+            continue
+        left_out = f", {each.left_out} shorter ones left out" if each.left_out else ""
+        lines += ["", f"**{kind}**: {each.seconds:g} s of {each.generated.pieces} performances{left_out}; "
+                  f"{each.human.pieces} human excerpts from second {each.from_second:g} on", ""]  # fmt: skip
+        lines += [*_spreads(each), "", *_chain(each)]
+    return lines
+
+
+def _spreads(each: StructureComparison) -> list[str]:
+    parts = {"human": each.human, "generated": each.generated}
+    rows = [
+        [f"returning runs of {notes} notes", name, *_spread_cells(part.returning_runs[notes])]
+        for notes in each.human.returning_runs for name, part in parts.items()
+    ]  # fmt: skip
+    rows += [["circles", name, f"{part.circling:.3f}", "", "", ""] for name, part in parts.items()]
+    rows += [["pulse", name, *_spread_cells(part.pulse)] for name, part in parts.items()]
+    return _table(["", "", "mean", "median", "5 %", "95 %"], rows)
+
+
+def _spread_cells(each: Spread | None) -> list[str]:
+    if each is None:
+        return [""] * 4
+    return [f"{number:.3f}" for number in (each.mean, each.median, each.percentile_5, each.percentile_95)]
+
+
+def _chain(each: StructureComparison) -> list[str]:
+    rows = [
+        [_length_name(human), *_match_cells(human), *_match_cells(generated)]
+        for human, generated in zip(each.human.chain, each.generated.chain, strict=True)
+    ]
+    return _table(["match of", "human events", "go on", "generated events", "go on"], rows)
+
+
+def _length_name(each: MatchLength) -> str:
+    if each.longest is None:
+        return f"{each.shortest} or more"
+    return f"{each.shortest}" if each.longest == each.shortest else f"{each.shortest} to {each.longest}"
+
+
+def _match_cells(each: MatchLength) -> list[str]:
+    return [f"{100 * each.share:.2f} %", "" if each.continued is None else f"{each.continued:.3f}"]
+
+
+def _endings(report: Report) -> list[str]:
+    lines = ["The ends of whole pieces. Last sound: seconds from the last onset until keys and sustain pedal are up. "
+             f"Notes per second, loudness: those of the last {ENDING_SECONDS:g} s up to the last onset, divided by the "
+             "piece's. Overlap: the area shared by the densities of the feature itself, on a logarithmic scale."
+             ]  # fmt: skip
+    for kind, each in report.endings.items():
+        if isinstance(each, Skipped):
+            lines += ["", f"**{kind}**: not measured, {each.skipped}."]
+            continue
+        pieces = f"{each.performances} performances; humans: {each.reference} for reference, {each.human} others"
+        lines += ["", f"**{kind}**: {pieces}", ""]
+        head = ["", "overlap", "human", "median", "human median", "5 to 95 %", "human 5 to 95 %"]
+        mean = ["**mean**", f"**{each.mean_overlap:.3f}**", f"**{each.human_mean_overlap:.3f}**", "", "", "", ""]
+        lines += _table(head, [*(_ending_cells(*item) for item in each.features.items()), mean])
+    return lines
+
+
+def _ending_cells(name: str, each: EndingFeature) -> list[str]:
+    parts = (each.generated, each.human)
+    medians = [f"{part.median:.2f}" for part in parts]
+    ranges = [f"{part.percentile_5:.2f} to {part.percentile_95:.2f}" for part in parts]
+    return [name.replace("_", " "), f"{each.overlap:.3f}", f"{each.human_overlap:.3f}", *medians, *ranges]
+
+
 def _infilling(report: Report) -> list[str]:
     if report.infilling is None:
         return ["Not measured: MIDI files fill no gaps."]
     if not report.infilling:
         return ["Not measured: the held-out pieces are too short."]
-    lines = ["Gaps in held-out pieces. Future: nats per token of what truly follows, given the past and the filling, "
+    lines = ["Gaps in held-out pieces. Notes: their number, divided by the truth's; silence: the longest time without "
+             "an onset; both medians. Future: nats per token of what truly follows, given the past and the filling, "
              "without a look ahead. Distance: of a filling's features from those of its own gap's truth (0: the same, "
              "1: as far as any other gap's music). Overlap: as above, inside the gaps.", ""]  # fmt: skip
-    head = ["gap", "gaps", "filled by", "future", "above the truth's", "its keys", "distance", "overlap"]
+    head = ["gap", "gaps", "filled by", "notes", "silence", "future", "above the truth's", "its keys", "distance",
+            "overlap"]  # fmt: skip
     rows = [
         [f"{seconds} s", str(length.gaps), way, *_filling_cells(way, filling)]
         for seconds, length in report.infilling.items()
@@ -161,7 +256,8 @@ def _filling_cells(way: str, filling: GapFilling) -> list[str]:
     nats = filling.future_nats
     above = "" if way == "truth" else f"{filling.above_truth:+.3f} ± {filling.above_truth_error:.3f}"
     features = ["" if value is None else f"{value:.3f}" for value in (filling.distance, filling.overlap)]
-    return [f"{nats['total']:.3f}", above, f"{nats['key']:.3f}", *features]
+    counts = [f"{filling.notes:.2f}", f"{filling.longest_silence:.2f} s"]
+    return [*counts, f"{nats['total']:.3f}", above, f"{nats['key']:.3f}", *features]
 
 
 def _originality(report: Report) -> list[str]:

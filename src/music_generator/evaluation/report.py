@@ -9,7 +9,7 @@ from typing import Any
 from music_generator.evaluation.options import EvaluationOptions
 from music_generator.training.protocol import Row
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,104 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Mean, median and percentiles of a number of each piece."""
+
+    mean: float
+    median: float
+    percentile_5: float
+    percentile_95: float
+
+
+@dataclass(frozen=True)
+class MatchLength:
+    """Events after a match of some length: how many there are, and how often the music goes on as it did before.
+
+    Attributes:
+        shortest: The shortest length, in events.
+        longest: The longest; None if there is no limit.
+        events: The number of events.
+        share: Their share of all events that follow a match.
+        continued: The share of them that go on as the earlier place did; None without events.
+    """
+
+    shortest: int
+    longest: int | None
+    events: int
+    share: float
+    continued: float | None
+
+
+@dataclass(frozen=True)
+class MusicStructure:
+    """Structure of excerpts of one kind. `evaluation.structure` defines the measures.
+
+    Attributes:
+        pieces: The number of excerpts.
+        returning_runs: Share of the notes in returning runs, by the length of run in notes.
+        circling: Share of the pieces that go in circles: more than 0.6 of their notes return in runs of 8.
+        pulse: None if no excerpt lasts long enough.
+        chain: All excerpts' events by the length of their match.
+    """
+
+    pieces: int
+    returning_runs: dict[int, Spread]
+    circling: float
+    pulse: Spread | None
+    chain: list[MatchLength]
+
+
+@dataclass(frozen=True)
+class StructureComparison:
+    """Structure of performances of one kind beside that of humans.
+
+    Attributes:
+        from_second: Where human excerpts start in their piece.
+        seconds: Length of the excerpts.
+        left_out: Performances that are too short.
+        human: Excerpts of all held-out pieces.
+        generated: The performances.
+    """
+
+    from_second: float
+    seconds: float
+    left_out: int
+    human: MusicStructure
+    generated: MusicStructure
+
+
+@dataclass(frozen=True)
+class EndingFeature:
+    """A feature of the ends of pieces: overlap areas of its density with that of humans, and its values."""
+
+    overlap: float
+    human_overlap: float
+    generated: Spread
+    human: Spread
+
+
+@dataclass(frozen=True)
+class Endings:
+    """Ends of whole pieces compared with those of humans.
+
+    Attributes:
+        reference: Human pieces in the reference half.
+        human: Human pieces in the other half.
+        performances: The number of performances.
+        features: By name of `structure.ENDINGS`.
+        mean_overlap: Mean overlap area of the features.
+        human_mean_overlap: The same of the other half of humans.
+    """
+
+    reference: int
+    human: int
+    performances: int
+    features: dict[str, EndingFeature]
+    mean_overlap: float
+    human_mean_overlap: float
+
+
+@dataclass(frozen=True)
 class GapFilling:
     """Gaps filled in one way: how well the true future follows, and how like the truth the fillings are.
 
@@ -124,6 +222,8 @@ class GapFilling:
         future_nats: Nats per token of the true future, in total and of each field.
         above_truth: Nats per token above those after the true filling, mean over the gaps.
         above_truth_error: Standard error of that mean.
+        notes: Number of notes, divided by the truth's; median over the gaps.
+        longest_silence: Longest time without an onset, in seconds; median over the gaps.
         overlap: Mean overlap area of the features inside the gaps; None of empty gaps, as are the next.
         overlaps: By feature.
         distance: Mean relative distance of the features from the truth's.
@@ -133,6 +233,8 @@ class GapFilling:
     future_nats: dict[str, float]
     above_truth: float
     above_truth_error: float
+    notes: float
+    longest_silence: float
     overlap: float | None = None
     overlaps: dict[str, float] | None = None
     distance: float | None = None
@@ -203,6 +305,8 @@ class Report:
         options: How much was measured.
         likelihood: By split; None of MIDI files.
         distributions: By kind: `composed` and `continued`, or `files`.
+        structure: By kind, as `distributions`.
+        endings: By kind.
         infilling: By gap length in seconds; None of MIDI files, empty if all pieces are too short.
         originality: Copying from the training set.
         figures: File by figure.
@@ -216,6 +320,8 @@ class Report:
     options: EvaluationOptions
     likelihood: dict[str, SplitLikelihood] | None
     distributions: dict[str, Comparison]
+    structure: dict[str, StructureComparison | Skipped]
+    endings: dict[str, Endings | Skipped]
     infilling: dict[str, GapLength] | None
     originality: Originality | Skipped
     figures: dict[str, str]

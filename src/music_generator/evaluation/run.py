@@ -24,6 +24,7 @@ from music_generator.evaluation.originality import copies_no_more, copying, trai
 from music_generator.evaluation.render_markdown import markdown
 from music_generator.evaluation.report import (
     Comparison,
+    Endings,
     GapLength,
     HeldOut,
     Model,
@@ -31,8 +32,10 @@ from music_generator.evaluation.report import (
     Report,
     Skipped,
     SplitLikelihood,
+    StructureComparison,
 )
 from music_generator.evaluation.samples import Sample, human_excerpts
+from music_generator.evaluation.structure import compare_endings, compare_structure
 from music_generator.files import replacing
 from music_generator.generation import SamplingOptions
 from music_generator.model.bundle import FACTS_FILE, Bundle, open_bundle
@@ -116,6 +119,8 @@ class _Evaluation:
             options=self.options,
             likelihood=self._timed("likelihood", lambda: self._likelihood(bundle)) if bundle else None,
             distributions=self._timed("distributions", lambda: self._distributions(kinds)),
+            structure=self._timed("structure", lambda: self._structure(kinds)),
+            endings=self._timed("endings", lambda: self._endings(kinds)),
             infilling=self._timed("infilling", lambda: self._infilling(bundle)) if bundle else None,
             originality=self._timed("originality", lambda: self._originality(kinds)),
             figures=self.figures,
@@ -155,7 +160,7 @@ class _Evaluation:
         if self.bundle is None:
             return {"files": samples.from_folder(self.model, options.seconds, self._counting("reading"))}
         engine = Engine(self.bundle)
-        count, seconds = options.performances, options.seconds
+        count, seconds = options.performances, max(options.seconds, options.structure_seconds)
         kinds = {"composed": samples.composed(engine, count, seconds, self.sampling, self._counting("composing"))}
         continued = samples.continued(
             engine, self.others, count, options.primer_seconds, seconds, self.sampling, self._counting("continuing")
@@ -185,6 +190,16 @@ class _Evaluation:
             self.progress("distributions", done, len(kinds))
         return comparisons
 
+    def _structure(self, kinds: dict[str, Sample]) -> dict[str, StructureComparison | Skipped]:
+        humans, structures = [*self.reference, *self.others], {}
+        for done, (kind, sample) in enumerate(kinds.items(), 1):
+            structures[kind] = compare_structure(sample, humans, self._start(kind), self.options.structure_seconds)
+            self.progress("structure", done, len(kinds))
+        return structures
+
+    def _endings(self, kinds: dict[str, Sample]) -> dict[str, Endings | Skipped]:
+        return {kind: compare_endings(sample, self.reference, self.others) for kind, sample in kinds.items()}
+
     def _infilling(self, bundle: Bundle) -> dict[str, GapLength]:
         lengths = evaluate_gaps(
             Engine(bundle), self.reference, self.others, count=self.options.gaps, options=self.sampling,
@@ -210,7 +225,8 @@ class _Evaluation:
             each for start in starts for half in (self.reference, self.others)
             for each in human_excerpts(half, start, self.options.seconds)
         ]  # fmt: skip
-        generated = [each for sample in kinds.values() for each in sample.performances if len(each)]
+        excerpts = [each for sample in kinds.values() for each in sample.excerpts(self.options.seconds)]
+        generated = [each for each in excerpts if len(each)]
         if not humans or not generated:
             return Skipped(f"no {'held-out excerpts' if generated else 'generated notes'} to look for")
         self.progress("originality", 0, 2)

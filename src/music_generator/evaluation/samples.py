@@ -1,4 +1,4 @@
-"""What is compared: excerpts of held-out performances in two halves, and the music of a model or a folder."""
+"""The music that is compared: held-out excerpts in two halves, and the music of a model or a folder."""
 
 from __future__ import annotations
 
@@ -32,13 +32,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """Performances of about the same length, each from its time 0 on; `left_out` counts files that were not used."""
+    """Whole performances, each from its time 0 on; `left_out` counts files that were not used."""
 
     performances: tuple[Performance, ...]
     left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.performances)
+
+    def excerpts(self, seconds: float) -> list[Performance]:
+        """Return the first `seconds` of each performance."""
+        return [excerpt(performance, 0.0, seconds) for performance in self.performances]
 
 
 def excerpt(performance: Performance, start: float, seconds: float) -> Performance:
@@ -131,9 +135,9 @@ def _counted(generated: Iterable[Generated], count: int, progress: Progress | No
 
 
 def from_folder(folder: str | Path, seconds: float, progress: Progress | None = None) -> Sample:
-    """Return the first `seconds`, from its first note on, of each MIDI file below a folder.
+    """Return each MIDI file below a folder, from its first note on.
 
-    Files that cannot be read or last less than half as long are left out and counted.
+    Files that cannot be read or last less than half of `seconds` are left out and counted.
 
     Raises:
         CorpusError: No file is left.
@@ -146,7 +150,7 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
             performance = read_midi(folder / source.path).performance
             start = float(performance.notes["onset"][0]) if len(performance) else 0.0
             if len(performance) > 1 and last_onset(performance) - start >= MIN_SHARE * seconds:
-                performances.append(excerpt(performance, start, seconds))
+                performances.append(excerpt(performance, start, np.inf))
             else:
                 reason = f"{source.path} lasts less than {MIN_SHARE * seconds:g} s"
         except MidiError as error:

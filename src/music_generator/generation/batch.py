@@ -47,7 +47,7 @@ class Output(Protocol[Result_co]):
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How many pieces are written, and how the work is shared out.
+    """The number of pieces, and how the work is shared out.
 
     Attributes:
         variations: Number of pieces; their seeds follow one another.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.engine import Engine
-from music_generator.engine.slots import PLACES, FutureContext
+from music_generator.engine.slots import CLASS_SLICES, FutureContext
 from music_generator.errors import InputError
 from music_generator.model.config import FIELDS
 from music_generator.music.performance import Performance
@@ -83,7 +83,7 @@ def score(performance: Performance, engine: Engine | None = None, *, composer: s
     Args:
         performance: the piece.
         engine: the model; the bundled one if None.
-        composer: a name or a part of one that the model is told.
+        composer: the name of the composer or a part of it; None if unknown.
 
     Raises:
         InputError: the piece has no events, or the composer is not known.
@@ -117,7 +117,7 @@ def score_passages(engine: Engine, passages: Sequence[Window], gap: int | None =
         passages: what is scored, side by side.
         gap: if given, passages are cut into gaps of this many tokens, and each token is also given all tokens from its
             gap's end on and that the gap goes on. The last gap of a passage has no future: its tokens are nan.
-        composer: the class that the model is told.
+        composer: the class of the composer; 0 if unknown.
     """
     scorer = _Scorer(engine, passages, gap, composer)
     for t in range(scorer.nats.shape[1]):
@@ -173,7 +173,7 @@ class _Scorer:
 
     def _logits(self, name: str) -> Array:
         assert self.slots.logits is not None
-        return self.slots.logits[:, PLACES[name]]
+        return self.slots.logits[:, CLASS_SLICES[name]]
 
     def _score_decisions(self, here: Array) -> None:
         """Score that the gap before this token ends here, with the future that it had."""

@@ -1,4 +1,4 @@
-"""What is to be written, between which past and future, and how tokens are drawn."""
+"""The span to write, between a past and a future, and the options of drawing tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOWEST_TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How tokens are drawn.
+    """The options of drawing tokens.
 
     Attributes:
         temperature: of every field of a token.
@@ -67,7 +67,7 @@ def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
 
 @dataclass(frozen=True)
 class Span:
-    """What is to be written: events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
+    """The music to write: events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
 
     All times are on one time line. With `notes`, the span ends with the last of that many notes.
     """

@@ -44,7 +44,7 @@ class Generated:
 
     @property
     def written(self) -> Performance:
-        """What the model wrote, without past and future."""
+        """The music that the model wrote, without past and future."""
         return self.performance.between(self.start, self.end)
 
 

@@ -57,7 +57,7 @@ class Writer:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will be written."""
+        """True when nothing more will be written."""
         return self.state.done != WRITING
 
     @property
@@ -121,7 +121,7 @@ class BatchWriter:
             Each writer and its tokens. One that is done, or whose noise is used up, ends the step for all.
 
         Raises:
-            BundleError: the model drew what is not a token, as a damaged one may.
+            BundleError: the model produced an invalid token, as a damaged one may.
         """
         assert self._slots is not None
         begun, writers, slots = time.perf_counter(), list(self._writers), self._slots

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
-from music_generator.errors import BundleError, InputError
+from music_generator.errors import HOW_TO_REINSTALL, BundleError, InputError
 from music_generator.model.config import ModelConfig
 from music_generator.model.pack import PRECISIONS, check_packed
 from music_generator.music.features import Distributions
@@ -130,6 +130,8 @@ def find_bundle(name: str | Path) -> Path:
     """
     folder = Path(name)
     if name == PRETRAINED_NAME:
+        if not (PRETRAINED / FACTS_FILE).is_file():
+            raise BundleError(f"the bundled model is missing; {HOW_TO_REINSTALL}")
         return PRETRAINED
     for place in (folder, folder / BUNDLE_FOLDER):
         if (place / FACTS_FILE).is_file():
@@ -154,8 +156,8 @@ def open_bundle(model: str | Path = PRETRAINED_NAME) -> Bundle:
         facts = json.loads(facts_path.read_text("utf-8"))
         if facts["format"] != FORMAT:
             raise BundleError(
-                f"{folder}: the bundle has format {facts['format']}, this version reads format {FORMAT}; "
-                + _how_to_convert(facts["format"])
+                f"{folder}: the bundle has format {repr(facts['format'])[:20]}, this version reads format {FORMAT}; "
+                + _how_to_convert(folder, facts["format"])
             )
         for name, manifest in facts["files"].items():
             _check_file(folder, name, manifest)
@@ -163,10 +165,12 @@ def open_bundle(model: str | Path = PRETRAINED_NAME) -> Bundle:
         reference = Distributions.from_json(facts["reference"])
         return Bundle(folder, config, dict(facts["provenance"]), reference, dict(facts["files"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({repr(error)[:200]})") from error
+        raise BundleError(f"{folder}: {FACTS_FILE} is damaged ({type(error).__name__}: {str(error)[:200]})") from error
 
 
-def _how_to_convert(found: object) -> str:
+def _how_to_convert(folder: Path, found: object) -> str:
+    if folder == PRETRAINED:
+        return HOW_TO_REINSTALL
     if isinstance(found, int) and found < FORMAT:
         return "train the model again: music-generator train CORPUS --run RUN"
     return "install a newer one: pip install --upgrade music-generator-rnn"

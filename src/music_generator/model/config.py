@@ -1,4 +1,4 @@
-"""What a model is: its sizes, its cell, its direction and the composers it knows."""
+"""The configuration of a model: its sizes, its cell, its direction and the composers it knows."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ModelConfig:
 
     @property
     def context_size(self) -> int:
-        """How many numbers the engine keeps of what it has read: a context, and its part of the fuse layer's input."""
+        """The number of values of a context, with its part of the fuse layer's input."""
         return self.head_size * (2 if self.direction == "both" else 1)
 
     def to_json(self) -> dict[str, Any]:

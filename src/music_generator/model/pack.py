@@ -182,8 +182,8 @@ def _fold(weights: Weights, config: ModelConfig) -> dict[str, Array]:
         past, future, time = np.split(w["fuse_in.weight"], 3, axis=1)
         weight, bias = np.concatenate([weight, past @ weight]), np.concatenate([bias, past @ bias])
         _fold_stack(folded, w, config, "backward", config.backward_layers)
-        heard = w["future.weight"]
-        folded["future.weight"] = np.concatenate([heard, future @ heard]).T
+        output = w["future.weight"]
+        folded["future.weight"] = np.concatenate([output, future @ output]).T
         folded["future.bias"] = np.concatenate([np.zeros(size), w["fuse_in.bias"]])
         folded["fuse.weight"], folded["fuse.bias"] = w["fuse_out.weight"].T, w["fuse_out.bias"]
         folded["key_next.weight"], folded["key_next.bias"] = w["key_next.weight"].T, np.zeros(size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def fluidsynth_available() -> bool:
 
 def soundfont_folders() -> list[Path]:
     """Return the usual folders of SoundFonts on Linux, macOS and Windows."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - `Path.home` fails for a user without a home
     folders = [
         *(Path(root) / "sounds" / kind for root in ("/usr/share", "/usr/local/share") for kind in ("sf3", "sf2")),
         Path("/usr/share/soundfonts"),
@@ -51,12 +52,10 @@ def find_soundfont() -> Path | None:
     named = os.environ.get("SOUNDFONT")
     if named and Path(named).is_file():
         return Path(named)
-    found = [
-        file
-        for folder in soundfont_folders()
-        for pattern in ("*.sf3", "*.sf2")
-        for file in sorted(folder.glob(pattern))
-    ]
+    found: list[Path] = []
+    for folder in soundfont_folders():
+        with suppress(OSError):  # one that may not be read, such as another user's home
+            found += [file for pattern in ("*.sf3", "*.sf2") for file in sorted(folder.glob(pattern))]
 
     def rank(file: Path) -> int:
         return next((i for i, good in enumerate(GOOD_SOUNDFONTS) if file.name.lower().startswith(good)), 99)

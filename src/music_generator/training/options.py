@@ -1,4 +1,4 @@
-"""How to train, and `run.json`, which keeps it beside a run's checkpoints. No torch: a run can be described without."""
+"""The options of training, and `run.json`, which keeps them beside a run's checkpoints. Needs no torch."""
 
 from __future__ import annotations
 

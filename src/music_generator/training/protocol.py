@@ -1,6 +1,6 @@
 """The likelihood protocol: what is measured, and how it is averaged. NumPy only: the network and the engine share it.
 
-Held-out music is cut into segments of 512 tokens. The context starts anew with each, and the composer is unknown.
+Held-out music is cut into segments of 512 tokens. The context is reset at each, and the composer is unknown.
 
 - `continue`: each token, given those before it in its segment.
 - `infill_N`: the segment is cut into gaps of N tokens; each token, given all before it and all from the end of its gap

@@ -20,7 +20,7 @@ from test_golden import spans
 
 from music_generator.engine import kernel
 from music_generator.engine.engine import Engine
-from music_generator.engine.noise import BLOCK
+from music_generator.engine.noise import NOISE_BLOCK_TOKENS
 from music_generator.engine.rules import SPAN_DTYPE
 from music_generator.generation import SamplingOptions, Span
 from music_generator.generation.writer import Writer
@@ -82,7 +82,7 @@ def write_span(file: BinaryIO, engine: Engine, task: str, span: Span) -> None:
         write_array(file, slots.uniforms, np.float32)
         slots.span["place"] = 0
         if not slots.span["done"][0]:
-            written += backend.write(slots, 1, BLOCK)
+            written += backend.write(slots, 1, NOISE_BLOCK_TOKENS)
     rows = np.concatenate(written)
     print(task, len(rows), f"{fnv(rows):016x}")
 

@@ -55,7 +55,7 @@ function comboOf(event) {
 const FIELDS = "input:not([type=checkbox]):not([type=range]), select, textarea, dialog";
 const PRESSABLE = "button, a, summary, input, [role=option]";
 
-/** Whether a field or a button needs the key for itself. */
+/** Return whether a field or a button needs the key for itself. */
 function belongsTo(element, event, combo) {
   if (element.closest(FIELDS)) return combo !== "Ctrl+s" && combo !== "Ctrl+o";
   if (element.closest(PRESSABLE) && [" ", "Enter"].includes(combo)) return true;
