@@ -45,7 +45,9 @@ def train(corpus_folder: Path, out: Path, name: str) -> None:
     from music_generator.training.trainer import Trainer
 
     corpus = open_corpus(corpus_folder)
-    options = TrainingOptions(steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1)
+    options = TrainingOptions(
+        steps=STEPS, log_every=10, validate_every=30, validation_segments=24, threads=1, patience=0
+    )
     trainer = Trainer(corpus, out / name, sized(name, corpus.composers), options)
     torch.set_num_threads(1)
     trainer.run()

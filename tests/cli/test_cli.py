@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -503,6 +505,110 @@ def test_train_ends_with_a_model(trained):
 
 
 @pytest.mark.slow
+def test_train_says_in_advance_what_it_will_do(trained):
+    lines = trained[2].splitlines()
+    assert re.fullmatch(r"[\d,]+ parameters, on \w+ in float32", lines[0])
+    assert re.fullmatch(r"3 steps, of 2 windows and 48 tokens: [\d.]+ times the [\d,]+ tokens .*", lines[1])
+    assert lines[2:5] == [
+        "windows are transposed by up to 6 semitones, and 0.9 to 1.1 times as long",
+        "validation after every 1 steps; training ends after 5 without a better one",
+        "checkpoints in run, after every 250 steps and 5 minutes, and at Ctrl-C",
+    ]
+
+
+LONG = ("--batch", 2, "--length", 24, "--threads", 1, "--precision", "float32", *SIZES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run(run, tiny_corpus, tmp_path, number):
+    pytest.importorskip("torch")
+    from music_generator.training.checkpoint import read_checkpoint
+
+    arguments = map(str, ("train", tiny_corpus.folder, "--run", "run", "--steps", 100_000, *LONG))
+    with subprocess.Popen(
+        [sys.executable, "-m", "music_generator", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any(line.startswith("about ") for line in process.stderr)  # after its first steps
+        process.send_signal(number)
+        last = process.stderr.read().splitlines()[-1]
+        assert (process.stdout.read(), process.wait(timeout=60)) == ("", 130)
+    step = read_checkpoint(tmp_path / "run/last.safetensors").state.step
+    assert step >= 5
+    again = f"music-generator train {tiny_corpus.folder} --resume run"
+    assert last == f"interrupted and saved at step {step:,} of 100,000; go on with: {again}"
+    done = run("train", tiny_corpus.folder, "--resume", "run", "--steps", step)
+    assert (done.code, done.err) == (0, "")
+
+
+STUCK = """
+import sys, time
+from music_generator.cli.main import main
+from music_generator.training.trainer import Trainer
+
+step = Trainer._step
+
+def stuck(self, *arguments):
+    if self.state.step == 5:
+        print("about to be stuck", file=sys.stderr, flush=True)
+        while True:
+            time.sleep(0.01)
+    return step(self, *arguments)
+
+Trainer._step = stuck
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_second_signal_ends_at_once(tiny_corpus, tmp_path):
+    pytest.importorskip("torch")
+    arguments = ("train", tiny_corpus.folder, "--run", "run", "--steps", 100, *LONG)
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK, *map(str, arguments)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("stuck" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_a_folder_of_one_short_piece_trains(run, piece):
+    assert run("prepare", piece.parent, "--out", "mine", "--jobs", 1).code == 0
+    done = run("train", "mine", "--run", "run", "--threads", 1, *SIZES)
+    assert done.code == 0
+    assert "mine is small: windows of " in done.err
+    assert "4 windows a step, which makes 64 steps instead of " in done.err
+    assert (
+        "no validation, as no piece is held out for it: every step is done, and the last weights are kept" in done.err
+    )
+    assert done.out == "run/model: {}\n"
+    assert run(*fast("generate", "--seconds", 2, "--model", "run")).code == 0
+
+
+@pytest.mark.slow
+def test_two_pieces_of_a_few_notes_train(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for count in (3, 5):
+        notes = np.array([(i / 2, 0.4, 60 + i, 64) for i in range(count)], NOTE_DTYPE)
+        write_midi(Performance(notes), tmp_path / f"mine/{count}.mid")
+    assert run("prepare", "mine", "--out", "corpus", "--jobs", 1).code == 0
+    done = run("train", "corpus", "--run", "run", "--threads", 1, *SIZES)
+    assert done.code == 0
+    assert "infill_16" not in done.err  # no piece has a gap of 16
+    assert set(json.loads(done.out.split(": ", 1)[1])) <= {"continue", "blind_4", "infill_4"}
+
+
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_its_end(run, trained, tiny_corpus, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     history = (tmp_path / "run/history.csv").read_text("utf-8")
@@ -528,8 +634,24 @@ def test_a_trained_model_generates_and_is_trained_on(run, trained, tiny_corpus, 
 
 
 @pytest.mark.slow
+def test_a_run_is_made_longer(run, trained, tiny_corpus, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    done = run("train", tiny_corpus.folder, "--resume", "run", "--steps", 5)
+    assert done.code == 0
+    assert "5 steps, 3 of them done" in done.err
+    assert "step 5/5" in done.err
+    assert done.out.startswith("run/model: ")
+    rows = sum(tiny_corpus.pieces[i].rows for i in tiny_corpus.split("train"))
+    done = run("train", tiny_corpus.folder, "--resume", "run", "--epochs", 6.5 * 48 / rows)
+    assert "step 7/7" in done.err
+    options = json.loads((tmp_path / "run/run.json").read_text("utf-8"))["options"]
+    assert (options["steps"], options["windows"]["length"]) == (None, 24)
+    assert_refused(run("train", tiny_corpus.folder, "--resume", "run", "--steps", 4), "7 steps are done, more than the")
+
+
+@pytest.mark.slow
 def test_resume_takes_no_other_options(run, trained, tiny_corpus):
-    for option in (("--steps", 9), ("--run", "other"), ("--model", "pretrained"), ("--epochs", 10)):
+    for option in (("--batch", 9), ("--run", "other"), ("--model", "pretrained"), ("--steps", 9, "--patience", 1)):
         assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], *option), "leave all other options")
 
 
@@ -809,6 +931,14 @@ def test_a_run_that_is_none(run, tiny_corpus, tmp_path):
 def test_training_options_out_of_range(run, tiny_corpus, tmp_path, option, value):
     assert_refused(run("train", tiny_corpus.folder, option, value), option.strip("-"))
     assert not files(tmp_path)
+
+
+@pytest.mark.slow
+def test_resume_with_another_corpus(run, trained, piece):
+    run("prepare", piece.parent, "--out", "other", "--jobs", 1)
+    before = {path: path.read_bytes() for path in trained[0].iterdir() if path.is_file()}
+    assert_refused(run("train", "other", "--resume", trained[0]), "was trained on other music (maestro-v3.0.0)")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 # --- bad input: a full disk, an unwritable folder

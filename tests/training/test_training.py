@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
 pytest.importorskip("accelerate", reason="training needs accelerate, of the extra `train`")
 
-from music_generator.data.corpus import Corpus  # noqa: E402
+from music_generator.data.corpus import Corpus, open_corpus  # noqa: E402
 from music_generator.data.windows import WindowOptions  # noqa: E402
 from music_generator.errors import BundleError, InputError, TrainingError  # noqa: E402
 from music_generator.model.bundle import open_bundle  # noqa: E402
@@ -31,8 +32,9 @@ from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, read_check
 from music_generator.training.history import HISTORY_FILE, Progress  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
 from music_generator.training.options import TrainingOptions, read_run  # noqa: E402
+from music_generator.training.protocol import Row  # noqa: E402
 from music_generator.training.release import BUNDLE_FOLDER, bundle_run  # noqa: E402
-from music_generator.training.trainer import Trainer, learning_rate_factor, total_steps  # noqa: E402
+from music_generator.training.trainer import Trainer, average_share, learning_rate_factor  # noqa: E402
 
 CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=10, dropout=0.1, composers=("A", "B"))
 WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
@@ -40,6 +42,7 @@ WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
 OPTIONS = TrainingOptions(
     steps=12, precision="float32", log_every=3, save_every=4, validate_every=6, validation_segments=1, windows=WINDOWS
 )
+AVERAGED = replace(OPTIONS, average=0.5)
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -148,11 +151,24 @@ def test_best_and_last(whole_run: tuple[Path, list[Progress]]) -> None:
     last = read_checkpoint(folder / LAST_FILE)
     assert {name.split("/")[0] for name in last.tensors} == {"weights", "optimizer"}
     assert sorted(path.name for path in folder.iterdir()) == [BEST_FILE, HISTORY_FILE, LAST_FILE, "run.json"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # who may read one file may read all
 
 
 def test_read_run_is_what_it_was_started_with(whole_run: tuple[Path, list[Progress]]) -> None:
     run = read_run(whole_run[0])
     assert (run.config, run.options, run.corpus) == (CONFIG, OPTIONS, "maestro-v3.0.0")
+
+
+def test_resume_needs_the_same_music(tiny_corpus: Corpus, half_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_corpus.folder, tmp_path / "moved")
+    moved = open_corpus(tmp_path / "moved")
+    assert moved.digest == tiny_corpus.digest
+    assert resumed(moved, half_run).state.step == 4
+    first, *others = tiny_corpus.pieces
+    for change in ({"digest": "0" * 64}, {"split": "validation"}, {"composer": None}):
+        other = replace(tiny_corpus, pieces=(replace(first, **change), *others))
+        with pytest.raises(InputError, match=r"half was trained on other music \(maestro-v3\.0\.0\)"):
+            resumed(other, half_run)
 
 
 # --- resume
@@ -276,6 +292,197 @@ def test_a_folder_that_cannot_be_made_is_refused(tiny_corpus: Corpus, tmp_path: 
         Trainer(tiny_corpus, tmp_path / "file" / "run", CONFIG, OPTIONS)
 
 
+# --- it stops, saves and goes on
+
+
+def interrupted_at(step: int, trainer: Trainer) -> Callable[[Progress], None]:
+    """A report that asks the trainer to stop, as a signal would, after the line of `step`."""
+    return lambda progress: trainer.stop() if progress.step == step else None
+
+
+def test_an_interrupted_run_is_saved_and_goes_on_the_same(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    trainer = Trainer(tiny_corpus, tmp_path / "run", CONFIG, replace(OPTIONS, save_every=1000))
+    assert not trainer.interrupted
+    trainer.run(interrupted_at(6, trainer))
+    assert trainer.interrupted
+    assert not trainer.finished
+    assert read_checkpoint(tmp_path / "run" / LAST_FILE).state.step == 7  # the step after it was ended
+    again = resumed(tiny_corpus, tmp_path / "run")
+    again.run()
+    assert (again.interrupted, again.finished) == (False, True)
+    assert_same_run(whole_run[0], tmp_path / "run")
+
+
+def test_a_stop_after_the_last_step_is_not_lost(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
+    trainer.run(interrupted_at(12, trainer))
+    assert trainer.interrupted
+    assert trainer.finished
+
+
+def test_a_checkpoint_by_time(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    options = replace(OPTIONS, save_every=1000)
+    for minutes, step in ((1e-9, 5), (60.0, 0)):
+        folder = tmp_path / str(step)
+        Trainer(tiny_corpus, folder, CONFIG, replace(options, save_minutes=minutes)).run(until=5)
+        assert read_checkpoint(folder / LAST_FILE).state.step == step
+
+
+def test_the_time_of_the_run_is_estimated_once(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    seconds: list[float] = []
+    trainer = Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
+    trainer.run(estimate=seconds.append)
+    assert len(seconds) == 1
+    assert 0 < seconds[0] < 7 * trainer.state.seconds  # seven steps were left
+
+
+# --- validation ends it
+
+
+def fake_validation(monkeypatch: pytest.MonkeyPatch, totals: list[float]) -> None:
+    """Each validation has the next of these losses."""
+    left = iter(totals)
+
+    def next_row(*_: Any, **__: Any) -> dict[str, Row]:
+        return {"continue": dict.fromkeys(("total", *FIELDS, "decision"), next(left))}
+
+    monkeypatch.setattr("music_generator.training.trainer.likelihood", next_row)
+
+
+LOSSES = [5.0, 4.0, 4.5, 4.0, 6.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("patience", "last", "best"), [(0, 12, 8), (1, 3, 2), (3, 5, 2), (4, 12, 8)])
+def test_patience(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, last: int, best: int
+) -> None:
+    fake_validation(monkeypatch, LOSSES)
+    trainer = Trainer(tiny_corpus, tmp_path, CONFIG, replace(OPTIONS, validate_every=1, patience=patience))
+    trainer.run()
+    assert (trainer.state.step, trainer.finished) == (last, True)
+    assert trainer.out_of_patience == (patience > 0)
+    assert [row["step"] for row in history(tmp_path)] == [str(step) for step in range(1, last + 1)]
+    assert read_checkpoint(tmp_path / LAST_FILE).state.step == last
+    assert read_checkpoint(tmp_path / BEST_FILE).state.step == best
+
+
+def test_patience_goes_on_after_a_stop_and_begins_again_in_a_longer_run(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, validate_every=1, save_every=1, patience=3)
+    fake_validation(monkeypatch, LOSSES[:4])
+    Trainer(tiny_corpus, tmp_path, CONFIG, options).run(until=4)
+    fake_validation(monkeypatch, LOSSES[4:])
+    resumed(tiny_corpus, tmp_path).run()
+    assert read_checkpoint(tmp_path / LAST_FILE).state.step == 5
+    again = resumed(tiny_corpus, tmp_path)
+    assert again.finished
+    again.run(lambda _: pytest.fail("nothing is left"))
+    fake_validation(monkeypatch, [9.0, 8.0, 3.0, 9.0, 9.0, 9.0])
+    Trainer(tiny_corpus, tmp_path, CONFIG, replace(options, steps=20), resume=True).run()
+    assert read_checkpoint(tmp_path / LAST_FILE).state.step == 11
+    assert read_checkpoint(tmp_path / BEST_FILE).state.step == 8
+
+
+# --- the average of the weights
+
+
+@pytest.fixture(scope="module")
+def averaged_run(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `whole_run` with an average; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("runs") / "averaged"
+    Trainer(tiny_corpus, folder, CONFIG, AVERAGED).run()
+    return folder
+
+
+def test_the_average_by_hand(tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny_corpus, tmp_path, CONFIG, AVERAGED)
+    weights = [{name: value.clone() for name, value in trainer.network.state_dict().items()}]
+    step = trainer._step
+
+    def recorded(*arguments: Any) -> dict[str, float]:
+        sums = step(*arguments)
+        weights.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        return sums
+
+    monkeypatch.setattr(trainer, "_step", recorded)
+    trainer.run()
+    kept = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5, 0.5, 0.5]
+    assert [average_share(i, AVERAGED) for i in range(12)] == kept
+    checkpoint = read_checkpoint(tmp_path / LAST_FILE)
+    for name, average in weights[0].items():
+        expected = average.double()
+        for share, later in zip(kept, weights[1:], strict=True):
+            expected = share * expected + (1 - share) * later[name].double()
+        torch.testing.assert_close(checkpoint.average[name].double(), expected, atol=1e-6, rtol=1e-5)
+        assert torch.equal(checkpoint.weights[name], weights[-1][name])
+
+
+def test_the_average_is_validated_and_kept_as_the_best_but_trains_the_same(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], averaged_run: Path
+) -> None:
+    plain, last = read_checkpoint(whole_run[0] / LAST_FILE), read_checkpoint(averaged_run / LAST_FILE)
+    assert plain.average == {}
+    assert all(torch.equal(value, last.tensors[name]) for name, value in plain.tensors.items())
+    for row, other in zip(without_seconds(whole_run[0]), without_seconds(averaged_run), strict=True):
+        assert all(row[name] == other[name] for name in row if not name.startswith("validation_"))
+    best = read_checkpoint(averaged_run / BEST_FILE)
+    assert (best.state.step, best.average) == (12, {})
+    assert all(torch.equal(value, last.average[name]) for name, value in best.weights.items())
+    network = Network(CONFIG)
+    network.load_state_dict(best.weights)
+    assert likelihood(network, tiny_corpus, gaps=(16,), limit=1)["continue"]["total"] == best.state.best
+
+
+def test_a_stopped_run_goes_on_the_same_with_its_average(
+    tiny_corpus: Corpus, averaged_run: Path, tmp_path: Path
+) -> None:
+    Trainer(tiny_corpus, tmp_path, CONFIG, AVERAGED).run(until=5)
+    resumed(tiny_corpus, tmp_path).run(until=11)
+    resumed(tiny_corpus, tmp_path).run()
+    assert_same_run(averaged_run, tmp_path)
+
+
+def test_the_average_is_bundled_where_nothing_was_validated(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    alone = replace(tiny_corpus, pieces=tiny_corpus.pieces[:5])
+    Trainer(alone, tmp_path, CONFIG, replace(AVERAGED, steps=2)).run()
+    average = read_checkpoint(tmp_path / LAST_FILE).average
+    for name, value in load_network(bundle_run(tmp_path, alone)).state_dict().items():
+        assert torch.equal(value, average[name].half().float())
+
+
+# --- another length
+
+
+def test_a_finished_run_is_made_longer(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    longer = replace(OPTIONS, steps=18)
+    for name, stop in (("at once", None), ("in parts", 14)):
+        shutil.copytree(whole_run[0], tmp_path / name)
+        Trainer(tiny_corpus, tmp_path / name, CONFIG, longer, resume=True).run(until=stop)
+    assert read_run(tmp_path / "in parts").options == longer
+    resumed(tiny_corpus, tmp_path / "in parts").run()
+    assert_same_run(tmp_path / "at once", tmp_path / "in parts")
+    rows = history(tmp_path / "at once")
+    assert rows[:4] == history(whole_run[0])
+    assert [row["step"] for row in rows[4:]] == ["15", "18"]
+    factors = [learning_rate_factor(step, 18, OPTIONS) for step in (14, 17)]
+    assert [float(row["learning_rate"]) / OPTIONS.learning_rate for row in rows[4:]] == pytest.approx(factors, 1e-5)
+
+
+def test_a_run_is_not_made_shorter_than_it_is(tiny_corpus: Corpus, half_run: Path) -> None:
+    before = {path: path.read_bytes() for path in half_run.iterdir()}
+    text = "half: 4 steps are done, more than the 3 asked for; ask for more `steps` or `epochs`"
+    with pytest.raises(InputError, match=text):
+        Trainer(tiny_corpus, half_run, CONFIG, replace(OPTIONS, steps=3), resume=True)
+    assert {path: path.read_bytes() for path in half_run.iterdir()} == before
+    trainer = Trainer(tiny_corpus, half_run, CONFIG, replace(OPTIONS, steps=4), resume=True)
+    assert trainer.finished
+
+
 # --- where it starts from
 
 
@@ -338,19 +545,15 @@ def test_a_learning_rate_far_too_high_stops_the_run(tiny_corpus: Corpus, tmp_pat
         ({"warm_up": 1.5}, "`warm_up` must be 0 to 1, not 1.5"),
         ({"weight_decay": -0.1}, "`weight_decay` must be 0 to 1, not -0.1"),
         ({"seed": -1}, "`seed` must be 0 or more, not -1"),
+        ({"patience": -1}, "`patience` must be 0 or more, not -1"),
+        ({"average": 1.0}, "`average` must be 0 or more and below 1, not 1.0"),
+        ({"save_minutes": 0}, "`save_minutes` must be above 0, not 0"),
         ({"precision": "float16"}, "`precision` must be one of auto, bfloat16, float32, not 'float16'"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text):
         TrainingOptions(**wrong)
-
-
-def test_total_steps(tiny_corpus: Corpus) -> None:
-    rows = sum(tiny_corpus.pieces[i].rows for i in tiny_corpus.split("train"))
-    assert total_steps(tiny_corpus, OPTIONS) == 12
-    assert total_steps(tiny_corpus, replace(OPTIONS, steps=None, epochs=3)) == math.ceil(3 * rows / (4 * 32))
-    assert total_steps(tiny_corpus, replace(OPTIONS, steps=None, epochs=1e-6)) == 1
 
 
 def test_learning_rate_factor() -> None:
@@ -477,6 +680,50 @@ def test_processes_that_do_not_share_the_batch_evenly_are_refused(
         with pytest.raises(InputError, match=text):
             Trainer(tiny_corpus, tmp_path / "run", CONFIG, OPTIONS)
     assert not (tmp_path / "run").exists()
+
+
+STOPS = """
+import sys
+from dataclasses import replace
+import music_generator.training.trainer as module
+from music_generator.data.corpus import open_corpus
+from music_generator.model.config import FIELDS
+from music_generator.training.options import read_run
+
+corpus, like, stopped, impatient = sys.argv[1:]
+begun = read_run(like)
+trainer = module.Trainer(open_corpus(corpus), stopped, begun.config, begun.options)
+step = trainer._step
+
+def stopping(*arguments):
+    if trainer.state.step == 6 and not trainer.accelerator.is_main_process:
+        trainer.stop()
+    return step(*arguments)
+
+trainer._step = stopping
+trainer.run()
+assert trainer.interrupted and trainer.state.step == 7
+module.likelihood = lambda *_, **__: {"continue": dict.fromkeys(("total", *FIELDS), 1.0)}
+options = replace(begun.options, validate_every=2, patience=2)
+trainer = module.Trainer(open_corpus(corpus), impatient, begun.config, options)
+trainer.run()
+assert trainer.out_of_patience and trainer.state.step == 6
+trainer.accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_stop_after_the_same_step(
+    tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    """One that gets a signal stops all; the validation of the main process ends all."""
+    (tmp_path / "script.py").write_text(STOPS)
+    stopped = tmp_path / "stopped"
+    folders = (stopped, tmp_path / "impatient")
+    done = launched("torchrun", tmp_path / "script.py", tiny_corpus.folder, whole_run[0], *folders)
+    assert done.returncode == 0, done.stderr
+    resumed(tiny_corpus, stopped).run()
+    assert largest_difference(history(whole_run[0]), history(stopped)) < 2e-4
 
 
 # --- the bundle at the end

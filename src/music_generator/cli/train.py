@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,17 +24,25 @@ from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.training.history import HISTORY_FILE, read_history
 from music_generator.training.options import TrainingOptions, read_run
+from music_generator.training.plan import fit_to_corpus, tokens_per_step, train_rows
 
 if TYPE_CHECKING:
+    from music_generator.data.corpus import Corpus
     from music_generator.training.history import Progress as Report
     from music_generator.training.trainer import Trainer
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended
+SAME_SIGNAL_SECONDS = 1.0  # a launcher repeats a Ctrl-C that its processes have got from the terminal
 
 
 def train(
     ctx: typer.Context,
     corpus: Annotated[Path, typer.Argument(readable=False, help="prepared corpus")],
     run: Annotated[Path, typer.Option(help="new folder for the run")] = Path("runs/run"),
-    resume: Annotated[Path | None, typer.Option(readable=False, help="folder of a run to resume")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(readable=False, help="run to resume; `--epochs` or `--steps` make it longer")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -46,11 +58,26 @@ def train(
     backward_size: Annotated[int, typer.Option(help="units of a backward layer")] = ModelConfig.backward_size,
     forward_layers: Annotated[int, typer.Option("--layers", help="forward layers")] = ModelConfig.forward_layers,
     dropout: Annotated[float, typer.Option(help="share of units dropped in training")] = ModelConfig.dropout,
-    batch: Annotated[int, typer.Option(help="windows per step")] = WindowOptions.batch,
-    length: Annotated[int, typer.Option(help="tokens per window")] = WindowOptions.length,
+    batch: Annotated[int, typer.Option(help="windows per step; fewer for a small corpus")] = WindowOptions.batch,
+    length: Annotated[
+        int, typer.Option(help="tokens per window; fewer if all pieces are shorter")
+    ] = WindowOptions.length,
     future_share: Annotated[float, typer.Option(help="share of gaps with a future")] = WindowOptions.future_share,
     longest_gap: Annotated[int, typer.Option(help="longest gap in tokens")] = WindowOptions.longest_gap,
     transpose: Annotated[int, typer.Option(help="semitones up or down, at most")] = WindowOptions.transpose,
+    stretch: Annotated[
+        list[float], typer.Option(help="factor of time, one of which is drawn for each window; repeat it")
+    ] = list(WindowOptions.stretch),  # noqa: B006  # typer copies it
+    patience: Annotated[
+        int, typer.Option(help="end after this number of validations without a better one; 0: never")
+    ] = TrainingOptions.patience,
+    average: Annotated[
+        float,
+        typer.Option(help="share that an average of the weights keeps at a step, such as 0.999; 0: no average"),
+    ] = TrainingOptions.average,
+    save_minutes: Annotated[
+        float, typer.Option(help="minutes between two checkpoints, at most")
+    ] = TrainingOptions.save_minutes,
     learning_rate: Annotated[
         float, typer.Option(help="learning rate of embeddings and outputs")
     ] = TrainingOptions.learning_rate,
@@ -65,27 +92,42 @@ def train(
 ) -> None:
     """Train a model; it ends as a bundle in RUN/model.
 
-    It also runs under `accelerate launch` and `torchrun`. With --resume all other options are those of the run.
+    It also runs under `accelerate launch` and `torchrun`. With `--resume` all other options are those of the run, but
+    `--epochs` or `--steps` may change its length. Ctrl-C saves the run and ends it; `--resume` goes on.
     """
     from music_generator.data.corpus import open_corpus
-    from music_generator.training.trainer import Trainer
 
     opened, given = open_corpus(corpus), _given(ctx)
-    if resume:
-        if given.keys() - {"corpus", "resume"}:
-            raise InputError("`--resume` continues a run with its own options: leave all other options out")
-        begun = read_run(resume)
-        run_trainer(Trainer(opened, resume, begun.config, begun.options, resume=True))
-        return
+    run_trainer(_resumed(opened, resume, given) if resume else _begun(opened, run, model, given))
+
+
+def _resumed(corpus: Corpus, folder: Path, given: dict[str, Any]) -> Trainer:
+    from music_generator.training.trainer import Trainer
+
+    if given.keys() - {"corpus", "resume", "epochs", "steps"}:
+        raise InputError(
+            "`--resume` continues a run with its own options: leave all other options out; "
+            "only `--epochs` or `--steps` may change its length"
+        )
+    begun = read_run(folder)
+    options = begun.options
+    if given.keys() & {"epochs", "steps"}:
+        options = replace(options, **{"steps": None, **_of(TrainingOptions, given)})
+    return Trainer(corpus, folder, begun.config, options, resume=True)
+
+
+def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any]) -> Trainer:
+    from music_generator.training.trainer import Trainer
+
     windows = WindowOptions(**_of(WindowOptions, given))
     options = TrainingOptions(windows=windows, **_of(TrainingOptions, given))
+    options, choices = fit_to_corpus(corpus, options, given, int(os.environ.get("WORLD_SIZE", "1")))
     sizes = _of(ModelConfig, given)
-    if model is None:
-        trainer = Trainer(opened, run, ModelConfig(composers=opened.composers, **sizes), options)
-    else:
-        config, weights = _begin_from(model, sizes)
-        trainer = Trainer(opened, run, config, options, weights=weights)
-    run_trainer(trainer)
+    config, weights = _begin_from(model, sizes) if model else (ModelConfig(composers=corpus.composers, **sizes), None)
+    trainer = Trainer(corpus, folder, config, options, weights=weights)
+    if choices and trainer.accelerator.is_main_process:
+        say(f"{corpus.folder} is small: {'; '.join(choices)}")
+    return trainer
 
 
 def _given(ctx: typer.Context) -> dict[str, Any]:
@@ -110,7 +152,11 @@ def _begin_from(model: str, sizes: dict[str, Any]) -> tuple[ModelConfig, dict[st
 
 
 def run_trainer(trainer: Trainer) -> None:
-    """Run a trainer to its end, with its picture of the losses and its bundle."""
+    """Run a trainer to its end, with its picture of the losses and its bundle.
+
+    Raises:
+        typer.Exit: A signal ended it; the run is saved.
+    """
     from music_generator.training.release import bundle_run
 
     def report(progress: Report) -> None:
@@ -120,8 +166,15 @@ def run_trainer(trainer: Trainer) -> None:
         say(_line(progress))
 
     main_process = trainer.accelerator.is_main_process
-    trainer.run(report)
+    if main_process and not trainer.finished:
+        say(_plan(trainer))
+    with _stopped_by_signals(trainer):
+        trainer.run(report, estimate=lambda seconds: say(f"about {_clock(seconds)} left at the speed of these steps"))
     trainer.accelerator.end_training()
+    if main_process and (trainer.interrupted or trainer.out_of_patience):
+        say(_reason_for_the_end(trainer))
+    if trainer.interrupted:
+        raise typer.Exit(INTERRUPTED)
     if main_process:
         with Progress("held-out likelihood") as progress:
             bundle = bundle_run(trainer.folder, trainer.corpus, progress=progress.update)
@@ -129,9 +182,74 @@ def run_trainer(trainer: Trainer) -> None:
         print(f"{bundle.folder}: {json.dumps(totals)}")
 
 
+@contextmanager
+def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM save and end the run after its step, and the second one end it at once."""
+    asked: list[float] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        trainer.stop()
+        asked.append(time.monotonic())
+        again = asked[-1] - asked[0] > SAME_SIGNAL_SECONDS
+        if again or trainer.shard.count == 1:  # by default a signal ends even a step that hangs
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
+        if again:
+            signal.raise_signal(number)
+
+    previous = {each: signal.signal(each, stop) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def _plan(trainer: Trainer) -> str:
+    """Return what the run will do, in a few lines."""
+    options, windows, corpus = trainer.options, trainer.options.windows, trainer.corpus
+    parameters = sum(weight.numel() for weight in trainer.network.parameters())
+    precision = "bfloat16" if trainer.bfloat16 else "float32"
+    processes = f", {trainer.shard.count} processes" if trainer.shard.count > 1 else ""
+    tokens, rows = tokens_per_step(corpus, options), int(train_rows(corpus).sum())
+    done = f", {trainer.state.step:,} of them done" if trainer.state.step else ""
+    validation = f"validation after every {trainer.validate_every:,} steps"
+    if options.patience:
+        validation += f"; training ends after {options.patience} without a better one"
+    if not corpus.split("validation"):
+        validation = "no validation, as no piece is held out for it: every step is done, and the last weights are kept"
+    stretch = f"{min(windows.stretch):g} to {max(windows.stretch):g} times as long" if windows.stretch else "no stretch"
+    return "\n".join([
+        f"{parameters:,} parameters, on {trainer.device.type} in {precision}{processes}",
+        f"{trainer.steps:,} steps{done}, of {windows.batch} windows and {tokens:,.0f} tokens: "
+        f"{trainer.steps * tokens / rows:.3g} times the {rows:,} tokens of the train split",
+        f"windows are transposed by up to {windows.transpose} semitones, and {stretch}",
+        validation,
+        f"checkpoints in {trainer.folder}, after every {options.save_every:,} steps and {options.save_minutes:g} "
+        "minutes, and at Ctrl-C",
+    ])  # fmt: skip
+
+
+def _reason_for_the_end(trainer: Trainer) -> str:
+    step = f"step {trainer.state.step:,} of {trainer.steps:,}"
+    if trainer.interrupted:
+        again = f"music-generator train {trainer.corpus.folder} --resume {trainer.folder}"
+        return f"interrupted and saved at {step}; go on with: {again}"
+    return (
+        f"ended at {step}: none of the last {trainer.options.patience} validations was better than "
+        f"{trainer.state.best:.3f}; those weights are kept"
+    )
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as hours:minutes:seconds; the hours may be over 24."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def _line(progress: Report) -> str:
     losses = " ".join(f"{name} {progress.train[name]:.2f}" for name in ("total", *FIELDS))
-    left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
+    left = _clock(progress.seconds_left)
     line = f"step {progress.step}/{progress.steps}  {losses}  {progress.tokens_per_second:,.0f} tokens/s  {left} left"
     if progress.validation:
         totals = "  ".join(f"{name} {row['total']:.3f}" for name, row in progress.validation.items())

@@ -7,6 +7,7 @@ NumPy only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,14 @@ class Corpus:
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; known: {', '.join(SPLITS)}")
         return [i for i, piece in enumerate(self.pieces) if piece.split == name]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of rows, split and composer of each piece: equal for equal music, wherever the corpus is."""
+        whole = hashlib.sha256()
+        for piece in self.pieces:
+            whole.update(f"{piece.digest} {piece.split} {piece.composer}\n".encode("utf-8", UNDECODABLE))
+        return whole.hexdigest()
 
     @property
     def composers(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def engine_likelihood(
             _add(row, engine, some, blind)
         if progress:
             progress(min(first + BATCH_SEGMENTS, len(windows)), len(windows))
-    return {row.name: row.row() for row in rows}
+    return {row.name: row.row() for row in rows if row.tokens}
 
 
 def _add(row: Measure, engine: Engine, windows: Sequence[Window], blind: Scores) -> None:

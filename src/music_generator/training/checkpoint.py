@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from music_generator.errors import BundleError
@@ -19,7 +19,7 @@ from music_generator.files import replacing
 from music_generator.model.network import Network
 
 LAST_FILE, BEST_FILE = "last.safetensors", "best.safetensors"
-WEIGHTS, OPTIMIZER = "weights/", "optimizer/"  # prefixes of the tensors' names
+WEIGHTS, AVERAGE, OPTIMIZER = "weights/", "average/", "optimizer/"  # prefixes of the tensors' names
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
@@ -33,6 +33,7 @@ class State:
         tokens: Tokens trained on.
         seconds: Seconds of training.
         best: Lowest validation loss, in nats per token.
+        validations_since_best: Validations after that of `best`.
         sums: Losses summed since the last line of the history, by name.
     """
 
@@ -40,6 +41,7 @@ class State:
     tokens: int = 0
     seconds: float = 0.0
     best: float = math.inf
+    validations_since_best: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
 
@@ -57,6 +59,11 @@ class Checkpoint:
         return self._below(WEIGHTS)
 
     @property
+    def average(self) -> dict[str, Tensor]:
+        """The moving average of the weights by name; empty in a run without one and in the best weights' checkpoint."""
+        return self._below(AVERAGE)
+
+    @property
     def optimizer(self) -> dict[str, Tensor]:
         """The optimizers' states, named `KEY/WEIGHT`; empty in the checkpoint of the best weights."""
         return self._below(OPTIMIZER)
@@ -65,10 +72,14 @@ class Checkpoint:
         return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
-def write_checkpoint(path: Path, network: Network, state: State, optimizers: Optimizers = ()) -> None:
+def write_checkpoint(
+    path: Path, network: Network, state: State, optimizers: Optimizers = (), average: Network | None = None
+) -> None:
     """Write a checkpoint beside `path` and rename it. Raises `InputError` if it cannot be written."""
     names = {id(weight): name for name, weight in network.named_parameters()}
     tensors = {f"{WEIGHTS}{name}": value for name, value in network.state_dict().items()}
+    if average is not None:
+        tensors |= {f"{AVERAGE}{name}": value for name, value in average.state_dict().items()}
     tensors |= {
         f"{OPTIMIZER}{key}/{names[id(weight)]}": torch.as_tensor(value)
         for optimizer in optimizers
@@ -76,11 +87,8 @@ def write_checkpoint(path: Path, network: Network, state: State, optimizers: Opt
         for key, value in values.items()
     }
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as beside:
-        try:
-            save_file(plain, beside, {"state": json.dumps(asdict(state))})
-        except SafetensorError as error:  # raised for a full disk, too
-            raise OSError(str(error)) from error
+    with replacing(path) as beside:  # not by `save_file`, whose files only their owner may read
+        beside.write_bytes(save(plain, {"state": json.dumps(asdict(state))}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -49,6 +49,7 @@ def likelihood(
     Returns:
         Rows of nats per token named `continue` and, for each gap of N tokens, `infill_N` and `blind_N`. Each has
         `total`, the four fields, and `decision`, nats per gap of resuming at its end, which `total` leaves out.
+        A row that no token counts for, as every piece is shorter than a gap, is missing.
 
     Raises:
         CorpusError: The split is empty.
@@ -64,7 +65,7 @@ def likelihood(
         if progress:
             progress(min(first + batch_size, len(windows)), len(windows))
     network.train(training)
-    return {row.name: row.row() for row in rows}
+    return {row.name: row.row() for row in rows if row.tokens}
 
 
 def _add(network: Network, windows: list[Window], length: int, rows: list[Measure]) -> None:

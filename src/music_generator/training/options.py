@@ -34,8 +34,14 @@ class TrainingOptions:
         threads: Threads of the processor; torch's choice if None.
         log_every: Steps between two lines of the history.
         save_every: Steps between two checkpoints.
+        save_minutes: Minutes after which a checkpoint is written, even if `save_every` steps are not done.
         validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None.
         validation_segments: Segments of a validation, at most.
+        patience: Validations without a better one after which training ends; 0 to go on to the last step.
+        average: Share that the moving average of the weights keeps at each step, such as 0.999; 0 for no average. In
+            step t it keeps (1 + t) / (10 + t) if that is less, so that it reaches over no more than the last ninth of
+            the steps done, in short runs too. Validation and the bundle then use the average. There is none by default:
+            where the learning rate falls to the end, it gained nothing (docs/experiments.md).
         windows: How windows are drawn.
 
     Raises:
@@ -55,12 +61,15 @@ class TrainingOptions:
     threads: int | None = None
     log_every: int = 25
     save_every: int = 250
+    save_minutes: float = 5.0
     validate_every: int | None = None
     validation_segments: int = 64
+    patience: int = 5
+    average: float = 0.0
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip"):
+        for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
         for name in ("log_every", "save_every", "validate_every", "validation_segments", "steps", "threads"):
@@ -69,19 +78,23 @@ class TrainingOptions:
         for name in ("warm_up", "final_share", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be 0 to 1, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"`seed` must be 0 or more, not {self.seed}")
+        for name in ("seed", "patience"):
+            if getattr(self, name) < 0:
+                raise InputError(f"`{name}` must be 0 or more, not {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise InputError(f"`average` must be 0 or more and below 1, not {self.average}")
         if self.precision not in PRECISIONS:
             raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
 
 @dataclass(frozen=True)
 class Run:
-    """The start of a run: the shape of its network, how to train it, and the name of the corpus."""
+    """The start of a run: the shape of its network, how to train it, and the name and the `digest` of its corpus."""
 
     config: ModelConfig
     options: TrainingOptions
     corpus: str
+    digest: str
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a JSON file; the inverse of `from_json`."""
@@ -97,7 +110,9 @@ class Run:
         """
         options = dict(data["options"])
         windows = WindowOptions(**options.pop("windows"))
-        return cls(ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"])
+        return cls(
+            ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"], data["digest"]
+        )
 
 
 def write_run(folder: Path, run: Run) -> None:

@@ -50,8 +50,11 @@ class Measure:
         self.tokens, self.decisions, self.gaps = self.tokens + tokens, self.decisions + decisions, self.gaps + gaps
 
     def row(self) -> Row:
-        """Return the mean nats per token, in `total` and of each field, and the mean nats per gap of `decision`."""
-        means = {name: value / max(self.tokens, 1) for name, value in zip(FIELDS, self.nats, strict=True)}
+        """Return the mean nats per token, in `total` and of each field, and the mean nats per gap of `decision`.
+
+        There must be a token.
+        """
+        means = {name: value / self.tokens for name, value in zip(FIELDS, self.nats, strict=True)}
         return {"total": sum(means.values()), **means, "decision": self.decisions / max(self.gaps, 1)}
 
 

@@ -43,7 +43,7 @@ def bundle_run(
     precisions: tuple[str, ...] = ("int8",),
     progress: Callable[[int, int], None] | None = None,
 ) -> Bundle:
-    """Make a bundle of a run's best weights, or of its last ones if it never validated.
+    """Make a bundle of a run's best weights, or of its last (averaged) ones if it never validated.
 
     Args:
         run: The run's folder.
@@ -60,7 +60,8 @@ def bundle_run(
     facts = read_run(run)
     checkpoint = read_checkpoint(run / BEST_FILE if (run / BEST_FILE).exists() else run / LAST_FILE)
     network = Network(facts.config)
-    load_weights(network, {name: value.half() for name, value in checkpoint.weights.items()}, checkpoint.path)
+    weights = checkpoint.average or checkpoint.weights
+    load_weights(network, {name: value.half() for name, value in weights.items()}, checkpoint.path)
     network.eval()
     validation = likelihood(network, corpus, progress=progress) if corpus.split("validation") else {}
     provenance = _provenance(network, corpus, facts.options, checkpoint, validation)

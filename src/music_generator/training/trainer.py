@@ -6,6 +6,7 @@ rounding, whatever their number. Only the main process writes.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import os
@@ -40,16 +41,11 @@ from music_generator.training.checkpoint import (
 from music_generator.training.history import HISTORY_FILE, VALIDATION_GAP, Progress, append_history, trim_history
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
-from music_generator.training.options import RUN_FILE, Run, TrainingOptions, write_run
+from music_generator.training.options import RUN_FILE, Run, TrainingOptions, read_run, write_run
+from music_generator.training.plan import total_steps
 from music_generator.training.protocol import Row
 
-
-def total_steps(corpus: Corpus, options: TrainingOptions) -> int:
-    """Return the number of steps of a run."""
-    if options.steps is not None:
-        return options.steps
-    rows = sum(corpus.pieces[i].rows for i in corpus.split("train"))
-    return max(1, math.ceil(options.epochs * rows / (options.windows.batch * options.windows.length)))
+ESTIMATE_STEPS = 5  # after which the time of a run is estimated; the first one is slow and left out
 
 
 def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> float:
@@ -62,6 +58,14 @@ def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> flo
         return (step + 1) / warm
     share = (step - warm) / max(1, steps - warm)
     return options.final_share + (1 - options.final_share) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def average_share(step: int, options: TrainingOptions) -> float:
+    """Return the share that the average of the weights keeps in a step, counted from 0.
+
+    It rises to `average` as in TensorFlow's `ExponentialMovingAverage(num_updates)`.
+    """
+    return min(options.average, (1 + step) / (10 + step))
 
 
 def inner_matrices(network: Network) -> list[nn.Parameter]:
@@ -98,13 +102,14 @@ class Trainer:
         folder: New, or with `resume` that of a run, which continues from its last checkpoint.
         config: The shape of the network.
         options: How to train.
-        resume: Continue the folder's run.
+        resume: Continue the folder's run. With other `steps` or `epochs` than it has, its length changes: its learning
+            rates are from then on those of a run of the new length, and its patience begins again.
         weights: The first weights, by name; random ones if None.
 
     Raises:
         BundleError: The checkpoint is missing, damaged or of another shape, or `weights` are of another shape.
-        InputError: The folder holds a run already or cannot be written, the train split is empty, or an option does
-            not fit this machine.
+        InputError: The folder holds a run already or cannot be written, the train split is empty, an option does not
+            fit this machine, the run was trained on other music, or it has done more steps than it shall have.
     """
 
     def __init__(
@@ -125,6 +130,8 @@ class Trainer:
         self.steps = total_steps(corpus, options)
         self.validate_every = options.validate_every or max(1, min(500, self.steps // 10))
         self.state = State()
+        self.interrupted = False
+        self._asked_to_stop = False
         self._prepare_device()
         self._make_network(weights)
         if resume:
@@ -156,6 +163,7 @@ class Trainer:
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
         self.network.to(self.device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if self.options.average else None
         self.optimizers = make_optimizers(self.network, self.options, bfloat16=self.bfloat16)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
@@ -165,54 +173,121 @@ class Trainer:
         self.accelerator.wait_for_everyone()  # before the main process writes, the others must have looked
         if self.accelerator.is_main_process:
             sweep(self.folder)
-            self._save_last()  # a folder with `run.json` can be resumed, so the checkpoint comes first
-            write_run(self.folder, Run(self.config, self.options, self.corpus.source))
+        self._save()
 
     def _load_checkpoint(self) -> None:
+        begun = read_run(self.folder)
+        if begun.digest != self.corpus.digest:
+            raise InputError(
+                f"{self.corpus.folder}: the run {self.folder} was trained on other music ({begun.corpus}); resume it "
+                "with that corpus, or begin a new run from its model with `--model`"
+            )
         checkpoint = read_checkpoint(self.folder / LAST_FILE)
         self.state = checkpoint.state
         load_weights(self.network, checkpoint.weights, checkpoint.path)
         load_optimizers(self.optimizers, self.network, checkpoint)
+        if self.average is not None:
+            load_weights(self.average, checkpoint.average, checkpoint.path)
+        if self.steps < self.state.step:
+            raise InputError(
+                f"{self.folder}: {self.state.step} steps are done, more than the {self.steps} asked for; "
+                "ask for more `steps` or `epochs`"
+            )
+        self.accelerator.wait_for_everyone()  # before the main process writes, the others must have read
         if self.accelerator.is_main_process:
             trim_history(self.folder / HISTORY_FILE, self.state.step)
             sweep(self.folder)
+        if self.options != begun.options:
+            self.state.validations_since_best = 0
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint, then `run.json`: a folder that has it can be resumed."""
+        self._save_last()
+        if self.accelerator.is_main_process:
+            write_run(self.folder, Run(self.config, self.options, self.corpus.source, self.corpus.digest))
 
     def _save_last(self) -> None:
         if self.accelerator.is_main_process:
-            write_checkpoint(self.folder / LAST_FILE, self.network, self.state, self.optimizers)
+            write_checkpoint(self.folder / LAST_FILE, self.network, self.state, self.optimizers, self.average)
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated and kept as the best: of averaged weights if the run has an average."""
+        return self.network if self.average is None else self.average
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` validations were no better than one before them."""
+        return 0 < self.options.patience <= self.state.validations_since_best
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.state.step >= self.steps or self.out_of_patience
+
+    def stop(self) -> None:
+        """Ask `run` to save and return after the present step, in every process; a signal handler may call it."""
+        self._asked_to_stop = True
 
     def autocast(self) -> Any:
         """Return a context of bfloat16 where the run uses it, else one of float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def run(self, report: Callable[[Progress], None] = lambda _: None, until: int | None = None) -> None:
-        """Train to the last step.
+    def run(
+        self,
+        report: Callable[[Progress], None] = lambda _: None,
+        until: int | None = None,
+        estimate: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Train to the last step, until patience ends or until `stop` is called; `interrupted` then is true.
 
         Args:
             report: Called in the main process with each line of the history.
             until: Stop after this step, as a kill would.
+            estimate: Called once in the main process, after a few steps, with the seconds that the other steps take.
 
         Raises:
             TrainingError: The loss or its gradient is not finite.
             InputError: A file cannot be written.
         """
-        state = self.state
+        if self.finished:
+            return
+        state, first = self.state, self.state.step
         start, seconds_before = time.monotonic(), state.seconds
-        last_time, last_tokens = start, state.tokens
-        for batch, tokens in self._batches(state.step, self.steps if until is None else min(self.steps, until)):
-            for name, value in self._step(batch, tokens).items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
-            state.step, state.tokens = state.step + 1, state.tokens + tokens
+        saved, last_time, last_tokens = start, start, state.tokens
+        for batch, tokens in self._batches(first, self.steps if until is None else min(self.steps, until)):
+            self._count(self._step(batch, tokens))
             now = time.monotonic()
             state.seconds = seconds_before + now - start
-            done = state.step == self.steps
-            validate = done or state.step % self.validate_every == 0
+            if state.step == first + 1:
+                after_first = now
+            elif state.step == first + ESTIMATE_STEPS and self.accelerator.is_main_process:
+                estimate((self.steps - state.step) * (now - after_first) / (ESTIMATE_STEPS - 1))
+            validate = state.step == self.steps or state.step % self.validate_every == 0
             if validate or state.step % self.options.log_every == 0:
                 self._log((state.tokens - last_tokens) / (now - last_time), validate, report)
                 last_time, last_tokens = time.monotonic(), state.tokens
-            if done or state.step % self.options.save_every == 0:
+            ends = self.finished or self.interrupted
+            if ends or self._is_time_to_save(saved):
                 self._save_last()
+                saved = time.monotonic()
+            if ends:
+                break
+        self.interrupted = self.interrupted or self._asked_to_stop  # asked after the last step, too
         self.accelerator.wait_for_everyone()  # the others must not read what the main process is still writing
+
+    def _is_time_to_save(self, saved: float) -> bool:
+        """Return whether a checkpoint is due, the last one being of the time `saved`."""
+        late = time.monotonic() - saved >= 60 * self.options.save_minutes
+        return late or self.state.step % self.options.save_every == 0
+
+    def _count(self, sums: dict[str, float]) -> None:
+        """Add a step to the state."""
+        state = self.state
+        for name, value in sums.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        state.step, state.tokens = state.step + 1, state.tokens + int(sums["tokens"])
 
     def _batches(self, first: int, stop: int) -> Iterator[tuple[Batch, int]]:
         """Yield the batches of steps; a thread makes the next one while this one is used."""
@@ -242,7 +317,11 @@ class Trainer:
         (loss * self.accelerator.num_processes).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
         names = [name for name in sums if name != "tokens"]
-        values = self.accelerator.reduce(torch.stack([sums[name].detach().double() for name in names])).tolist()
+        asked = torch.tensor(float(self._asked_to_stop), dtype=torch.float64, device=self.device)
+        *values, stops = self.accelerator.reduce(
+            torch.stack([*(sums[name].detach().double() for name in names), asked])
+        ).tolist()
+        self.interrupted = stops > 0  # in all processes after the same step
         if not all(math.isfinite(value) for value in (float(norm), *values)):
             raise TrainingError(
                 f"the loss or its gradient is not a finite number at step {self.state.step + 1}; start again with a "
@@ -252,7 +331,14 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self._update_average()
         return {**dict(zip(names, values, strict=True)), "tokens": float(tokens)}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is not None:
+            kept = average_share(self.state.step, self.options)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
 
     def _set_learning_rates(self) -> None:
         factor = learning_rate_factor(self.state.step, self.steps, self.options)
@@ -263,11 +349,18 @@ class Trainer:
     def _log(self, speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
         state = self.state
         sums, state.sums = state.sums, {}
-        if not self.accelerator.is_main_process:
-            return
+        validate = validate and bool(self.corpus.split("validation"))
+        if self.accelerator.is_main_process:
+            self._report(sums, speed, validate, report)
+        if validate:  # only the main process has counted
+            count = state.validations_since_best if self.accelerator.is_main_process else 0
+            state.validations_since_best = int(self.accelerator.reduce(torch.tensor(count, device=self.device)))
+
+    def _report(self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
+        state = self.state
         train = {name: sums[name] / sums["tokens"] for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
-        validation = self._validate() if validate and self.corpus.split("validation") else None
+        validation = self._validate() if validate else None
         rate = self.options.learning_rate * learning_rate_factor(state.step - 1, self.steps, self.options)
         progress = Progress(state.step, self.steps, state.tokens, state.seconds, speed, rate, train, validation)
         append_history(self.folder / HISTORY_FILE, progress)
@@ -276,10 +369,11 @@ class Trainer:
     def _validate(self) -> dict[str, Row]:
         """Return the likelihood of some of the validation split; save the weights if they are the best so far."""
         limit = self.options.validation_segments
-        rows = likelihood(self.network, self.corpus, gaps=(VALIDATION_GAP,), limit=limit, autocast=self.autocast)
+        rows = likelihood(self.evaluated, self.corpus, gaps=(VALIDATION_GAP,), limit=limit, autocast=self.autocast)
+        self.state.validations_since_best += 1
         if rows["continue"]["total"] < self.state.best:
-            self.state.best = rows["continue"]["total"]
-            write_checkpoint(self.folder / BEST_FILE, self.network, self.state)
+            self.state.best, self.state.validations_since_best = rows["continue"]["total"], 0
+            write_checkpoint(self.folder / BEST_FILE, self.evaluated, self.state)
         return rows
 
 
