@@ -602,7 +602,7 @@ def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_pat
 
 
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 from music_generator.data.corpus import open_corpus
 from music_generator.training.options import read_run
 from music_generator.training.trainer import Trainer
@@ -617,6 +617,8 @@ for run in runs:
     gathered = trainer.accelerator.gather(torch.cat([w.detach().flatten() for w in trainer.network.parameters()])[None])
     assert torch.equal(gathered[0], gathered[1])
 trainer.accelerator.end_training()
+sys.stdout.flush()
+os._exit(0)  # torch's own threads may abort a process that ends while the machine is busy
 """
 # both tell the number of processes by the environment
 LAUNCHERS = {
