@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
-from music_generator.music.performance import LONGEST_SECONDS as LONGEST_SECONDS
 from music_generator.music.performance import Performance, join
 from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
-from music_generator.generation.span import LONGEST_SECONDS, SamplingOptions, Span, onsets
+from music_generator.generation.span import SamplingOptions, Span, onsets
 from music_generator.generation.writer import BatchWriter, Writer
-from music_generator.music.performance import Performance
+from music_generator.music.performance import LONGEST_SECONDS, Performance
 from music_generator.music.tokens import TICKS_PER_SECOND
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # default lengths of new music: without and with a future

@@ -16,9 +16,9 @@ from music_generator.engine.noise import NoiseSource
 from music_generator.engine.rules import INVALID, WRITING, SpanState, repeats_at_end
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
-from music_generator.generation.span import LONGEST_SECONDS, SamplingOptions, Span, onsets, variations
+from music_generator.generation.span import SamplingOptions, Span, onsets, variations
 from music_generator.model.config import NO_ONSET
-from music_generator.music.performance import LOWEST_PITCH, Performance
+from music_generator.music.performance import LONGEST_SECONDS, LOWEST_PITCH, Performance
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, encode
 
 Array = NDArray[Any]
