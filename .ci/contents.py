@@ -38,7 +38,7 @@ OWN_MUSIC = "studio/example.mid"
 MUSIC = re.compile(r"\.(midi?|wav|flac|ogg|mp3)$", re.IGNORECASE)
 # what work leaves in a folder, as in `.gitignore`
 JUNK = re.compile(
-    r"(^|/)(__pycache__|\.\w+_cache|\.venv[^/]*|\.git|build|corpus|dist|downloads|music|runs|site)(/|$)|\.(pyc|log)$"
+    r"(^|/)(__pycache__|\.\w+_cache|\.venv[^/]*|\.git)(/|$)|^(build|corpus|dist|downloads|music|runs|site)/|\.(pyc|log)$"
 )
 
 
