@@ -11,8 +11,7 @@ typedef struct {
     int64_t stride;
 } EncodeScratch;
 
-static void lay_out_encode(const Model *model, const Stack *stack, const Linear *context, int32_t count, EncodeScratch *scratch,
-                           Arena *arena)
+static void lay_out_encode(const Stack *stack, const Linear *context, int32_t count, EncodeScratch *scratch, Arena *arena)
 {
     int widest = context->outputs, bytes = input_bytes(context);
     for (int layer = 0; layer < stack->layers; layer++) {
@@ -27,7 +26,6 @@ static void lay_out_encode(const Model *model, const Stack *stack, const Linear 
     scratch->total = TAKE(arena, float, (int64_t)count * stack->units);
     scratch->gates = TAKE(arena, float, widest);
     scratch->state = TAKE(arena, float, 2 * stack->units);
-    (void)model;
 }
 
 EXPORT int64_t VARIANT(encode_bytes)(const Model *model, int32_t count)
@@ -35,9 +33,9 @@ EXPORT int64_t VARIANT(encode_bytes)(const Model *model, int32_t count)
     Arena past = {0, 0}, future = {0, 0};
     EncodeScratch scratch;
     int keys = round_up(2 * model->config.num_keys * (int)sizeof(int32_t), 64);
-    lay_out_encode(model, &model->forward, &model->context, count, &scratch, &past);
+    lay_out_encode(&model->forward, &model->context, count, &scratch, &past);
     if (model->config.has_backward)
-        lay_out_encode(model, &model->backward, &model->future, count, &scratch, &future);
+        lay_out_encode(&model->backward, &model->future, count, &scratch, &future);
     return keys + (past.used > future.used ? past.used : future.used);
 }
 
@@ -102,7 +100,7 @@ EXPORT void VARIANT(encode)(const Model *model, int32_t backward, const Token *t
     Arena arena = {memory, 0};
     EncodeScratch scratch;
     int32_t *keys = TAKE(&arena, int32_t, 2 * model->config.num_keys);
-    lay_out_encode(model, stack, context, count, &scratch, &arena);
+    lay_out_encode(stack, context, count, &scratch, &arena);
     recencies(model, stack, tokens, count, scratch.recency, keys);
     for (int layer = 0; layer < stack->layers; layer++)
         encode_layer(stack, layer, tokens, count, composer, states, &scratch);

@@ -1,6 +1,6 @@
 /* The engine of generation: reads past and future, draws tokens, writes spans; in 8 bits and in float32.
  *
- * It computes what model/reference.py does, which is its specification: the same bits in 8 bits, and in float32 the same
+ * It computes what reference.py does, which is its specification: the same bits in 8 bits, and in float32 the same
  * up to the order of sums. It is compiled once for each kind of vectors a processor may have (VECTORS names the
  * functions), without libc; kernel.h is the contract with the callers. */
 #include "kernel.h"

@@ -1,5 +1,5 @@
 /* Elementwise functions in float32, the same bits on every processor: no contraction, no library call, no reordered sum.
- * model/reference.py has the same ones, operation by operation. */
+ * reference.py has the same ones, operation by operation. */
 #define MIN_EXPONENT -80.0f /* far below, numbers are denormal, and an operation takes hundreds of cycles */
 
 static inline float clamp(float x, float low, float high) /* low where x is not a number */

@@ -54,12 +54,17 @@ static int64_t noise_row(const Slots *slots, int64_t slot) /* who is done may ha
     return slot * slots->block + min_int(slots->span[slot].place, slots->block - 1);
 }
 
+static int first_class_of(const Model *model, int field) /* in a row of the classes of all fields */
+{
+    int first = 0;
+    for (int before = 0; before < field; before++)
+        first += model->config.classes[before];
+    return first;
+}
+
 static const float *noise_of(const Model *model, const Slots *slots, int64_t slot, int field)
 {
-    int64_t at = noise_row(slots, slot) * model->all_classes;
-    for (int before = 0; before < field; before++)
-        at += model->config.classes[before];
-    return slots->noise + at;
+    return slots->noise + noise_row(slots, slot) * model->all_classes + first_class_of(model, field);
 }
 
 static const float *uniforms_of(const Slots *slots, int64_t slot)
@@ -138,11 +143,9 @@ static void run_head(const Model *model, const Slots *slots, int field, int32_t 
     multiply(&head->out, head->out.outputs, count, scratch->inputs, scratch->stride, scratch->logits, scratch->wide);
     if (!slots->logits)
         return;
-    int before = 0;
-    for (int i = 0; i < field; i++)
-        before += model->config.classes[i];
+    const int at = first_class_of(model, field);
     for (int32_t row = 0; row < count; row++)
-        __builtin_memcpy(slots->logits + (int64_t)(first + row) * model->all_classes + before,
+        __builtin_memcpy(slots->logits + (int64_t)(first + row) * model->all_classes + at,
                          scratch->logits + row * scratch->wide, (uint64_t)classes * sizeof(float));
 }
 
