@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError, InputError
-from music_generator.music.tokens import KEYS, Window
+from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, Window, density_class, loudness_class
 from music_generator.parallel import WHOLE, Shard
 
 Array = NDArray[Any]
@@ -26,7 +26,9 @@ Array = NDArray[Any]
 SEGMENT_TOKENS = 512  # of the likelihood protocol, as are
 GAP_TOKENS = (4, 16, 64)
 
-EDGE_SHARE = 1 / 32  # of the windows start with their piece, and as many end with it: by chance few would
+BEGIN_SHARE, END_SHARE = 1 / 32, 1 / 10  # of the windows begin or end with their piece: by chance few would
+SHORTEST_TOLD_TICKS = TICKS_PER_SECOND  # of a gap that is told its density and loudness
+KEPT_SHARES = (0.1, 0.5)  # of the events, where they are kept at random
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,15 @@ class WindowOptions:
         future_share: Share of the gaps whose future the network gets, 0 to 1.
         shortest_gap: Tokens.
         longest_gap: Tokens.
+        timed_share: Share of the windows whose gaps are cut by time, 0 to 1.
+        gap_seconds: The shortest and the longest of those gaps.
+        kept_share: Share of the windows in which some events are kept and the rest is written around them, 0 to 1.
+        told_share: Share of the gaps that are told their density, and of those that are told their loudness, 0 to 1.
         transpose: Semitones up or down, at most.
         stretch: Factors of time, one of which is drawn for each window.
         unknown_composer_share: Share of the windows whose composer the network does not get, 0 to 1.
+        apart: Tags of music that is told apart: the tag stands for its composers, and neither velocities nor pedals are
+            learnt from it.
 
     Raises:
         InputError: A value is out of range.
@@ -52,25 +60,31 @@ class WindowOptions:
     future_share: float = 0.75
     shortest_gap: int = 2
     longest_gap: int = 64
+    timed_share: float = 0.5
+    gap_seconds: tuple[float, float] = (0.25, 30.0)
+    kept_share: float = 0.15
+    told_share: float = 0.5
     transpose: int = 6
     stretch: tuple[float, ...] = (0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075, 1.1)
     unknown_composer_share: float = 0.5
+    apart: tuple[str, ...] = ("rolls",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stretch", tuple(self.stretch))
+        for name in ("stretch", "gap_seconds", "apart"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.batch < 1 or self.length < 2:
             raise InputError(f"`batch` ({self.batch}) must be at least 1 and `length` ({self.length}) at least 2")
-        if not 0 <= self.future_share <= 1 or not 0 <= self.unknown_composer_share <= 1:
-            raise InputError(
-                f"`future_share` ({self.future_share}) and `unknown_composer_share` ({self.unknown_composer_share}) "
-                "must be 0 to 1"
-            )
+        for name in ("future_share", "timed_share", "kept_share", "told_share", "unknown_composer_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must be 0 to 1, not {getattr(self, name)}")
         if not 0 <= self.transpose < KEYS:
             raise InputError(f"`transpose` must be 0 to {KEYS - 1}, not {self.transpose}")
         if not all(0 < factor < math.inf for factor in self.stretch):
             raise InputError(f"each factor of `stretch` must be above 0, not {self.stretch}")
         if not 1 <= self.shortest_gap <= self.longest_gap:
             raise InputError(f"`shortest_gap` ({self.shortest_gap}) must be 1 to `longest_gap` ({self.longest_gap})")
+        if len(self.gap_seconds) != 2 or not 0 < self.gap_seconds[0] <= self.gap_seconds[1] < math.inf:
+            raise InputError(f"`gap_seconds` must be two numbers above 0, the shorter first, not {self.gap_seconds}")
 
 
 @dataclass(frozen=True)
@@ -96,11 +110,46 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """The gaps that B windows are cut into, padded to T tokens.
+
+    Attributes:
+        resume: (B, T) int64, the first token after the gap that token t lies in. The number of the window's tokens is
+            the end of the piece; T + 1 where there is no future.
+        ends: (B, T + 1) bool, a gap that has a future ends before this token.
+        kept: (B, T) bool, the token is given to those around it.
+        thinned: (B,) int64, before this token only those that are kept belong to the future.
+        density, loudness: (B, T) int64, classes of notes a second and of velocity that token t is told of its gap.
+    """
+
+    resume: Array
+    ends: Array
+    kept: Array
+    thinned: Array
+    density: Array
+    loudness: Array
+
+    @classmethod
+    def none(cls, count: int, length: int) -> Gaps:
+        """Return those of windows without a future."""
+        zeros = np.zeros((count, length), np.int64)
+        return cls(
+            zeros + length + 1, np.zeros((count, length + 1), bool), np.zeros((count, length), bool),
+            np.zeros(count, np.int64), zeros.copy(), zeros.copy(),
+        )  # fmt: skip
+
+    def add(self, row: int, start: int, stop: int) -> None:
+        """Let window `row` have a gap of the tokens from `start` to `stop`, with what comes then as its future."""
+        self.resume[row, start:stop] = stop
+        self.ends[row, stop] = True
+
+
+@dataclass(frozen=True)
 class Sampled:
-    """A shard of a batch: its windows, their gaps as `sample_gaps` returns them, and the whole batch's `tokens`."""
+    """A shard of a batch: its windows, their gaps, and the whole batch's number of `tokens`."""
 
     windows: list[Window]
-    resume: Array
+    gaps: Gaps
     tokens: int
 
 
@@ -117,14 +166,18 @@ def sample_windows(
         shard: The part of the batch to return.
     """
     drawn = pool.draw(options.batch, np.random.default_rng(seed))
-    windows, resume = [], []
+    windows, gaps = [], []
     for number in shard.of(range(options.batch)):
         rng = np.random.default_rng([*seed, number + 1])  # NumPy ignores a 0 at the end of a seed
         window = _sample_window(pool.corpus, int(pool.pieces[drawn[number]]), composers, options, rng)
         windows.append(window)
-        resume.append(sample_gaps([window], options.length, options, rng))
+        gaps.append(sample_gaps(window, options, rng))
     tokens = int(np.minimum(pool.rows[drawn], options.length).sum())
-    return Sampled(windows, np.concatenate(resume), tokens)
+    return Sampled(windows, _concatenated(gaps), tokens)
+
+
+def _concatenated(gaps: Sequence[Gaps]) -> Gaps:
+    return Gaps(**{name: np.concatenate([getattr(each, name) for each in gaps]) for name in vars(gaps[0])})
 
 
 def _sample_window(
@@ -133,17 +186,19 @@ def _sample_window(
     total = corpus.pieces[piece].rows
     last_start = max(0, total - options.length)
     edge = rng.random()
-    if edge < EDGE_SHARE:
+    if edge < BEGIN_SHARE:
         start = 0
-    elif edge > 1 - EDGE_SHARE:
+    elif edge > 1 - END_SHARE:
         start = last_start
     else:
         start = int(rng.integers(last_start + 1))
     stop = min(start + options.length, total)
-    composer = composers.get(corpus.pieces[piece].composer or "", 0)
-    if rng.random() < options.unknown_composer_share:
+    facts = corpus.pieces[piece]
+    plain = facts.tag in options.apart
+    composer = composers.get((facts.tag if plain else facts.composer) or "", 0)
+    if not plain and rng.random() < options.unknown_composer_share:
         composer = 0
-    window = _cut(corpus, piece, start, stop, composer)
+    window = replace(_cut(corpus, piece, start, stop, composer), plain=plain)
     return replace(window, rows=_stretched(_transposed(window.rows, options, rng), options, rng))
 
 
@@ -206,30 +261,106 @@ def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: in
     return windows
 
 
-def sample_gaps(windows: list[Window], length: int, options: WindowOptions, rng: np.random.Generator) -> Array:
-    """Cut B windows into gaps of log-uniform length.
+def sample_gaps(window: Window, options: WindowOptions, rng: np.random.Generator) -> Gaps:
+    """Cut a window into gaps, by tokens or by time, of log-uniform length, or let some of its events be kept."""
+    total, length = len(window.rows), options.length
+    gaps = Gaps.none(1, length)
+    onsets = np.cumsum(window.rows["shift"], dtype=np.int64)
+    start = 0
+    if rng.random() < options.kept_share:
+        start = _keep_some(window.rows, gaps, rng)
+        _tell(window.rows, onsets, gaps, 0, start, options, rng)
+    timed = rng.random() < options.timed_share
+    while start < total:
+        stop = min(_gap_end(start, onsets, timed, options, rng), total)
+        if (stop < total or window.ends) and rng.random() < options.future_share:
+            gaps.add(0, start, stop)
+        _tell(window.rows, onsets, gaps, start, stop, options, rng)
+        start = stop
+    return gaps
 
-    Returns:
-        (B, length) int64: for each token, the first token after its gap; `length` where the gap has no future.
-    """
-    resume = np.full((len(windows), length), length, np.int64)
+
+def _gap_end(start: int, onsets: Array, timed: bool, options: WindowOptions, rng: np.random.Generator) -> int:
+    """Return the first token after a gap of random length."""
+    if timed:
+        low, high = np.log(options.gap_seconds)
+        ticks = np.exp(rng.uniform(low, high)) * TICKS_PER_SECOND
+        return max(start + 1, int(np.searchsorted(onsets, onsets[start] + ticks)))
     low, high = np.log(options.shortest_gap), np.log(options.longest_gap + 1)
+    return start + int(np.exp(rng.uniform(low, high)))
+
+
+def _keep_some(rows: Array, gaps: Gaps, rng: np.random.Generator) -> int:
+    """Keep some of the first events, in one of the ways a musician would; return the first that is not thinned."""
+    total = len(rows)
+    stop = int(rng.integers(max(1, total // 4), total + 1))
+    kept = KEEP[int(rng.integers(len(KEEP)))](rows[:stop], rng)
+    kept &= rows["key"][:stop] < KEYS
+    gaps.kept[0, :stop], gaps.thinned[0] = kept, stop
+    ends = np.append(np.flatnonzero(kept), stop)
+    if stop == total:  # the end of the window is a future only if something is kept
+        ends = ends[:-1]
+    gaps.ends[0, ends] = True
+    first = np.searchsorted(ends, np.arange(stop), side="right")
+    gaps.resume[0, :stop] = np.append(ends, gaps.resume.shape[1] + 1)[first]
+    return stop
+
+
+def highest(rows: Array) -> Array:
+    """Return which notes have none above them that begins within `CHORD_TICKS`: (T,) bool."""
+    return _outermost(rows, 1)
+
+
+def lowest(rows: Array) -> Array:
+    """Return which notes have none below them that begins within `CHORD_TICKS`: (T,) bool."""
+    return _outermost(rows, -1)
+
+
+def _outermost(rows: Array, sign: int) -> Array:
+    note = rows["key"] < KEYS
+    onset, key = np.cumsum(rows["shift"], dtype=np.int64)[note], sign * rows["key"][note].astype(np.int64)
+    best = np.ones(len(key), bool)
+    for apart in range(1, CHORD_NOTES):
+        near = onset[apart:] - onset[:-apart] <= CHORD_TICKS
+        best[apart:] &= ~(near & (key[:-apart] > key[apart:]))
+        best[:-apart] &= ~(near & (key[apart:] > key[:-apart]))
+    kept = np.zeros(len(rows), bool)
+    kept[note] = best
+    return kept
+
+
+def _at_random(rows: Array, rng: np.random.Generator) -> Array:
+    return rng.random(len(rows)) < rng.uniform(*KEPT_SHARES)
+
+
+def _register(rows: Array, rng: np.random.Generator) -> Array:
+    middle = rng.integers(30, 60)  # about the keys where hands part
+    return (rows["key"] >= middle) == (rng.random() < 0.5)
+
+
+CHORD_TICKS, CHORD_NOTES = 5, 12  # notes that begin so near one another are a chord, of no more notes
+KEEP = (lambda rows, _: highest(rows), lambda rows, _: lowest(rows), _at_random, _register)
+
+
+def _tell(
+    rows: Array, onsets: Array, gaps: Gaps, start: int, stop: int, options: WindowOptions, rng: np.random.Generator
+) -> None:
+    """Tell the tokens from `start` to `stop` of window 0 their density and loudness, or one of them, or none."""
+    told = rng.random(2) < options.told_share
+    ticks = onsets[min(stop, len(rows) - 1)] - onsets[start] if stop > start else 0
+    notes = rows[start:stop]["key"] < KEYS
+    if ticks < SHORTEST_TOLD_TICKS or not notes.any():
+        return
+    if told[0]:
+        gaps.density[0, start:stop] = density_class(float(notes.sum()) / float(ticks) * TICKS_PER_SECOND)
+    if told[1]:
+        gaps.loudness[0, start:stop] = loudness_class(float(rows[start:stop]["velocity"][notes].mean()))
+
+
+def even_gaps(windows: Sequence[Window], length: int, gap: int) -> Gaps:
+    """Cut B windows into gaps of `gap` tokens; a gap that reaches its window's end has no future."""
+    gaps = Gaps.none(len(windows), length)
     for row, window in enumerate(windows):
-        start, total = 0, len(window.rows)
-        while start < total:
-            stop = start + int(np.exp(rng.uniform(low, high)))
-            if stop < total and rng.random() < options.future_share:
-                resume[row, start:stop] = stop
-            start = stop
-    return resume
-
-
-def even_gaps(windows: Sequence[Window], length: int, gap: int) -> Array:
-    """Cut B windows into gaps of `gap` tokens; a gap that reaches its window's end has no future.
-
-    Returns:
-        (B, length) int64, as `sample_gaps` returns it.
-    """
-    stop = (np.arange(length) // gap + 1) * gap
-    totals = np.asarray([len(window.rows) for window in windows])
-    return np.where(stop[None] < totals[:, None], stop[None], length).astype(np.int64)
+        for stop in range(gap, len(window.rows), gap):
+            gaps.add(row, stop - gap, stop)
+    return gaps

@@ -55,7 +55,7 @@ def _add(row: Measure, engine: Engine, windows: Sequence[Window], blind: Scores)
         row.add(*_sums(blind.nats))
     elif row.kind == "blind":
         length = blind.nats.shape[1]
-        counted = even_gaps(windows, length, row.gap) < length
+        counted = even_gaps(windows, length, row.gap).resume <= length
         row.add(*_sums(np.where(counted[..., None], blind.nats, np.nan)))
     else:
         scores = score_passages(engine, windows, row.gap)

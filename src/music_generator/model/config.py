@@ -42,10 +42,30 @@ RECENCY_TICKS = TICKS_PER_SECOND
 RELEASE_TICKS = TICKS_PER_SECOND // 5
 RECENCY_SIZE = 3 * NUM_KEYS
 
+# the memory (model/memory.py): heads that look up keys and intervals of events, half each, then those of groups of notes
+EVENT_HEADS, GROUP_HEADS = 4, 2
+MEMORY_HEADS = EVENT_HEADS + GROUP_HEADS
+POINTED = tuple(range(EVENT_HEADS, MEMORY_HEADS))  # the heads that point at keys
+FINGERPRINT, VALUE = 64, 64  # units of a head's fingerprint, and of what it reads of an event
+EVENT_TAPS, GROUP_TAPS = 8, 6  # events and groups that a fingerprint tells of
+GROUP_TICKS = 3  # after the last note from which on a note begins a new group
+INTERVAL_REACH = 48  # semitones, in fingerprints
+INTERVALS = 2 * INTERVAL_REACH + 1
+NO_STEP, START_STEP, STEPS = INTERVALS, INTERVALS + 1, INTERVALS + 2  # of an event that is a pedal or follows one
+START_KEY = NUM_KEYS + 1
+ROLL_CENTRE = 45  # the place of interval 0 in a roll of intervals, which is as long as one of keys
+LOW_BEFORE = 60  # the lowest key of the group before the first one
+WAITS = len(SHIFT_BINS) + 1
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes are numbers of units; `composers` are the names it was trained with, index 0 being "unknown"."""
+    """The shape of a network.
+
+    Sizes are numbers of units; `memory` is how many events the memory reaches back, 0 for a network without one;
+    `steered`: it can be told density and loudness; `composers` are the names it was trained with, index 0 being
+    "unknown".
+    """
 
     cell: str = "lstm"
     direction: str = "both"
@@ -56,6 +76,8 @@ class ModelConfig:
     input_size: int = 256
     head_size: int = 256
     dropout: float = 0.1
+    memory: int = 1024
+    steered: bool = True
     composers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

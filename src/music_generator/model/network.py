@@ -28,7 +28,8 @@ from music_generator.model.config import (
     TIME_TO_GO_EDGES,
     ModelConfig,
 )
-from music_generator.music.tokens import DURATION_BINS, END, NUM_KEYS, RESUME, SHIFT_BINS, SHIFT_CLASSES
+from music_generator.model.memory import Memory, Recalled, Remembered
+from music_generator.music.tokens import DENSITIES, DURATION_BINS, END, KEYS, LOUDNESSES, NUM_KEYS, RESUME, SHIFT_BINS, SHIFT_CLASSES
 from music_generator.parallel import WHOLE, Shard
 
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -45,8 +46,14 @@ class Batch:
         present: (B, T) bool, False past the end of a short piece.
         start, stop: (B,) int64, the input key (`EDGE_OF_PIECE` or `CUT`) before and after the window.
         composer: (B,) int64, 0 if not known.
-        resume: (B, T) int64, the first token after the gap that token t lies in, or T where it has no future.
+        resume: (B, T) int64, the first token after the gap that token t lies in. The number of present tokens is the end
+            of the piece, as a future in which nothing comes; T + 1: there is no future.
+        gap_ends: (B, T + 1) bool, a gap that has a future ends before this token.
+        kept: (B, T) bool, the token is given to those who fill the gaps around it.
+        thinned: (B,) int64, before this token the future holds only the tokens that are kept.
+        density, loudness: (B, T) int64, classes that token t's gap is told; 0 if it is not.
         ends: (B,) bool, the piece ends after the last present token.
+        plain: (B,) bool, neither velocities nor pedals are learnt.
     """
 
     shift: Tensor
@@ -60,11 +67,52 @@ class Batch:
     stop: Tensor
     composer: Tensor
     resume: Tensor
+    gap_ends: Tensor
+    kept: Tensor
+    thinned: Tensor
+    density: Tensor
+    loudness: Tensor
     ends: Tensor
+    plain: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+    @property
+    def fields(self) -> dict[str, Tensor]:
+        """The class of each field, by name: (B, T) each."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @property
+    def has_future(self) -> Tensor:
+        """Whether token t lies in a gap that has a future: (B, T) bool."""
+        return self.resume <= self.key.shape[1]
+
+    @property
+    def in_future(self) -> Tensor:
+        """Whether token t is part of the future of what lies before it: (B, T) bool."""
+        place = torch.arange(self.key.shape[1], device=self.key.device)
+        return self.present & (self.kept | (place >= self.thinned[:, None]))
+
+
+@dataclass
+class Reading:
+    """What the network has read of a batch, whatever is asked next.
+
+    Attributes:
+        batch: what was read.
+        context: (B, T + 1, D), of the past before each token and after the last.
+        told: (B, T, D), what the gap of each token is told of its density and loudness.
+        key_recency: (B, T, D), what the key head gets of each key's last onset and release.
+        remembered: the memory, if there is one.
+    """
+
+    batch: Batch
+    context: Tensor
+    told: Tensor
+    key_recency: Tensor
+    remembered: Remembered | None
 
 
 def last_events(key: Tensor, onset: Tensor, held: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,6 +294,12 @@ class Network(nn.Module):
             self.next_onset = nn.Embedding(NO_FUTURE + 1, size)
             for added in (self.time_to_go, self.key_time_to_go, self.key_next, self.next_onset):
                 nn.init.zeros_(added.weight)
+        if config.memory:
+            self.memory = Memory(size)
+        if config.steered:
+            self.density, self.loudness = nn.Embedding(DENSITIES, size), nn.Embedding(LOUDNESSES, size)
+            for told in (self.density, self.loudness):
+                nn.init.zeros_(told.weight)
         self.heads = nn.ModuleDict(
             {name: Head(FIELDS[:i], CLASSES[name], size, config.dropout) for i, name in enumerate(FIELDS)}
         )
@@ -262,35 +316,48 @@ class Network(nn.Module):
             if isinstance(module, LockedDropout):
                 module.shard = shard
 
-    def read_past(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the context (B, T + 1, D) before each token and after the last, and what `last_events` returns."""
+    def read(self, batch: Batch) -> Reading:
+        """Read the past of every token."""
         last_onset, last_release = last_events(batch.key, batch.onset, batch.held, batch.present)
-        now = F.pad(batch.onset, (1, 0))
-        recency = key_recency(last_onset, last_release, now)
-        fields = {name: F.pad(getattr(batch, name), (1, 0)) for name in FIELDS}
+        recency = key_recency(last_onset, last_release, F.pad(batch.onset, (1, 0)))
+        fields = {name: F.pad(value, (1, 0)) for name, value in batch.fields.items()}
         fields["key"][:, 0] = batch.start
         hidden = self.forward_stack(self.forward_input(fields, batch.composer[:, None], recency))
-        return self.context(torch.cat([hidden, recency.to(hidden.dtype)], -1)), last_onset, last_release
+        context = self.context(torch.cat([hidden, recency.to(hidden.dtype)], -1))
+        told = torch.zeros((), device=context.device).expand_as(context[:, :-1])
+        if self.config.steered:
+            told = self.density(batch.density) + self.loudness(batch.loudness)
+        at_onset = key_recency(last_onset[:, :-1], last_release[:, :-1], batch.onset)
+        remembered = self.memory.remember(batch.fields, batch.onset) if self.config.memory else None
+        return Reading(batch, context, told, self.key_recency(at_onset), remembered)
 
     def read_future(self, batch: Batch) -> Tensor:
-        """Return the context of the future from token r on, r = 0 … T - 1: (B, T, D); r's shift is not used."""
-        count = batch.present.sum(1, keepdim=True)
-        place = torch.arange(batch.key.shape[1], device=batch.key.device)
-        # the tokens from the last to the first, then the padding, which so precedes no token; its own inverse
-        back = torch.where(place < count, count - 1 - place, place)
-        fields = {name: F.pad(getattr(batch, name).gather(1, back), (1, 0)) for name in FIELDS}
+        """Return the context of the future from token r on, r = 0 … T: (B, T + 1, D); r's shift is not used.
+
+        Past the last token it is that of the piece's end, or of a cut.
+        """
+        length = batch.key.shape[1]
+        read = batch.in_future
+        place = torch.arange(length, device=batch.key.device)
+        # the tokens that are read, from the last to the first, then the others, which so precede no token
+        back = torch.where(read, length - 1 - place, length + place).argsort(1)
+        count = read.sum(1, keepdim=True)
+        fields = {name: F.pad(value.gather(1, back), (1, 0)) for name, value in batch.fields.items()}
         fields["key"][:, 0] = batch.stop
-        # read backwards, a shift is the time to the token read before; it is not known for the last token of the window
-        to_next = F.pad((batch.shift * batch.present)[:, 1:], (0, 1))
-        fields["shift"] = F.pad(to_next.gather(1, back), (1, 0))
-        from_end = (batch.onset.gather(1, (count - 1).clamp(min=0)) - batch.onset).gather(1, back)
-        last_onset, _ = last_events(batch.key.gather(1, back), from_end, batch.held, batch.present.gather(1, back))
-        now = F.pad(from_end, (1, 0))
-        # clamped because time does not advance in the padding, which comes last
-        recency = torch.exp((last_onset - now[..., None]).clamp(max=0) / RECENCY_TICKS)
+        last = batch.onset.gather(1, back[:, :1])
+        # clamped because time does not advance in what is not read, which comes last
+        from_end = torch.where(place < count, last - batch.onset.gather(1, back), 0).cummax(1).values
+        # read backwards, a shift is the time to the token read before; it is not known for the last token
+        shift = torch.bucketize(from_end.diff(dim=1, prepend=from_end[:, :1]), self.shift_first[1:], right=True)
+        fields["shift"] = F.pad(shift, (1, 0))
+        last_onset, _ = last_events(
+            batch.key.gather(1, back), from_end, torch.zeros_like(from_end), read.gather(1, back)
+        )
+        recency = torch.exp((last_onset - F.pad(from_end, (1, 0))[..., None]).clamp(max=0) / RECENCY_TICKS)
         hidden = self.backward_stack(self.backward_input(fields, batch.composer[:, None], recency))
         context: Tensor = self.future(torch.cat([hidden, recency.to(hidden.dtype)], -1))
-        return context[:, 1:].gather(1, back[..., None].expand(-1, -1, context.shape[-1]))
+        from_here = F.pad(read.flip(1).cumsum(1).flip(1), (0, 1))  # tokens that are read from r on
+        return context.gather(1, from_here[..., None].expand(-1, -1, context.shape[-1]))
 
     def time_to_go_bin(self, ticks: Tensor) -> Tensor:
         """Return the class of a time to go in ticks; `NO_FUTURE` if it is near `NO_ONSET`."""
@@ -309,73 +376,110 @@ class Network(nn.Module):
         late[..., END] = has_future
         return logits.masked_fill(late, MASKED)
 
-    def logits(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Compute all logits of a batch.
+    def without_future(self, reading: Reading) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits of each token's fields given the past alone.
 
         Returns:
-            Logits of each field of each token, (B, T, classes); of the shift at the resume token of each gap that has a
-            future, (N, classes) in order of (window, gap); and of the shift after the last token, (B, classes).
+            Logits of each field of each token, (B, T, classes), and of the shift after the last token, (B, classes).
         """
-        context, last_onset, last_release = self.read_past(batch)
-        batch_size, length = batch.key.shape
-        has_future = batch.resume < length
-        resume = batch.resume.clamp(max=length - 1)
-        before = F.pad(batch.onset, (1, 0))[:, :-1]
-        resume_onset = torch.where(has_future, batch.onset.gather(1, resume), NO_ONSET)
-        to_go, key_to_go = (resume_onset - now for now in (before, batch.onset))
-        at_end = context[torch.arange(batch_size, device=context.device), batch.present.sum(1)]
-        main = context[:, :-1]
-        key_extra = self.key_recency(key_recency(last_onset[:, :-1], last_release[:, :-1], batch.onset))
-        rows, gap_ends = self._gap_ends(batch)
-        at_resume = context[rows, gap_ends]
-        if self.config.direction == "both":
-            future = self.read_future(batch)
-            of_gap = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
-            fused = self.fuse(main, of_gap, self.time_to_go(self.time_to_go_bin(to_go)))
-            main = torch.where(has_future[..., None], fused, main + self.time_to_go.weight[NO_FUTURE])
-            until_next = self._until_next(batch, resume, has_future)
-            key_extra = (
-                key_extra + self.key_time_to_go(self.time_to_go_bin(key_to_go)) + self.key_next(nearness(until_next))
-            )
-            again = until_next.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
-            duration_extra = self.next_onset(self.time_to_go_bin(again))
-            last = self._last_shift(batch, rows, gap_ends)
-            at_resume = self.fuse(at_resume, future[rows, gap_ends], self.time_to_go(self.time_to_go_bin(last)))
-            at_end = at_end + self.time_to_go.weight[NO_FUTURE]
-        else:
-            has_future = torch.zeros_like(has_future)
-            last = torch.zeros_like(gap_ends)
-            duration_extra = torch.zeros_like(key_extra)
-        fields = {name: getattr(batch, name) for name in FIELDS}
-        contexts = {"shift": main, "key": main + key_extra, "velocity": main, "duration": main + duration_extra}
-        logits = {name: self.heads[name](contexts[name], fields).float() for name in FIELDS}
-        logits["shift"] = self.mask_shift(logits["shift"], to_go, has_future)
-        some = torch.ones_like(gap_ends, dtype=torch.bool)
-        resumed = self.mask_shift(self.heads["shift"](at_resume, {}, rows, batch_size).float(), last, some)
-        none = torch.zeros_like(batch.ends)
-        ended = self.mask_shift(self.heads["shift"](at_end, {}).float(), torch.zeros_like(batch.start), none)
-        return logits, resumed, ended
+        batch, both = reading.batch, self.config.direction == "both"
+        recalled = self.memory.recall(reading.remembered) if reading.remembered else None
+        context = reading.context if recalled is None else reading.context + recalled.context
+        rows, count = torch.arange(len(context), device=context.device), batch.present.sum(1)
+        at_end = context[rows, count] + reading.told[rows, (count - 1).clamp(min=0)]
+        main, key_extra, duration_extra = context[:, :-1] + reading.told, reading.key_recency, None
+        if both:
+            none = self.time_to_go.weight[NO_FUTURE]
+            main, at_end = main + none, at_end + none
+            key_extra = key_extra + self.key_time_to_go.weight[NO_FUTURE]
+            duration_extra = self.next_onset.weight[NO_FUTURE]
+        logits = self._token_logits(batch, main, key_extra, duration_extra, recalled)
+        never = torch.zeros_like(batch.present)
+        logits["shift"] = self.mask_shift(logits["shift"], torch.zeros_like(batch.onset), never)
+        ended = self.heads["shift"](at_end, {}).float()
+        return logits, self.mask_shift(ended, torch.zeros_like(batch.start), never[:, 0])
 
-    @staticmethod
-    def _until_next(batch: Batch, resume: Tensor, has_future: Tensor) -> Tensor:
-        """Return the ticks from each token's onset to each key's next onset in its gap's future, (B, T, K)."""
-        onsets = next_onsets(batch.key, batch.onset, batch.present)
-        of_gap = onsets.gather(1, resume[..., None].expand(-1, -1, NUM_KEYS))
-        return torch.where(has_future[..., None], of_gap, NO_ONSET) - batch.onset[..., None]
+    def with_future(self, reading: Reading) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits of each token's fields given the past and the future of its gap.
 
-    @staticmethod
-    def _gap_ends(batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return window and resume token of each gap that has a future: two of (N,)."""
+        Returns:
+            Logits of each field of each token, (B, T, classes), which mean nothing where there is no future; and of the
+            shift at the end of each gap that has a future, (N, classes) in order of (window, gap).
+        """
+        batch = reading.batch
         length = batch.key.shape[1]
-        ends = torch.zeros(len(batch.key), length + 1, dtype=torch.bool, device=batch.key.device)
-        ends.scatter_(1, batch.resume, True)
-        rows, gap_ends = ends[:, :length].nonzero(as_tuple=True)
-        return rows, gap_ends
+        future, context = self.read_future(batch), reading.context
+        resume = batch.resume.clamp(max=length)
+        recalled = None
+        if reading.remembered is not None:
+            recalled = self.memory.recall(reading.remembered, self._known(reading.remembered, batch))
+            context = context + recalled.context
+        before, onset = F.pad(batch.onset, (1, 0)), batch.onset
+        # the end of a piece is met with its last event
+        last = onset.gather(1, (batch.present.sum(1, keepdim=True) - 1).clamp(min=0))
+        starts = torch.where(torch.arange(length + 1, device=onset.device) < batch.present.sum(1, keepdim=True),
+                             F.pad(onset, (0, 1)), last)  # fmt: skip
+        resume_onset = torch.where(batch.has_future, starts.gather(1, resume), NO_ONSET)
+        to_go = resume_onset - before[:, :-1]
+        of_gap = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
+        main = self.fuse(context[:, :-1] + reading.told, of_gap, self.time_to_go(self.time_to_go_bin(to_go)))
+        until_next = self._until_next(batch, resume)
+        again = until_next.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
+        key_extra = (
+            reading.key_recency
+            + self.key_time_to_go(self.time_to_go_bin(resume_onset - onset))
+            + self.key_next(nearness(until_next))
+        )
+        duration_extra = self.next_onset(self.time_to_go_bin(again))
+        logits = self._token_logits(batch, main, key_extra, duration_extra, recalled)
+        logits["shift"] = self.mask_shift(logits["shift"], to_go, batch.has_future)
+        rows, ends = batch.gap_ends.nonzero(as_tuple=True)
+        left = starts[rows, ends] - before[rows, ends]
+        ending = context[rows, ends] + reading.told[rows, (ends - 1).clamp(min=0)]
+        at_resume = self.fuse(ending, future[rows, ends], self.time_to_go(self.time_to_go_bin(left)))
+        resumed = self.heads["shift"](at_resume, {}, rows, len(context)).float()
+        return logits, self.mask_shift(resumed, left, torch.ones_like(ends, dtype=torch.bool))
+
+    def _token_logits(
+        self,
+        batch: Batch,
+        main: Tensor,
+        key_extra: Tensor,
+        duration_extra: Tensor | None,
+        recalled: Recalled | None,
+    ) -> dict[str, Tensor]:
+        """Return the logits of each field, (B, T, classes), given the context (B, T, D) of all and of some heads."""
+        if recalled is not None:
+            key_extra = key_extra + recalled.key[:, :-1]
+        contexts = {"shift": main, "key": main + key_extra, "velocity": main, "duration": main}
+        if duration_extra is not None:
+            contexts["duration"] = main + duration_extra
+        logits = {name: self.heads[name](contexts[name], batch.fields).float() for name in FIELDS}
+        if recalled is not None:
+            logits["key"] = self.memory.point(
+                logits["key"], contexts["key"], batch.shift, recalled.pointed[:, :-1]
+            )
+        return logits
 
     @staticmethod
-    def _last_shift(batch: Batch, rows: Tensor, gap_ends: Tensor) -> Tensor:
-        """Return the ticks from the last token before each resume token to it: (N,)."""
-        return batch.onset[rows, gap_ends] - F.pad(batch.onset, (1, 0))[rows, gap_ends]
+    def _known(remembered: Remembered, batch: Batch) -> Tensor:
+        """Return the events that each state may look up: those before it and those of its future, (B, T + 1, T)."""
+        length = batch.key.shape[1]
+        place = torch.arange(length + 1, device=batch.key.device)
+        resume = torch.cat([batch.resume, batch.resume[:, -1:]], 1)
+        from_place = torch.where(resume <= length, resume.maximum(batch.thinned[:, None]), length + 1)
+        first = remembered.future_from.gather(1, from_place)
+        at = place[:-1]
+        past = at < place[:, None]
+        return past | ((at >= first[..., None]) & batch.present[:, None])
+
+    @staticmethod
+    def _until_next(batch: Batch, resume: Tensor) -> Tensor:
+        """Return the ticks from each token's onset to each key's next onset in its gap's future, (B, T, K)."""
+        onsets = next_onsets(batch.key, batch.onset, batch.in_future)
+        onsets = F.pad(onsets, (0, 0, 0, 1), value=NO_ONSET)
+        of_gap = onsets.gather(1, resume[..., None].expand(-1, -1, NUM_KEYS))
+        return of_gap - batch.onset[..., None]
 
     def nats(self, logits: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the negative log-likelihood of each field of each token in nats, (B, T) each.
@@ -392,14 +496,31 @@ class Network(nn.Module):
         return nats
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums over the batch: each field's `nats`, those of the `decisions`, and the number of `tokens`.
+        """Return sums of nats over the batch.
 
-        The decisions are to resume at the end of each gap that has a future, and to end with the piece.
+        Returns:
+            Each field's nats given the past alone, over the windows from which all of it is learnt, and their number
+            of `tokens`; `others`, all that is learnt besides: the other windows, each token given its future, and the
+            `decisions`, to resume at the end of each gap that has a future and to end with the piece.
         """
-        logits, resumed, ended = self.logits(batch)
-        sums = {name: (nats * batch.present).sum() for name, nats in self.nats(logits, batch).items()}
+        reading = self.read(batch)
+        logits, ended = self.without_future(reading)
+        counted = batch.present & ~batch.plain[:, None]
+        nats = self.nats(logits, batch)
+        sums = {name: (value * counted).sum() for name, value in nats.items()}
+        sums["tokens"] = counted.sum()
         sums["decisions"] = (-ended.log_softmax(-1)[:, END] * batch.ends).sum()
+        plain = batch.present & batch.plain[:, None]
+        others = self._learnt(nats, batch, plain)
         if self.config.direction == "both":
+            logits, resumed = self.with_future(reading)
+            others = others + self._learnt(self.nats(logits, batch), batch, batch.present & batch.has_future & ~batch.kept)
             sums["decisions"] = sums["decisions"] - resumed.log_softmax(-1)[:, RESUME].sum()
-        sums["tokens"] = batch.present.sum()
-        return sums
+        return sums | {"others": others}
+
+    @staticmethod
+    def _learnt(nats: dict[str, Tensor], batch: Batch, counted: Tensor) -> Tensor:
+        """Return the sum of what is learnt: of plain windows neither pedals nor velocities."""
+        counted = counted & ~(batch.plain[:, None] & (batch.key >= KEYS))
+        dynamics = counted & ~batch.plain[:, None]
+        return torch.stack([(nats[name] * (dynamics if name == "velocity" else counted)).sum() for name in FIELDS]).sum()

@@ -112,12 +112,14 @@ class Window:
         begins: The piece begins with it.
         ends: The piece ends with it.
         composer: Class of the composer; 0 is unknown.
+        plain: Neither its velocities nor its pedals are a pianist's.
     """
 
     rows: Array
     begins: bool
     ends: bool
     composer: int = 0
+    plain: bool = False
 
 
 def bin_rows(rows: Array) -> dict[str, Array]:
@@ -141,6 +143,22 @@ def _geometric(first: int, ratio: float, last: int) -> Bins:
 SHIFT_BINS = _geometric(0, 1.07, 20 * TICKS_PER_SECOND)
 DURATION_BINS = _geometric(1, 1.07, 60 * TICKS_PER_SECOND)
 VELOCITY_BINS = Bins(np.arange(0, 129, 4))
+
+# what a passage may be told of itself: classes from 1, 0 if it is not told
+DENSITY_EDGES = (4.0, 6.5, 8.5, 10.5, 12.5, 15.0, 18.5)  # notes a second; octiles of MAESTRO's passages of 1 to 30 s
+LOUDNESS_EDGES = (45.0, 52.0, 58.0, 63.0, 67.0, 71.5, 77.0)  # mean velocity, likewise
+DENSITIES, LOUDNESSES = len(DENSITY_EDGES) + 2, len(LOUDNESS_EDGES) + 2
+
+
+def density_class(notes_per_second: float) -> int:
+    """Return the class of a density, from 1."""
+    return 1 + int(np.searchsorted(DENSITY_EDGES, notes_per_second, side="right"))
+
+
+def loudness_class(velocity: float) -> int:
+    """Return the class of a mean velocity, from 1."""
+    return 1 + int(np.searchsorted(LOUDNESS_EDGES, velocity, side="right"))
+
 
 # the classes of the shift head after its bins
 RESUME = len(SHIFT_BINS)  # the gap ends: the next token is the first one of the future

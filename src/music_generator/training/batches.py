@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from music_generator.data.corpus import STORED_DTYPE
+from music_generator.data.windows import Gaps
 from music_generator.model.config import CUT, EDGE_OF_PIECE
 from music_generator.model.network import Batch
 from music_generator.music.tokens import Window, bin_rows
 
 
-def to_batch(windows: Sequence[Window], length: int, resume: NDArray[Any]) -> Batch:
+def to_batch(windows: Sequence[Window], length: int, gaps: Gaps | None = None) -> Batch:
     """Pad B windows to `length` tokens and replace values by classes.
 
     Args:
         windows: of at most `length` rows each.
         length: T, the tokens of each row of the batch.
-        resume: (B, T) int64, as `even_gaps` and `sample_gaps` return it.
+        gaps: Those that the windows are cut into; none has a future if None.
     """
     rows = np.zeros((len(windows), length), STORED_DTYPE)
     rows["duration"] = 1
@@ -35,8 +33,18 @@ def to_batch(windows: Sequence[Window], length: int, resume: NDArray[Any]) -> Ba
         "start": np.where([window.begins for window in windows], EDGE_OF_PIECE, CUT),
         "stop": np.where(ends, EDGE_OF_PIECE, CUT),
         "composer": [window.composer for window in windows],
-        "resume": resume,
     }
+    gaps = gaps or Gaps.none(len(windows), length)
     tensors = {name: torch.as_tensor(np.asarray(value).astype(np.int64)) for name, value in arrays.items()}
-    present = torch.as_tensor(np.arange(length) < totals[:, None])
-    return Batch(**tensors, present=present, ends=torch.as_tensor(ends))
+    return Batch(
+        **tensors,
+        present=torch.as_tensor(np.arange(length) < totals[:, None]),
+        resume=torch.as_tensor(gaps.resume),
+        gap_ends=torch.as_tensor(gaps.ends),
+        kept=torch.as_tensor(gaps.kept),
+        thinned=torch.as_tensor(gaps.thinned),
+        density=torch.as_tensor(gaps.density),
+        loudness=torch.as_tensor(gaps.loudness),
+        ends=torch.as_tensor(ends),
+        plain=torch.as_tensor([window.plain for window in windows]),
+    )

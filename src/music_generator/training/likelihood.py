@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,20 +70,18 @@ def likelihood(
 def _add(network: Network, windows: list[Window], length: int, rows: list[Measure]) -> None:
     """Add some segments to each row."""
     device = next(network.parameters()).device
-    blind = to_batch(windows, length, np.full((len(windows), length), length)).to(device)
-    logits, _, _ = network.logits(blind)
-    nats = network.nats(logits, blind)
+    blind = to_batch(windows, length).to(device)
+    nats = network.nats(network.without_future(network.read(blind))[0], blind)
     for row in rows:
         if row.gap is None:
             row.add(*_sums(nats, blind.present))
             continue
-        resume = even_gaps(windows, length, row.gap)
-        counted = blind.present & torch.as_tensor(resume < length, device=device)
+        batch = to_batch(windows, length, even_gaps(windows, length, row.gap)).to(device)
+        counted = batch.present & batch.has_future
         if row.kind == "blind":
             row.add(*_sums(nats, counted))
             continue
-        batch = to_batch(windows, length, resume).to(device)
-        logits, resumed, _ = network.logits(batch)
+        logits, resumed = network.with_future(network.read(batch))
         logits["shift"][..., RESUME] = MASKED  # that the gap goes on is given
         decisions = -float(resumed.log_softmax(-1)[:, RESUME].sum())
         row.add(*_sums(network.nats(logits, batch), counted), decisions, len(resumed))

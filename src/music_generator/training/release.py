@@ -103,7 +103,7 @@ def shown_music(corpus: Corpus) -> Batch:
     """Return 16 windows of the train split, with gaps: they show the ranges of the numbers inside a network."""
     options = WindowOptions(batch=16, length=SEGMENT_TOKENS)
     sampled = sample_windows(Pool(corpus, np.asarray(corpus.split("train"))), {}, options, [0])
-    return to_batch(sampled.windows, options.length, sampled.resume)
+    return to_batch(sampled.windows, options.length, sampled.gaps)
 
 
 def is_maestro_corpus(corpus: Corpus) -> bool:

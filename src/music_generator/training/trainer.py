@@ -303,20 +303,20 @@ class Trainer:
         """Return this process's share of a step's batch, and the number of tokens of the whole batch."""
         options = self.options.windows
         sampled = sample_windows(self.pool, self.composers, options, [self.options.seed, step], self.shard)
-        return to_batch(sampled.windows, options.length, sampled.resume), sampled.tokens
+        return to_batch(sampled.windows, options.length, sampled.gaps), sampled.tokens
 
     def _step(self, batch: Batch, tokens: int) -> dict[str, float]:
-        """Update the weights once; return the batch's sums of nats of each field and of the decisions, and `tokens`."""
+        """Update the weights once; return the whole batch's sums, as `Network.forward` does."""
         self._set_learning_rates()
         # dropout then depends on seed and step alone, on every device and after every resume
         torch.manual_seed(int(np.random.SeedSequence([self.options.seed, self.state.step]).generate_state(1)[0]))
         with self.autocast():
             sums = self.wrapped(batch.to(self.device))
-        loss = sum(sums[name] for name in (*FIELDS, "decisions")) / tokens
+        loss = sum(sums[name] for name in (*FIELDS, "others", "decisions")) / tokens
         # the mean over the processes' gradients must be that of the whole batch
         (loss * self.accelerator.num_processes).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        names = [name for name in sums if name != "tokens"]
+        names = list(sums)
         asked = torch.tensor(float(self._asked_to_stop), dtype=torch.float64, device=self.device)
         *values, stops = self.accelerator.reduce(
             torch.stack([*(sums[name].detach().double() for name in names), asked])
@@ -332,7 +332,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._update_average()
-        return {**dict(zip(names, values, strict=True)), "tokens": float(tokens)}
+        return dict(zip(names, values, strict=True))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -358,7 +358,7 @@ class Trainer:
 
     def _report(self, sums: dict[str, float], speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
         state = self.state
-        train = {name: sums[name] / sums["tokens"] for name in (*FIELDS, "decisions")}
+        train = {name: sums[name] / max(sums["tokens"], 1) for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
         validation = self._validate() if validate else None
         rate = self.options.learning_rate * learning_rate_factor(state.step - 1, self.steps, self.options)
