@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine import kernel
+from music_generator.engine.memory import Entries, Memories, future_from
+from music_generator.engine.rules import LAGS
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.model.bundle import Bundle, open_bundle
 from music_generator.model.config import CUT, EDGE_OF_PIECE, NO_ONSET
-from music_generator.music.tokens import NUM_KEYS, bin_rows
+from music_generator.music.tokens import NUM_KEYS, TOKEN_DTYPE, bin_rows
 
 if TYPE_CHECKING:
     from music_generator.engine.reference import Reference
@@ -126,20 +128,26 @@ class Engine:
             f"{', '.join(names[known[c]] for c in near) or 'none'}"
         )
 
-    def slots(self, size: int, *, has_future: bool, scored: bool = False) -> Slots:
-        """Return empty slots for this model; see `Slots`."""
-        return Slots(self.config, size, has_future=has_future, scored=scored)
+    def slots(self, size: int, *, has_future: bool, scored: bool = False, fixed: int | None = None) -> Slots:
+        """Return empty slots for this model; see `Slots`. `fixed`: by default there is room for a future, if any."""
+        if fixed is None:
+            fixed = MAX_CONTEXT if has_future else 0
+        return Slots(self.config, size, self.precision, has_future=has_future, scored=scored, fixed=fixed)
 
     def read_past(self, rows: Array, composer: int = 0, first_tick: int = 0, *, cut: bool = False) -> PastState:
         """Read what comes before.
 
         Args:
-            rows: tokens (`TOKEN_DTYPE`), of which the last `MAX_CONTEXT` are read; none for the start of a piece.
+            rows: tokens (`TOKEN_DTYPE`), of which the last `MAX_CONTEXT` are read, and those that the memory reaches are
+                remembered; none for the start of a piece.
             composer: its class.
             first_tick: what the first shift counts from.
             cut: the rows do not begin the piece.
         """
         onsets = first_tick + np.cumsum(rows["shift"], dtype=np.int64)
+        memory = self._remember(rows[-self.config.memory :], onsets[-self.config.memory :], self.config.memory)
+        recent_keys = np.full(LAGS, -1, np.int32)
+        recent_keys[: len(rows)] = rows["key"][-LAGS:][::-1]
         skipped = max(0, len(rows) - MAX_CONTEXT)
         rows, onsets = rows[skipped:], onsets[skipped:]
         before = int(onsets[0] - rows["shift"][0]) if len(rows) else first_tick
@@ -148,7 +156,15 @@ class Engine:
         last_onset, last_release = np.full((2, NUM_KEYS), -NO_ONSET, np.int32)
         last_onset[rows["key"]], last_release[rows["key"]] = tokens[1:, 4], tokens[1:, 5]
         last_key = int(rows["key"][-1]) if len(rows) else -1
-        return PastState(states, contexts[0], last_onset, last_release, int(tokens[-1, 4]), last_key, composer)
+        return PastState(
+            states, contexts[0], last_onset, last_release, memory, recent_keys, int(tokens[-1, 4]), last_key, composer
+        )
+
+    def _remember(self, rows: Array, onsets: Array, ring: int) -> Memories:
+        """Return one memory of tokens, whose ring has room for `ring` events."""
+        memory = Memories(self.config, 1, self.precision, ring=ring)
+        self.backend.remember(_tokens(rows, onsets, CUT, 0), memory)
+        return memory
 
     def read_future(self, rows: Array, first_tick: int, composer: int = 0) -> FutureContext:
         """Read what comes after a gap.
@@ -164,22 +180,44 @@ class Engine:
         cut = len(rows) > MAX_CONTEXT
         rows = rows[:MAX_CONTEXT]
         contexts, next_onset = self._read_backward(rows, composer, cut=cut, every=False)
-        return FutureContext(contexts[0], first_tick, _from_tick(next_onset[0], first_tick))
+        entries, firsts = self._future_entries(rows, 0)
+        return FutureContext(contexts[0], first_tick, _from_tick(next_onset[0], first_tick), entries, int(firsts[0]))
 
-    def read_futures(self, rows: Array, composer: int = 0, *, cut: bool = False) -> list[FutureContext]:
+    def read_end(self, last_tick: int, composer: int = 0) -> FutureContext:
+        """Return the end of a piece as a future: nothing comes after the last onset, at `last_tick`."""
+        tokens = _tokens(np.empty(0, TOKEN_DTYPE), np.empty(0, np.int64), EDGE_OF_PIECE, 0)
+        _, contexts = self.backend.encode(tokens, composer, backward=True)
+        return FutureContext(contexts[0], last_tick, np.full(NUM_KEYS, NO_ONSET, np.int32))
+
+    def read_futures(
+        self, rows: Array, composer: int = 0, *, cut: bool = False, thinned: int = 0
+    ) -> list[FutureContext]:
         """Read the future from each of some tokens on.
 
         Args:
             rows: tokens (`TOKEN_DTYPE`); the first shift counts from tick 0.
             composer: its class.
             cut: they do not end the piece.
+            thinned: the first of these tokens stand alone, others are to be written between them.
         """
         contexts, next_onset = self._read_backward(rows, composer, cut=cut, every=True)
         onsets = np.cumsum(rows["shift"], dtype=np.int64)
+        entries, firsts = self._future_entries(rows, thinned)
         return [
-            FutureContext(context, int(tick), _from_tick(ahead, int(onsets[0])))
-            for context, tick, ahead in zip(contexts[:0:-1], onsets, next_onset, strict=True)
+            FutureContext(context, int(tick), _from_tick(ahead, int(onsets[0])), entries, int(first))
+            for context, tick, ahead, first in zip(contexts[:0:-1], onsets, next_onset, firsts, strict=True)
         ]
+
+    def _future_entries(self, rows: Array, thinned: int) -> tuple[Entries | None, Array]:
+        """Return what stands in a memory of tokens after the `thinned` ones, and where it begins for each token (T,)."""
+        whole = rows[thinned:]
+        firsts = np.zeros(len(rows), np.int64)
+        if not self.config.memory or not len(whole):
+            return None, firsts
+        onsets = np.cumsum(whole["shift"], dtype=np.int64)
+        firsts[thinned:] = future_from(whole["key"], onsets)
+        firsts[:thinned] = firsts[thinned]
+        return self._remember(whole, onsets, len(whole)).entries(0), firsts
 
     def _read_backward(self, rows: Array, composer: int, *, cut: bool, every: bool) -> tuple[Array, Array]:
         """Return the contexts in the order read, and each key's next onset at each token (T, K); the first is 0."""

@@ -18,6 +18,7 @@
 #include "simd.h"
 #include "linear.h"
 #include "model.h"
+#include "memory.c"
 #include "encode.c"
 #include "rules.c"
 #include "step.c"
@@ -27,7 +28,11 @@
 /* The version of kernel.h and the sizes of its structs. */
 EXPORT const int32_t *contract(void)
 {
-    static const int32_t facts[] = {CONTRACT_VERSION, sizeof(Config), sizeof(Token), sizeof(Drawn), sizeof(SpanState), sizeof(Slots)};
+    static const int32_t facts[] = {
+        CONTRACT_VERSION, sizeof(Config), sizeof(Token), sizeof(Drawn), sizeof(SpanState), sizeof(Slots), sizeof(MemoryState),
+        sizeof(Memories), EVENT_HEADS, GROUP_HEADS, FINGERPRINT, VALUE, EVENT_TAPS, GROUP_TAPS, GROUP_TICKS, INTERVAL_REACH,
+        ROLL_CENTRE, LOW_BEFORE, ENTRY_COLUMNS, LAGS, TILE_OUTPUTS,
+    };
     return facts;
 }
 

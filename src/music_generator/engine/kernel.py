@@ -20,17 +20,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.engine.rules import SPAN_DTYPE, WRITING
+from music_generator.engine.memory import ENTRY_COLUMNS, ENTRY_MULTIPLE, MEMORY_DTYPE, Memories
+from music_generator.engine.rules import LAGS, SPAN_DTYPE, WRITING
 from music_generator.engine.slots import Slots
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
 from music_generator.model.config import (
     CELLS,
     CLASSES,
+    EVENT_HEADS,
+    EVENT_TAPS,
     FIELDS,
+    FINGERPRINT,
+    GROUP_HEADS,
+    GROUP_TAPS,
+    GROUP_TICKS,
     INPUT_CLASSES,
+    INTERVAL_REACH,
+    LOW_BEFORE,
     NO_FUTURE,
     RECENCY_TICKS,
     RELEASE_TICKS,
+    ROLL_CENTRE,
+    VALUE,
     ModelConfig,
 )
 from music_generator.model.pack import PRECISIONS, constants
@@ -38,7 +49,7 @@ from music_generator.music.tokens import KEYS, NUM_KEYS
 
 Array = NDArray[Any]
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 ALIGNMENT = 64  # bytes
 MIN_SLOTS_PER_THREAD = 8
 LIBRARY = Path(__file__).with_name(
@@ -55,24 +66,34 @@ class Config(Structure):
             "head_units", "composers", "num_keys", "num_pedals",
         )),
         ("classes", c_int32 * len(FIELDS)), ("input_classes", c_int32 * len(FIELDS)),
-        *((name, c_int32) for name in ("time_bins", "recency_ticks", "release_ticks")),
+        *((name, c_int32) for name in ("time_bins", "has_memory", "is_steered", "recency_ticks", "release_ticks")),
     )  # fmt: skip
 
 
 _SLOT_ARRAYS = (
     "span", "composer", "resume_tick", "last_onset", "last_release", "next_onset", "states", "context",
-    "future_context", "inverse_temperature", "top_p", "noise", "uniforms", "forced", "drawn", "logits",
+    "future_context", "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts",
+    "habituation", "noise", "uniforms", "forced", "drawn", "logits",
 )  # fmt: skip
+_MEMORY_ARRAYS = ("fingerprints", "sums", "events", "bonus", "pending", "state")
+
+
+class _Memories(Structure):
+    _fields_ = (*((name, c_void_p) for name in _MEMORY_ARRAYS), ("fixed", c_int32), ("ring", c_int32))
 
 
 class _Slots(Structure):
-    _fields_ = (*((name, c_void_p) for name in _SLOT_ARRAYS), ("block", c_int32), ("has_future", c_int32))
+    _fields_ = (
+        *((name, c_void_p) for name in _SLOT_ARRAYS),
+        ("block", c_int32), ("has_future", c_int32), ("memory", _Memories),
+    )  # fmt: skip
 
 
 TOKEN_COLUMNS = DRAWN_COLUMNS = len(FIELDS) + 2
 _CONTRACT = (
     CONTRACT_VERSION, ctypes.sizeof(Config), 4 * TOKEN_COLUMNS, 4 * DRAWN_COLUMNS, SPAN_DTYPE.itemsize,
-    ctypes.sizeof(_Slots),
+    ctypes.sizeof(_Slots), MEMORY_DTYPE.itemsize, ctypes.sizeof(_Memories), EVENT_HEADS, GROUP_HEADS, FINGERPRINT, VALUE,
+    EVENT_TAPS, GROUP_TAPS, GROUP_TICKS, INTERVAL_REACH, ROLL_CENTRE, LOW_BEFORE, ENTRY_COLUMNS, LAGS, ENTRY_MULTIPLE,
 )  # fmt: skip
 
 
@@ -185,12 +206,22 @@ class Kernel:
         )  # fmt: skip
         return states, contexts
 
-    def step(self, slots: Slots, first: int, count: int, commit: bool) -> None:
+    def remember(self, tokens: Array, memory: Memories) -> None:
+        """Take tokens into a memory; see `reference.Reference.remember`."""
+        if not self.config.memory:
+            return
+        tokens = np.ascontiguousarray(tokens, np.int32)
+        assert tokens.shape[1] == TOKEN_COLUMNS
+        described = _describe_memories(memory)
+        self._functions["remember"](self._model.address, _address(tokens), len(tokens), ctypes.byref(described), 0)
+
+    def step(self, slots: Slots, first: int, count: int, commit: bool, forced: Array | None = None) -> None:
         """Draw a token of some slots; see `reference.Reference.step`."""
         described, step = self._describe_slots(slots), self._functions["step"]
+        address = described.address if forced is None else described.with_forced(forced)
 
         def run(thread: int, at: int, n: int) -> None:
-            step(self._model.address, described.address, first + at, n, commit, described.scratch[thread].address)
+            step(self._model.address, address, first + at, n, commit, described.scratch[thread].address)
 
         self._share(run, count)
 
@@ -212,7 +243,8 @@ class Kernel:
     def _describe_slots(self, slots: Slots) -> _Described:
         described = self._scratch.get(slots)
         if described is None:
-            size = self._functions["step_bytes"](self._model.address, slots.size)
+            entries = slots.memory.fixed + slots.memory.ring
+            size = self._functions["step_bytes"](self._model.address, slots.size, entries)
             described = self._scratch[slots] = _Described(slots, size, self.threads)
         return described
 
@@ -232,18 +264,33 @@ class _Described:
     """The addresses of some slots' arrays, and scratch memory for each thread."""
 
     def __init__(self, slots: Slots, scratch_bytes: int, threads: int) -> None:
-        self._struct = _Slots(block=slots.block, has_future=slots.has_future)
+        self._struct = _Slots(block=slots.block, has_future=slots.has_future, memory=_describe_memories(slots.memory))
         for name in _SLOT_ARRAYS:
             if (array := getattr(slots, name)) is not None:
                 setattr(self._struct, name, _address(array))
         self.address = ctypes.addressof(self._struct)
         self.scratch = [_Memory(scratch_bytes) for _ in range(threads)]
 
+    def with_forced(self, forced: Array) -> int:
+        """Return the address of the same slots with forced tokens (N, 6) int32, which stay where they are."""
+        assert forced.dtype == np.int32
+        self._forced = _Slots.from_buffer_copy(self._struct)
+        self._forced.forced = _address(forced)
+        return ctypes.addressof(self._forced)
+
+
+def _describe_memories(memory: Memories) -> _Memories:
+    described = _Memories(fixed=memory.fixed, ring=memory.ring)
+    for name in _MEMORY_ARRAYS:
+        setattr(described, name, _address(getattr(memory, name)))
+    return described
+
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "build": (c_int64, (c_void_p, c_void_p, c_void_p)),
     "encode_bytes": (c_int64, (c_void_p, c_int32)),
-    "step_bytes": (c_int64, (c_void_p, c_int32)),
+    "step_bytes": (c_int64, (c_void_p, c_int32, c_int32)),
+    "remember": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_int32)),
     "encode": (
         None,
         (c_void_p, c_int32, c_void_p, c_int32, c_int32, c_int32, c_void_p, c_void_p, c_void_p),
@@ -267,5 +314,6 @@ def describe(config: ModelConfig, precision: str) -> Config:
         1 + len(config.composers), NUM_KEYS, NUM_KEYS - KEYS,
     )  # fmt: skip
     described.classes[:], described.input_classes[:] = tuple(CLASSES.values()), tuple(INPUT_CLASSES.values())
+    described.has_memory, described.is_steered = config.memory > 0, config.steered
     described.time_bins, described.recency_ticks, described.release_ticks = NO_FUTURE, RECENCY_TICKS, RELEASE_TICKS
     return described

@@ -134,6 +134,42 @@ static void multiply(const Linear *linear, int outputs, int rows, const uint8_t 
     multiply_part(linear, outputs, rows, 0, linear->inputs, inputs, stride, 0, 0, y, y_stride);
 }
 
+/* The same of rows most of whose inputs are 0, of which a zero byte tells: only the others are multiplied. `groups` has room
+ * for the number of inputs. */
+static void multiply_sparse(const Linear *linear, int outputs, int rows, const uint8_t *inputs, int64_t stride, float *y,
+                            int64_t y_stride, int32_t *groups)
+{
+    if (linear->precision == FLOAT32 || INPUT_OFFSET || linear->zero_point) {
+        multiply(linear, outputs, rows, inputs, stride, y, y_stride);
+        return;
+    }
+    for (int row = 0; row < rows; row++, inputs += stride, y += y_stride) {
+        int count = 0;
+        for (int i = 0; i < linear->inputs; i += 4) {
+            int32_t four;
+            __builtin_memcpy(&four, inputs + i, 4);
+            groups[count] = i;
+            count += four != 0;
+        }
+        for (int tile = 0; tile < outputs; tile += TILE_OUTPUTS) {
+            Sums total[TILE_PARTS];
+            int32_t sums[TILE_OUTPUTS];
+            for (int part = 0; part < TILE_PARTS; part++)
+                total[part] = (Sums)BROADCAST(0);
+            for (int group = 0; group < count; group++) {
+                const int8_t *weights = linear->weights8 + (int64_t)tile * linear->inputs + (int64_t)groups[group] * TILE_OUTPUTS;
+                int32_t four;
+                __builtin_memcpy(&four, inputs + groups[group], 4);
+                Bytes input = BROADCAST(four);
+                for (int part = 0; part < TILE_PARTS; part++)
+                    total[part] = MULTIPLY_ADD(total[part], input, LOAD(weights + part * (int)sizeof(Bytes)));
+            }
+            __builtin_memcpy(sums, total, sizeof sums);
+            finish_tile(linear, tile, sums, 0, y + tile);
+        }
+    }
+}
+
 static int gates_of(int cell) /* a GRU's candidate has a part of the input and one of the state, between them its gate */
 {
     return cell == RNN ? 1 : 4;

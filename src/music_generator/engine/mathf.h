@@ -63,6 +63,42 @@ static inline float gelu(float x)
     return x * (x < 0.0f ? tail : 1.0f - tail);
 }
 
+/* The natural logarithm of a normal positive number: the polynomial of Cephes' logf (S. L. Moshier). */
+static inline float logarithm(float x)
+{
+    union {
+        float value;
+        int32_t bits;
+    } parts = {x};
+    float exponent = (float)((parts.bits >> 23) - 126);
+    parts.bits = (parts.bits & 0x007fffff) | 0x3f000000; /* in [0.5, 1) */
+    float m = parts.value;
+    int small = m < 0.707106781186547524f;
+    exponent = exponent - (small ? 1.0f : 0.0f);
+    m = (small ? m + m : m) - 1.0f;
+    float z = m * m, y = m * 7.0376836292e-2f;
+    y = (y + -1.1514610310e-1f) * m;
+    y = (y + 1.1676998740e-1f) * m;
+    y = (y + -1.2420140846e-1f) * m;
+    y = (y + 1.4249322787e-1f) * m;
+    y = (y + -1.6668057665e-1f) * m;
+    y = (y + 2.0000714765e-1f) * m;
+    y = (y + -2.4999993993e-1f) * m;
+    y = (y + 3.3333331174e-1f) * m * z;
+    y = y + exponent * -2.12194440e-4f;
+    y = y - 0.5f * z;
+    y = y + m;
+    return y + exponent * 0.693359375f;
+}
+
+static inline float total_of(const float *values, int count) /* added one after another */
+{
+    float total = values[0];
+    for (int i = 1; i < count; i++)
+        total += values[i];
+    return total;
+}
+
 static void add(float *restrict sum, const float *restrict term, int count)
 {
     for (int i = 0; i < count; i++)

@@ -11,6 +11,17 @@ typedef struct {
     const float *given[FIELDS]; /* tables of the fields drawn before */
 } Head;
 
+typedef struct { /* tables of what a kind of event and the time before it add to the fingerprints of the next states */
+    const float *kinds, *times;
+} Fingerprints;
+
+typedef struct {
+    const float *scale, *null; /* (MEMORY_HEADS) */
+    Fingerprints event_keys, event_intervals, group_keys, group_intervals;
+    Linear event_values, group_values, values, keys, gate;
+    const float *gate_shift;
+} Memory;
+
 typedef struct {
     Config config;
     int32_t all_classes, context_units;
@@ -18,6 +29,8 @@ typedef struct {
     Stack forward, backward;
     Linear context, future, fuse, key_recency, key_next;
     const float *time_to_go, *fuse_time, *key_time_to_go, *next_onset; /* (time_bins + 1, D) */
+    Memory memory;
+    const float *density, *loudness; /* (classes, C) */
     Head heads[FIELDS];
     const int32_t *bin_first[FIELDS], *bin_width[FIELDS]; /* of shift, velocity and duration */
     const int32_t *time_edges;                            /* (time_bins) */
@@ -114,6 +127,27 @@ static void read_stack(Stack *stack, const Config *config, Reader *reader, Arena
     stack->maps = maps;
 }
 
+static Fingerprints read_fingerprints(Reader *reader)
+{
+    const float *kinds = next_tensor(reader);
+    return (Fingerprints){kinds, next_tensor(reader)};
+}
+
+static void read_memory(Memory *memory, const Config *config, int context_units, Reader *reader, Arena *arena)
+{
+    const int units = config->head_units, keys = config->num_keys;
+    const int values = config->input_classes[SHIFT] + config->input_classes[VELOCITY] + config->input_classes[DURATION];
+    memory->scale = next_tensor(reader), memory->null = memory->scale + MEMORY_HEADS;
+    memory->event_keys = read_fingerprints(reader), memory->event_intervals = read_fingerprints(reader);
+    memory->group_keys = read_fingerprints(reader), memory->group_intervals = read_fingerprints(reader);
+    read_linear(&memory->event_values, config, reader, arena, values, 0, VALUE);
+    read_linear(&memory->group_values, config, reader, arena, values + 2, 0, VALUE);
+    read_linear(&memory->values, config, reader, arena, MEMORY_HEADS * VALUE, 0, context_units);
+    read_linear(&memory->keys, config, reader, arena, MEMORY_HEADS * keys, MEMORY_HEADS, units + context_units);
+    read_linear(&memory->gate, config, reader, arena, units, 0, 1 + GROUP_HEADS);
+    memory->gate_shift = next_tensor(reader);
+}
+
 /* in the order of model/pack.py: layout, then of its constants */
 static void read_model(Model *model, const Config *config, Reader *reader, Arena *arena)
 {
@@ -132,6 +166,10 @@ static void read_model(Model *model, const Config *config, Reader *reader, Arena
         model->time_to_go = next_tensor(reader), model->fuse_time = next_tensor(reader);
         model->key_time_to_go = next_tensor(reader), model->next_onset = next_tensor(reader);
     }
+    if (config->has_memory)
+        read_memory(&model->memory, config, model->context_units, reader, arena);
+    if (config->is_steered)
+        model->density = next_tensor(reader), model->loudness = next_tensor(reader);
     model->all_classes = 0;
     for (int field = 0; field < FIELDS; field++) {
         Head *head = &model->heads[field];

@@ -16,11 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.engine.rules import WRITING, Constraints, SpanState, accept, constrain
+from music_generator.engine.mathf import (
+    exponential,
+    fade,
+    gelu,
+    logarithm,
+    round_even,
+    sequential_sum,
+    sigmoid_of,
+    tanh_of,
+)
+from music_generator.engine.memory import Memories, MemoryReader, Recalled
+from music_generator.engine.rules import (
+    WRITING,
+    Constraints,
+    SpanState,
+    accept,
+    constrain,
+    habituate,
+    tiredness,
+    too_high,
+)
 from music_generator.engine.slots import CLASS_SLICES, Slots
 from music_generator.model.config import (
     CLASSES,
     FIELDS,
+    GROUP_HEADS,
+    LEAST_CHANCE,
     MASKED,
     NO_FUTURE,
     NO_ONSET,
@@ -35,80 +57,8 @@ from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, RESUME, SHIFT_
 Array = NDArray[Any]
 f32 = np.float32
 
-MIN_EXPONENT = f32(-80)
 BINS: dict[str, Bins] = {"shift": SHIFT_BINS, "velocity": VELOCITY_BINS, "duration": DURATION_BINS}
 
-
-# ---- elementwise functions, as in mathf.h
-
-
-def round_even(x: Array) -> Array:
-    """Round to the nearest whole number, halves to even; |x| < 2^22."""
-    return (x + f32(12582912)) - f32(12582912)
-
-
-def exponential(x: Array) -> Array:
-    """Return e^x by Cody & Waite's reduction and the polynomial of Cephes' expf (S. L. Moshier)."""
-    x = np.minimum(np.maximum(x, f32(-87)), f32(88))
-    n = round_even(x * f32(1.44269504088896341))
-    x -= n * f32(0.693359375)
-    x -= n * f32(-2.12194440e-4)
-    y = x * f32(1.9875691500e-4)
-    for term in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1):
-        y += f32(term)
-        y *= x
-    y += f32(5.0000001201e-1)
-    y *= x * x
-    y += x
-    y += f32(1)
-    y *= ((n.astype(np.int32) + 127) << 23).view(f32)
-    return np.asarray(y)
-
-
-def fades(scale_ticks: int) -> Array:
-    """Return e^(-ticks / scale_ticks) for whole ticks from 0 on, until it stays at its smallest."""
-    rate = f32(1) / f32(scale_ticks)
-    ticks = np.arange(int(-MIN_EXPONENT) * scale_ticks + 2).astype(f32)
-    return exponential(np.minimum(np.maximum(-ticks * rate, MIN_EXPONENT), f32(0)))
-
-
-FADES = {scale_ticks: fades(scale_ticks) for scale_ticks in (RECENCY_TICKS, RELEASE_TICKS)}
-
-
-def fade(ticks: Array, scale_ticks: int) -> Array:
-    """Return e^(ticks / scale_ticks) for whole ticks at or below 0."""
-    table = FADES[scale_ticks]
-    return np.asarray(table[np.clip(-ticks, 0, len(table) - 1)])
-
-
-def sigmoid_of(exponentials: Array) -> Array:
-    """Return 1 / (1 + e^-x), given e^-x."""
-    return f32(1) / (f32(1) + exponentials)
-
-
-def tanh_of(exponentials: Array) -> Array:
-    """Return the hyperbolic tangent of x, given e^-2x."""
-    return f32(2) / (f32(1) + exponentials) - f32(1)
-
-
-def gelu(x: Array) -> Array:
-    """Return x Φ(x); erf by Abramowitz & Stegun 7.1.26."""
-    z = f32(0.70710678118654752) * np.abs(x)
-    t = f32(1) / (f32(1) + f32(0.3275911) * z)
-    tail = t * f32(1.061405429)
-    for term in (-1.453152027, 1.421413741, -0.284496736):
-        tail += f32(term)
-        tail *= t
-    tail += f32(0.254829592)
-    tail *= t
-    tail *= f32(0.5)
-    tail *= exponential(-z * z)
-    return np.asarray(x * np.where(x < 0, tail, f32(1) - tail))
-
-
-def sequential_sum(x: Array) -> Array:
-    """Return the sum of all numbers, added one after another."""
-    return np.asarray(np.add.accumulate(x)[-1])
 
 
 def time_bin(ticks: Array) -> Array:
@@ -219,11 +169,20 @@ class Reference:
         self.linears = linears
         self.forward = Stack(tensors, linears, "forward", config)
         self.backward = Stack(tensors, linears, "backward", config) if self.both else None
+        self.memory = MemoryReader(config, precision, tensors, linears) if config.memory else None
 
     def close(self) -> None:
         """Do nothing: there are no threads to end."""
 
     # ---- reading
+
+    def remember(self, tokens: Array, memory: Memories) -> None:
+        """Take tokens (T, 6), as `encode` takes them, into the one memory of `memory`; the first marks the beginning."""
+        if self.memory is None:
+            return
+        self.memory.begin(memory, 0)
+        for token in tokens[1:]:
+            self.memory.remember(memory, 0, token[:4], int(token[4]))
 
     def encode(self, tokens: Array, composer: int, *, backward: bool, every: bool = False) -> tuple[Array, Array]:
         """Read tokens in the order given: the past, or the future from its end.
@@ -254,26 +213,35 @@ class Reference:
 
     # ---- drawing
 
-    def step(self, slots: Slots, first: int, count: int, commit: bool) -> None:
-        """Draw the next token of `count` slots from `first` on, or take `slots.forced`; `commit`: into their states."""
+    def step(self, slots: Slots, first: int, count: int, commit: bool, forced: Array | None = None) -> None:
+        """Draw the next token of `count` slots from `first` on; `commit`: take it into their states.
+
+        If there are `forced` tokens (N, 6), or the slots', these are taken instead.
+        """
         rows = slice(first, first + count)
         drawn, now = slots.drawn[rows], slots.span["now"][rows]
-        if slots.forced is not None:
-            drawn[:] = slots.forced[rows]
-        main = self._main(slots, rows)
+        forced = slots.forced if forced is None else forced
+        if forced is not None:
+            drawn[:] = forced[rows]
+        past, recalled, of_memory = self._past(slots, first, count)
+        main = self._main(slots, rows, past)
         shift_logits = self._head("shift", main, drawn)
         constraints: list[Constraints] = []
-        if slots.forced is None:
+        if forced is None:
             for i in range(count):
                 span = SpanState(*slots.span[first + i].tolist())
                 constraints.append(constrain(span, slots.last_release[first + i], slots.has_future))
                 self._draw_shift(slots, first + i, shift_logits[i].copy(), constraints[i])
         onset = now + drawn[:, 4]
         recency = key_recency(slots.last_onset[rows], slots.last_release[rows], onset)
-        key_logits = self._head("key", main, drawn, *self._key_terms(slots, rows, onset, recency))
+        key_main = main
+        for term in [*self._key_terms(slots, rows, onset, recency), *of_memory]:
+            key_main = key_main + term
+        key_logits = self._head("key", key_main, drawn)
+        if recalled is not None:
+            key_logits = self._point(key_logits, key_main, drawn[:, 0], recalled.rolls[:, -GROUP_HEADS:])
         for i in range(len(constraints)):
-            masked = np.where(constraints[i].free_from > onset[i], f32(MASKED), key_logits[i])
-            drawn[i, 1] = self._draw(slots, first + i, "key", masked)
+            drawn[i, 1] = self._draw_key(slots, first + i, key_logits[i], constraints[i], int(onset[i]))
         velocity_logits = self._head("velocity", main, drawn)
         for i in range(len(constraints)):
             drawn[i, 2] = self._draw(slots, first + i, "velocity", velocity_logits[i])
@@ -287,9 +255,24 @@ class Reference:
         if commit:
             self._commit(slots, rows, onset, recency)
 
-    def _main(self, slots: Slots, rows: slice) -> Array:
+    def _past(self, slots: Slots, first: int, count: int) -> tuple[Array, Recalled | None, list[Array]]:
+        """Return the context of the past (N, C) with what is told and recalled, that, and its terms of the key head."""
+        rows, size = slice(first, first + count), self.config.head_size
+        past = slots.context[rows]
+        if self.config.steered:
+            told = self.tensors["density"][slots.density[rows]] + self.tensors["loudness"][slots.loudness[rows]]
+            past = past + told
+        if self.memory is None:
+            return past, None, []
+        recalled = self.memory.recall(slots.memory, first, count, slots.null_factor[rows])
+        of_values = self.linears["memory.values"](recalled.values)
+        of_keys = self.linears["memory.keys"](np.concatenate([recalled.rolls.reshape(count, -1), recalled.taken], 1))
+        to_context = np.concatenate([of_keys[:, :size], of_keys[:, 2 * size :]], 1)
+        return (past + of_values) + to_context, recalled, [of_keys[:, size : 2 * size]]
+
+    def _main(self, slots: Slots, rows: slice, past: Array) -> Array:
         """Return the context of the heads: the past, and the future if there is one."""
-        size, past = self.config.head_size, slots.context[rows]
+        size = self.config.head_size
         main = past[:, :size]
         if not self.both:
             return main
@@ -310,6 +293,29 @@ class Reference:
         x = gelu(context)
         hidden: Array = self.linears[f"heads.{field}.hidden"](x)
         return self.linears[f"heads.{field}.out"](gelu(hidden) + x)
+
+    def _point(self, logits: Array, context: Array, shift: Array, pointed: Array) -> Array:
+        """Mix the distribution of the key with what the memory points at; see `Memory.point` in model/memory.py."""
+        gates = self.linears["memory.gate"](gelu(context + self.tensors["memory.gate_shift"][shift]))
+        gates = exponential(gates - gates.max(1, keepdims=True))
+        mixed = np.empty_like(logits)
+        for i in range(len(logits)):
+            own, *shares = gates[i] / sequential_sum(gates[i])
+            chances = exponential(logits[i] - logits[i].max())
+            elsewhere = np.zeros(NUM_KEYS, f32)
+            for share, roll in zip(shares, pointed[i], strict=True):
+                own = own + share * (f32(1) - sequential_sum(roll))
+                elsewhere = elsewhere + share * roll
+            mixed[i] = own * (chances / sequential_sum(chances)) + elsewhere
+        return logarithm(np.maximum(mixed, f32(LEAST_CHANCE)))
+
+    def _draw_key(self, slots: Slots, slot: int, logits: Array, constraints: Constraints, onset: int) -> int:
+        above, nats, _ = slots.habituation[slot]
+        logits = logits - tiredness(slots.recent_keys[slot], slots.lag_counts[slot], above, nats)
+        span = SpanState(*slots.span[slot].tolist())
+        barred = constraints.free_from > onset
+        barred[too_high(span, onset) :] = True
+        return self._draw(slots, slot, "key", np.where(barred, f32(MASKED), logits))
 
     def _key_terms(self, slots: Slots, rows: slice, onset: Array, recency: Array) -> list[Array]:
         terms = [self.linears["key_recency"](recency)]
@@ -370,6 +376,9 @@ class Reference:
         classes = np.minimum(drawn[:, :4], [len(SHIFT_BINS) - 1, *[NO_ONSET] * 3])
         mean = self.forward(classes, slots.composer[rows], recency, slots.states[rows])
         slots.context[rows] = self.linears["context"](np.concatenate([mean, recency], 1))
+        for i in range(len(drawn) if self.memory else 0):
+            assert self.memory is not None
+            self.memory.remember(slots.memory, (rows.start or 0) + i, classes[i], int(onset[i]))
 
     # ---- writing
 
@@ -394,6 +403,8 @@ class Reference:
         uniform = slots.noise_of(slot)[1][2]
         accepted = span.done == WRITING and accept(span, shift_class, key, shift_ticks, duration_ticks)
         slots.span[slot] = astuple(span)
+        if accepted:
+            habituate(slots.recent_keys[slot], slots.lag_counts[slot], key, slots.habituation[slot, 2])
         if not accepted:
             return 0, -1, 0, 0
         return shift_ticks, key, max(1, value_in_bin("velocity", velocity_class, uniform)), duration_ticks

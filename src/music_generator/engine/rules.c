@@ -54,6 +54,51 @@ static void keep_repeats_short(const SpanState *span, int32_t *free_from)
         free_from[span->repeated_key] = NEVER;
 }
 
+/* Only lower keys may be struck in the tick of the kept note, or none if they all are held then. */
+static void come_before_kept_note(const SpanState *span, const int32_t *free_from, Constraints *constraints)
+{
+    if (span->kept_key < 0)
+        return;
+    for (int key = 0; key < span->kept_key; key++)
+        if (free_from[key] < span->end)
+            return;
+    constraints->latest = min_int(constraints->latest, span->end - 2 - span->now);
+}
+
+/* The lowest key that may not be struck at a tick because a kept note comes first. */
+static int too_high(const SpanState *span, int keys, int32_t onset)
+{
+    return span->kept_key >= 0 && onset == span->end - 1 ? span->kept_key : keys;
+}
+
+/* How often a key was the one that many tokens before, fading; the key is then the latest. */
+static void habituate(int32_t *recent_keys, float *lag_counts, int32_t key, float keep)
+{
+    for (int lag = 0; lag < LAGS; lag++) {
+        lag_counts[lag] *= keep;
+        lag_counts[lag] += recent_keys[lag] == key ? 1.0f : 0.0f;
+    }
+    for (int lag = LAGS - 1; lag > 0; lag--)
+        recent_keys[lag] = recent_keys[lag - 1];
+    recent_keys[0] = key;
+}
+
+/* Take off the logit of each key what habituation says; `taken` (keys). */
+static void tire(const int32_t *recent_keys, const float *lag_counts, const float *habituation, int keys, float *taken,
+                 float *logits)
+{
+    for (int key = 0; key < keys; key++)
+        taken[key] = 0.0f;
+    for (int lag = 0; lag < LAGS; lag++)
+        if (lag_counts[lag] > habituation[0] && recent_keys[lag] >= 0) {
+            float nats = (lag_counts[lag] - habituation[0]) * habituation[1];
+            int key = recent_keys[lag];
+            taken[key] = nats > taken[key] ? nats : taken[key];
+        }
+    for (int key = 0; key < keys; key++)
+        logits[key] = logits[key] - taken[key];
+}
+
 /* The shift waits until a key is free, if need be past `latest`. */
 static void wait_for_a_key(const SpanState *span, int keys, const int32_t *free_from, Constraints *constraints)
 {
@@ -76,6 +121,7 @@ static Constraints constrain(const Model *model, const Slots *slots, int64_t slo
     keep_held_keys_down(slots->last_release + slot * keys, keys, free_from);
     keep_keys_in_order(span, free_from);
     keep_repeats_short(span, free_from);
+    come_before_kept_note(span, free_from, &constraints);
     for (int key = keys - model->config.num_pedals; note_is_due && key < keys; key++)
         free_from[key] = NEVER;
     wait_for_a_key(span, keys, free_from, &constraints);

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.model.config import NO_ONSET
-from music_generator.music.tokens import KEYS, RESUME
+from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME
 
 Array = NDArray[Any]
 
 WRITING, DONE, INVALID = range(3)
+LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
+f32 = np.float32
 
 
 @dataclass
@@ -34,6 +36,7 @@ class SpanState:
         future_key, future_repeats: the same of the future's first notes.
         longest_repeat: how often one key may come in a row.
         notes_left: how many more notes are wanted; -1 for any number.
+        kept_key: key of the kept note with which the span ends, at `end` - 1; -1 if it ends otherwise.
         done: `WRITING`, `DONE`, or `INVALID` if the model produced an invalid token.
         place: how many tokens of the slot's noise have been used.
     """
@@ -51,6 +54,7 @@ class SpanState:
     future_repeats: int = 0
     longest_repeat: int = NO_ONSET
     notes_left: int = -1
+    kept_key: int = -1
     done: int = WRITING
     place: int = 0
 
@@ -88,6 +92,7 @@ def constrain(span: SpanState, last_release: Array, has_future: bool) -> Constra
     end_before_span_end(span, has_future, constraints)
     keep_keys_in_order(span, constraints)
     keep_repeats_short(span, constraints)
+    come_before_kept_note(span, constraints)
     if note_is_due:
         constraints.free_from[KEYS:] = NO_ONSET
     wait_for_a_key(span, constraints)
@@ -132,11 +137,62 @@ def keep_repeats_short(span: SpanState, constraints: Constraints) -> None:
         constraints.free_from[span.repeated_key] = NO_ONSET
 
 
+def come_before_kept_note(span: SpanState, constraints: Constraints) -> None:
+    """Let only lower keys be struck in the tick of the kept note, or none if they all are held then."""
+    if span.kept_key < 0:
+        return
+    lower = constraints.free_from[: span.kept_key]
+    if not (lower < span.end).any():
+        constraints.latest = min(constraints.latest, span.end - 2 - span.now)
+
+
+def too_high(span: SpanState, onset: int) -> int:
+    """Return the lowest key that may not be struck at a tick because a kept note comes first; `NUM_KEYS` if all may."""
+    return span.kept_key if span.kept_key >= 0 and onset == span.end - 1 else NUM_KEYS
+
+
 def wait_for_a_key(span: SpanState, constraints: Constraints) -> None:
     """Let no held key be struck: wait until one is free, if need be past `latest`."""
     soonest = int(constraints.free_from.min())
     constraints.earliest = max(constraints.earliest, soonest - span.now)
     constraints.latest = max(constraints.latest, constraints.earliest)
+
+
+@dataclass(frozen=True)
+class Habituation:
+    """The habituation to figures, so that nothing goes in circles for ever.
+
+    For each lag it is counted, fading, how often a key was the one that many tokens before.
+
+    Attributes:
+        above: the count from which on the key that a lag says next is made less likely.
+        nats: taken off its logit for each count above.
+        window: tokens in which a count fades by e.
+    """
+
+    above: float = 24.0
+    nats: float = 0.15
+    window: float = 64.0
+
+    @property
+    def keep(self) -> float:
+        """The share of a count that is left after a token."""
+        return 1 - 1 / self.window
+
+
+def habituate(recent_keys: Array, lag_counts: Array, key: int, keep: np.float32) -> None:
+    """Count a token's key at all lags and make it the latest of the recent ones: (LAGS,) each, changed in place."""
+    lag_counts *= keep
+    lag_counts += recent_keys == key
+    recent_keys[1:], recent_keys[0] = recent_keys[:-1].copy(), key
+
+
+def tiredness(recent_keys: Array, lag_counts: Array, above: np.float32, nats: np.float32) -> Array:
+    """Return what habituation takes off the logit of each key: (K,)."""
+    taken = np.zeros(NUM_KEYS, f32)
+    over = np.flatnonzero((lag_counts > above) & (recent_keys >= 0))
+    np.maximum.at(taken, recent_keys[over], (lag_counts[over] - above) * nats)
+    return taken
 
 
 def accept(span: SpanState, shift_class: int, key: int, shift_ticks: int, duration_ticks: int) -> bool:

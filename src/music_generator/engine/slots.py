@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.engine.memory import Entries, Memories
 from music_generator.engine.noise import NOISE_BLOCK_TOKENS, UNIFORMS, NoiseSource
-from music_generator.engine.rules import SPAN_DTYPE, SpanState
+from music_generator.engine.rules import LAGS, SPAN_DTYPE, Habituation, SpanState
 from music_generator.model.config import CLASSES, FIELDS, NO_ONSET, ModelConfig
 from music_generator.music.tokens import NUM_KEYS
 
@@ -32,12 +33,16 @@ class PastState:
         now: the onset of the last token.
         last_key: its key, -1 if there is none.
         composer: the class of the composer.
+        memory: one memory of what was read.
+        recent_keys: of the last `LAGS` tokens, the latest first; -1 where there is none.
     """
 
     states: Array
     context: Array
     last_onset: Array
     last_release: Array
+    memory: Memories
+    recent_keys: Array
     now: int = 0
     last_key: int = -1
     composer: int = 0
@@ -51,24 +56,57 @@ class FutureContext:
         context: the backward stack's output, (C,).
         tick: the first onset.
         next_onset: of each key, (K,) int32 ticks.
+        entries: what stands in the memory of the future, or None; of them those from `first` on lie wholly in it.
     """
 
     context: Array
     tick: int
     next_onset: Array
+    entries: Entries | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a slot's tokens are drawn.
+
+    Attributes:
+        temperature, top_p: see `SamplingOptions`.
+        density, loudness: classes, 0 if not told.
+        null_factor: of the memory's score of nothing: the lower, the more returns.
+        habituation: what takes keys off that have come at the same distance too often.
+    """
+
+    temperature: float
+    top_p: float
+    density: int = 0
+    loudness: int = 0
+    null_factor: float = 1.0
+    habituation: Habituation = Habituation()
 
 
 class Slots:
     """N slots; what a slot computes depends on nothing but that slot. The arrays are those of `Slots` in kernel.h."""
 
-    def __init__(self, config: ModelConfig, size: int, *, has_future: bool, scored: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        size: int,
+        precision: str,
+        *,
+        has_future: bool,
+        scored: bool = False,
+        fixed: int = 0,
+    ) -> None:
         """Make empty slots.
 
         Args:
             config: of the model.
             size: N.
+            precision: of the model, "int8" or "float32".
             has_future: whether all slots have a future, or none.
             scored: tokens are given (`forced`) and their logits kept (`logits`).
+            fixed: how many fixed entries a memory has room for.
         """
 
         def zeros(*shape: int, dtype: Any = np.float32) -> Array:
@@ -80,7 +118,11 @@ class Slots:
         self.last_onset, self.last_release, self.next_onset = (zeros(NUM_KEYS, dtype=np.int32) for _ in range(3))
         self.states = zeros(config.state_rows(config.forward_layers), config.forward_size)
         self.context, self.future_context = zeros(config.context_size), zeros(config.context_size)
-        self.inverse_temperature, self.top_p = zeros(), zeros()
+        self.inverse_temperature, self.top_p, self.null_factor = zeros(), zeros(), zeros() + np.float32(1)
+        self.density, self.loudness = zeros(dtype=np.int32), zeros(dtype=np.int32)
+        self.memory = Memories(config, size, precision, fixed)
+        self.recent_keys = zeros(LAGS, dtype=np.int32) - np.int32(1)
+        self.lag_counts, self.habituation = zeros(LAGS), zeros(3)
         self.noise, self.uniforms = zeros(self.block, ALL_CLASSES), zeros(self.block, UNIFORMS)
         self.forced = zeros(6, dtype=np.int32) if scored else None
         self.drawn = zeros(6, dtype=np.int32)  # classes of the fields, then shift and duration in ticks
@@ -90,6 +132,9 @@ class Slots:
         """Put a piece that has been read into a slot."""
         self.states[slot], self.context[slot], self.composer[slot] = past.states, past.context, past.composer
         self.last_onset[slot], self.last_release[slot] = past.last_onset, past.last_release
+        self.memory.copy(slot, past.memory, 0)
+        self.memory.set_fixed(slot, None)
+        self.recent_keys[slot], self.lag_counts[slot] = past.recent_keys, 0
         self.span[slot] = astuple(SpanState(past.now, past.last_key, past.now, NO_ONSET, past.now, NO_ONSET, NO_ONSET))
         if future is not None:
             self.set_future(slot, future)
@@ -98,11 +143,15 @@ class Slots:
         """Give a slot a future, or another one."""
         self.future_context[slot], self.resume_tick[slot] = future.context, future.tick
         self.next_onset[slot] = future.next_onset
+        self.memory.set_fixed(slot, future.entries, future.first)
 
-    def begin(self, slot: int, span: SpanState, noise: NoiseSource, temperature: float, top_p: float) -> None:
+    def begin(self, slot: int, span: SpanState, noise: NoiseSource, drawing: Drawing) -> None:
         """Begin to write a span in a slot."""
         self.span[slot] = astuple(span)
-        self.inverse_temperature[slot], self.top_p[slot] = 1 / temperature, top_p
+        self.inverse_temperature[slot], self.top_p[slot] = 1 / drawing.temperature, drawing.top_p
+        self.density[slot], self.loudness[slot] = drawing.density, drawing.loudness
+        self.null_factor[slot] = drawing.null_factor
+        self.habituation[slot] = drawing.habituation.above, drawing.habituation.nats, drawing.habituation.keep
         noise.fill(self.noise[slot], self.uniforms[slot])
 
     def noise_of(self, slot: int) -> tuple[Array, Array]:
@@ -115,3 +164,4 @@ class Slots:
         for array in vars(self).values():
             if isinstance(array, np.ndarray):
                 array[to] = array[slot]
+        self.memory.move(slot, to)

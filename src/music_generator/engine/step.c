@@ -1,19 +1,23 @@
 /* A step: draw the next token of some slots, field by field, and take it into their states. */
 #define MASKED -1e4f /* a logit that never wins */
 #define DRAW_FLOOR 1e-30f
+#define LEAST_CHANCE 1e-9f /* of a key, where the memory may point at another one */
 
 typedef struct { /* rows of `count` slots; every row as wide as the widest map needs */
     int64_t wide, stride;
-    float *main, *context, *hidden, *logits; /* (count, wide): the fused context; a head's context, hidden units, logits */
+    float *past, *main, *context, *hidden, *logits; /* (count, wide): the past's context, the fused one; a head's context,
+                                                       hidden units, logits */
+    float *of_memory, *values, *rolls, *taken; /* of the key head (count, D); (count, heads, VALUE), (…, K), (count, heads) */
     float *recency;                          /* (count, 3 K) at the onset that is drawn */
     float *gates, *mean;                     /* (count, gates), (count, H) */
     int64_t gates_wide;
     int32_t *free_from; /* (count, K): the first tick at which each key may be struck */
     float *line;        /* (wide), of one slot */
     uint8_t *inputs;    /* (count, stride) */
+    RecallScratch recall;
 } StepScratch;
 
-static void lay_out_step(const Model *model, int32_t count, StepScratch *scratch, Arena *arena)
+static void lay_out_step(const Model *model, int32_t count, int32_t entries, StepScratch *scratch, Arena *arena)
 {
     const Config *config = &model->config;
     int wide = max_int(model->context.outputs, model->key_recency.outputs), gates = 0;
@@ -26,7 +30,18 @@ static void lay_out_step(const Model *model, int32_t count, StepScratch *scratch
         gates = max_int(gates, model->forward.maps[layer].outputs);
         bytes = max_int(bytes, input_bytes(&model->forward.maps[layer]));
     }
+    if (config->has_memory) {
+        const Memory *memory = &model->memory;
+        wide = max_int(wide, max_int(memory->keys.outputs, memory->values.outputs));
+        bytes = max_int(bytes, max_int(input_bytes(&memory->keys), input_bytes(&memory->values)));
+        lay_out_recall(model, entries, &scratch->recall, arena);
+        scratch->of_memory = TAKE(arena, float, (int64_t)count * config->head_units);
+        scratch->values = TAKE(arena, float, (int64_t)count * MEMORY_HEADS * VALUE);
+        scratch->rolls = TAKE(arena, float, (int64_t)count * MEMORY_HEADS * config->num_keys);
+        scratch->taken = TAKE(arena, float, (int64_t)count * MEMORY_HEADS);
+    }
     scratch->wide = wide, scratch->gates_wide = gates, scratch->stride = bytes;
+    scratch->past = TAKE(arena, float, count * scratch->wide);
     scratch->main = TAKE(arena, float, count * scratch->wide);
     scratch->context = TAKE(arena, float, count * scratch->wide);
     scratch->hidden = TAKE(arena, float, count * scratch->wide);
@@ -39,11 +54,11 @@ static void lay_out_step(const Model *model, int32_t count, StepScratch *scratch
     scratch->inputs = TAKE(arena, uint8_t, count * scratch->stride);
 }
 
-EXPORT int64_t VARIANT(step_bytes)(const Model *model, int32_t count)
+EXPORT int64_t VARIANT(step_bytes)(const Model *model, int32_t count, int32_t entries)
 {
     Arena arena = {0, 0};
     StepScratch scratch;
-    lay_out_step(model, count, &scratch, &arena);
+    lay_out_step(model, count, entries, &scratch, &arena);
     return arena.used;
 }
 
@@ -79,6 +94,43 @@ static int32_t onset_of(const Slots *slots, int64_t slot) /* of the token that i
 
 /* ---- the context and the heads */
 
+/* The context of the past, with what is told and what the memory says of it. */
+static void recall_stage(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
+{
+    const int units = model->config.head_units, heads = MEMORY_HEADS, keys = model->config.num_keys;
+    const int used = slots->has_future ? model->context_units : units; /* without a future the fuse layer is not needed */
+    const Linear *values = &model->memory.values, *of_keys = &model->memory.keys;
+    for (int32_t row = 0; row < count; row++) {
+        int64_t slot = first + row, wide = model->context_units;
+        float *past = scratch->past + row * scratch->wide;
+        __builtin_memcpy(past, slots->context + slot * wide, (uint64_t)used * sizeof(float));
+        for (int i = 0; model->config.is_steered && i < used; i++)
+            past[i] += model->density[slots->density[slot] * wide + i] + model->loudness[slots->loudness[slot] * wide + i];
+        if (!model->config.has_memory)
+            continue;
+        float *read = scratch->values + (int64_t)row * heads * VALUE, *rolls = scratch->rolls + (int64_t)row * heads * keys;
+        recall(model, &slots->memory, slot, slots->null_factor[slot], &scratch->recall, read, rolls, scratch->taken + row * heads);
+        set_inputs(values, scratch->inputs + row * scratch->stride, 0, read, heads * VALUE);
+    }
+    if (!model->config.has_memory)
+        return;
+    multiply(values, used, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
+    for (int32_t row = 0; row < count; row++) {
+        uint8_t *inputs = scratch->inputs + row * scratch->stride;
+        add(scratch->past + row * scratch->wide, scratch->hidden + row * scratch->wide, used);
+        set_inputs(of_keys, inputs, 0, scratch->rolls + (int64_t)row * heads * keys, heads * keys);
+        set_inputs(of_keys, inputs, of_keys->split, scratch->taken + row * heads, heads);
+    }
+    multiply_sparse(of_keys, units + used, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide,
+                    scratch->recall.groups);
+    for (int32_t row = 0; row < count; row++) { /* outputs: the context's, the key head's, the fuse layer's */
+        float *past = scratch->past + row * scratch->wide, *said = scratch->hidden + row * scratch->wide;
+        add(past, said, units);
+        add(past + units, said + 2 * units, used - units);
+        __builtin_memcpy(scratch->of_memory + (int64_t)row * units, said + units, (uint64_t)units * sizeof(float));
+    }
+}
+
 /* main = context + future + time to go + fuse(gelu(the same three, mapped)), or context + "there is no future". */
 static void fuse_contexts(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
 {
@@ -87,7 +139,7 @@ static void fuse_contexts(const Model *model, const Slots *slots, int32_t first,
     for (int32_t row = 0; row < count; row++) {
         int64_t slot = first + row;
         float *main = scratch->main + row * scratch->wide;
-        const float *past = slots->context + slot * model->context_units;
+        const float *past = scratch->past + row * scratch->wide;
         __builtin_memcpy(main, past, (uint64_t)units * sizeof(float));
         if (!model->config.has_backward)
             continue;
@@ -110,22 +162,28 @@ static void fuse_contexts(const Model *model, const Slots *slots, int32_t first,
         add(scratch->main + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
 }
 
+/* Add the tables of the fields drawn before to a head's context. */
+static void add_given(const Model *model, const Slots *slots, int64_t slot, int field, float *context)
+{
+    const int units = model->config.head_units;
+    for (int before = 0; before < field; before++)
+        add(context, model->heads[field].given[before] + (int64_t)slots->drawn[slot].classes[before] * units, units);
+}
+
 /* A head's context of a slot: the fused one and the tables of the fields drawn before. */
 static float *begin_context(const Model *model, const Slots *slots, int64_t slot, int field, int32_t row,
                             const StepScratch *scratch)
 {
-    const int units = model->config.head_units;
     float *context = scratch->context + row * scratch->wide;
-    __builtin_memcpy(context, scratch->main + row * scratch->wide, (uint64_t)units * sizeof(float));
-    for (int before = 0; before < field; before++)
-        add(context, model->heads[field].given[before] + (int64_t)slots->drawn[slot].classes[before] * units, units);
+    __builtin_memcpy(context, scratch->main + row * scratch->wide, (uint64_t)model->config.head_units * sizeof(float));
+    add_given(model, slots, slot, field, context);
     return context;
 }
 
 /* logits = out(gelu(hidden(x)) + x), x = gelu(context) */
-static void run_head(const Model *model, const Slots *slots, int field, int32_t first, int32_t count, const StepScratch *scratch)
+static void run_head(const Model *model, int field, int32_t count, const StepScratch *scratch)
 {
-    const int units = model->config.head_units, classes = model->config.classes[field];
+    const int units = model->config.head_units;
     const Head *head = &model->heads[field];
     for (int32_t row = 0; row < count; row++) {
         float *x = scratch->context + row * scratch->wide;
@@ -141,6 +199,11 @@ static void run_head(const Model *model, const Slots *slots, int field, int32_t 
         set_inputs(&head->out, scratch->inputs + row * scratch->stride, 0, x, units);
     }
     multiply(&head->out, head->out.outputs, count, scratch->inputs, scratch->stride, scratch->logits, scratch->wide);
+}
+
+static void keep_logits(const Model *model, const Slots *slots, int field, int32_t first, int32_t count, const StepScratch *scratch)
+{
+    const int classes = model->config.classes[field];
     if (!slots->logits)
         return;
     const int at = first_class_of(model, field);
@@ -197,7 +260,8 @@ static void shift_stage(const Model *model, const Slots *slots, int32_t first, i
 {
     for (int32_t row = 0; row < count; row++)
         begin_context(model, slots, first + row, SHIFT, row, scratch);
-    run_head(model, slots, SHIFT, first, count, scratch);
+    run_head(model, SHIFT, count, scratch);
+    keep_logits(model, slots, SHIFT, first, count, scratch);
     for (int32_t row = 0; row < count; row++) {
         int64_t slot = first + row;
         if (slots->forced) {
@@ -206,6 +270,57 @@ static void shift_stage(const Model *model, const Slots *slots, int32_t first, i
         }
         Constraints constraints = constrain(model, slots, slot, scratch->free_from + (int64_t)row * model->config.num_keys);
         draw_shift(model, slots, slot, &constraints, scratch->logits + row * scratch->wide);
+    }
+}
+
+/* The shares of a key head's own distribution and of what the memory points at, into `shares` (count, 1 + GROUP_HEADS). */
+static void gate_keys(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
+{
+    const int units = model->config.head_units;
+    const Linear *gate = &model->memory.gate;
+    for (int32_t row = 0; row < count; row++) {
+        const float *context = scratch->context + row * scratch->wide;
+        const float *shift = model->memory.gate_shift + (int64_t)slots->drawn[first + row].classes[SHIFT] * units;
+        for (int i = 0; i < units; i++)
+            scratch->line[i] = gelu(context[i] + shift[i]);
+        set_inputs(gate, scratch->inputs + row * scratch->stride, 0, scratch->line, units);
+    }
+    multiply(gate, gate->outputs, count, scratch->inputs, scratch->stride, scratch->logits, scratch->wide);
+    for (int32_t row = 0; row < count; row++) {
+        float *gates = scratch->logits + row * scratch->wide, *shares = scratch->past + row * scratch->wide;
+        float most = gates[largest(gates, 1 + GROUP_HEADS)];
+        for (int i = 0; i <= GROUP_HEADS; i++)
+            gates[i] = exponential(gates[i] - most);
+        float total = total_of(gates, 1 + GROUP_HEADS);
+        for (int i = 0; i <= GROUP_HEADS; i++)
+            shares[i] = gates[i] / total; /* the past's context has been used up */
+    }
+}
+
+/* Mix the distribution of the key with what the memory points at: logits become logarithms of probabilities. */
+static void point_at_keys(const Model *model, int32_t count, const StepScratch *scratch)
+{
+    const int keys = model->config.num_keys;
+    for (int32_t row = 0; row < count; row++) {
+        float *logits = scratch->logits + row * scratch->wide, *elsewhere = scratch->line;
+        const float *shares = scratch->past + row * scratch->wide;
+        const float *roll = scratch->rolls + ((int64_t)row * MEMORY_HEADS + EVENT_HEADS) * keys;
+        float own = shares[0], most = logits[largest(logits, keys)];
+        for (int key = 0; key < keys; key++)
+            elsewhere[key] = 0.0f;
+        for (int head = 0; head < GROUP_HEADS; head++, roll += keys) {
+            float share = shares[1 + head];
+            own = own + share * (1.0f - total_of(roll, keys));
+            for (int key = 0; key < keys; key++)
+                elsewhere[key] = elsewhere[key] + share * roll[key];
+        }
+        for (int key = 0; key < keys; key++)
+            logits[key] = exponential(logits[key] - most);
+        float total = total_of(logits, keys);
+        for (int key = 0; key < keys; key++) {
+            float chance = own * (logits[key] / total) + elsewhere[key];
+            logits[key] = logarithm(chance > LEAST_CHANCE ? chance : LEAST_CHANCE);
+        }
     }
 }
 
@@ -222,7 +337,8 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
     multiply(&model->key_recency, units, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
     for (int32_t row = 0; row < count; row++) {
         int64_t slot = first + row;
-        float *context = begin_context(model, slots, slot, KEY, row, scratch);
+        float *context = scratch->context + row * scratch->wide;
+        __builtin_memcpy(context, scratch->main + row * scratch->wide, (uint64_t)units * sizeof(float));
         add(context, scratch->hidden + row * scratch->wide, units);
         if (!both)
             continue;
@@ -240,13 +356,26 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
         for (int32_t row = 0; row < count; row++)
             add(scratch->context + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
     }
-    run_head(model, slots, KEY, first, count, scratch);
+    if (model->config.has_memory) {
+        for (int32_t row = 0; row < count; row++)
+            add(scratch->context + row * scratch->wide, scratch->of_memory + (int64_t)row * units, units);
+        gate_keys(model, slots, first, count, scratch);
+    }
+    for (int32_t row = 0; row < count; row++)
+        add_given(model, slots, first + row, KEY, scratch->context + row * scratch->wide);
+    run_head(model, KEY, count, scratch);
+    if (model->config.has_memory)
+        point_at_keys(model, count, scratch);
+    keep_logits(model, slots, KEY, first, count, scratch);
     for (int32_t row = 0; row < count && !slots->forced; row++) {
         int64_t slot = first + row;
         float *logits = scratch->logits + row * scratch->wide;
         const int32_t *free_from = scratch->free_from + (int64_t)row * keys, onset = onset_of(slots, slot);
+        const int above = too_high(&slots->span[slot], keys, onset);
+        tire(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, slots->habituation + slot * 3, keys, scratch->line,
+             logits);
         for (int key = 0; key < keys; key++)
-            logits[key] = free_from[key] > onset ? MASKED : logits[key];
+            logits[key] = free_from[key] > onset || key >= above ? MASKED : logits[key];
         slots->drawn[slot].classes[KEY] =
             draw_from_nucleus(logits, noise_of(model, slots, slot, KEY), model->config.classes[KEY],
                               slots->inverse_temperature[slot], slots->top_p[slot], scratch->line);
@@ -257,7 +386,8 @@ static void velocity_stage(const Model *model, const Slots *slots, int32_t first
 {
     for (int32_t row = 0; row < count; row++)
         begin_context(model, slots, first + row, VELOCITY, row, scratch);
-    run_head(model, slots, VELOCITY, first, count, scratch);
+    run_head(model, VELOCITY, count, scratch);
+    keep_logits(model, slots, VELOCITY, first, count, scratch);
     for (int32_t row = 0; row < count && !slots->forced; row++) {
         int64_t slot = first + row;
         slots->drawn[slot].classes[VELOCITY] = draw_from_nucleus(
@@ -279,7 +409,8 @@ static void duration_stage(const Model *model, const Slots *slots, int32_t first
             bin = time_bin(model, slots->next_onset[slot * keys + slots->drawn[slot].classes[KEY]] - onset_of(slots, slot));
         add(context, model->next_onset + (int64_t)bin * units, units);
     }
-    run_head(model, slots, DURATION, first, count, scratch);
+    run_head(model, DURATION, count, scratch);
+    keep_logits(model, slots, DURATION, first, count, scratch);
     for (int32_t row = 0; row < count && !slots->forced; row++) {
         int64_t slot = first + row;
         Drawn *drawn = &slots->drawn[slot];
@@ -291,6 +422,12 @@ static void duration_stage(const Model *model, const Slots *slots, int32_t first
 }
 
 /* ---- taking the token in */
+
+static void take_classes(const Model *model, const Slots *slots, int64_t slot, int32_t *classes)
+{
+    for (int field = 0; field < FIELDS; field++) /* resuming is a class that nothing follows */
+        classes[field] = min_int(slots->drawn[slot].classes[field], model->config.input_classes[field] - 1);
+}
 
 static void commit_keys(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
 {
@@ -304,6 +441,15 @@ static void commit_keys(const Model *model, const Slots *slots, int32_t first, i
         recency[2 * keys + key] = 1.0f;
         slots->last_onset[slot * keys + key] = onset_of(slots, slot);
         slots->last_release[slot * keys + key] = onset_of(slots, slot) + drawn->duration_ticks;
+    }
+}
+
+static void commit_memory(const Model *model, const Slots *slots, int32_t first, int32_t count)
+{
+    for (int64_t slot = first; slot < first + count; slot++) {
+        int32_t classes[FIELDS];
+        take_classes(model, slots, slot, classes);
+        remember_event(model, &slots->memory, slot, classes, onset_of(slots, slot));
     }
 }
 
@@ -328,8 +474,7 @@ static void commit_layer(const Model *model, const Slots *slots, int layer, int3
         float *state = slots->states + slot * all + (int64_t)layer * rows * units;
         if (!layer) {
             int32_t classes[FIELDS];
-            for (int field = 0; field < FIELDS; field++) /* resuming is a class that nothing follows */
-                classes[field] = min_int(slots->drawn[slot].classes[field], model->config.input_classes[field] - 1);
+            take_classes(model, slots, slot, classes);
             add_tables(stack, classes, slots->composer[slot], gates);
         }
         update_state(stack->cell, units, gates, state);
@@ -361,7 +506,8 @@ EXPORT void VARIANT(step)(const Model *model, const Slots *slots, int32_t first,
 {
     Arena arena = {memory, 0};
     StepScratch scratch;
-    lay_out_step(model, count, &scratch, &arena);
+    lay_out_step(model, count, entries_of(&slots->memory), &scratch, &arena);
+    recall_stage(model, slots, first, count, &scratch);
     fuse_contexts(model, slots, first, count, &scratch);
     shift_stage(model, slots, first, count, &scratch);
     key_stage(model, slots, first, count, &scratch);
@@ -373,4 +519,6 @@ EXPORT void VARIANT(step)(const Model *model, const Slots *slots, int32_t first,
     for (int layer = 0; layer < model->forward.layers; layer++)
         commit_layer(model, slots, layer, first, count, &scratch);
     commit_context(model, slots, first, count, &scratch);
+    if (model->config.has_memory)
+        commit_memory(model, slots, first, count);
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
 from music_generator.music.performance import Performance, join
 from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
@@ -54,6 +55,11 @@ class SamplingOptions:
             raise InputError(f"`longest_rest_seconds` must be above 0, not {self.longest_rest_seconds}")
         if self.longest_repeat < 1:
             raise InputError(f"`longest_repeat` must be at least 1, not {self.longest_repeat}")
+
+    @property
+    def drawing(self) -> Drawing:
+        """The options as the engine takes them."""
+        return Drawing(self.temperature, self.top_p)
 
 
 def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:

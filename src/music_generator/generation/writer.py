@@ -87,7 +87,7 @@ class Writer:
         """Begin to write in a slot; return its noise."""
         noise = NoiseSource(self.options.seed, self.options.temperature)
         slots.attach(slot, self._past, self.future)
-        slots.begin(slot, self.state, noise, self.options.temperature, self.options.top_p)
+        slots.begin(slot, self.state, noise, self.options.drawing)
         return noise
 
 

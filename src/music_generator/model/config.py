@@ -35,6 +35,7 @@ NO_ONSET = 10**9  # as a tick: never
 _TIME_TO_GO_STARTS = np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(67))])
 TIME_TO_GO_EDGES = np.append(_TIME_TO_GO_STARTS[1:], NO_ONSET / 2).astype(np.int64)
 NO_FUTURE = len(TIME_TO_GO_EDGES)
+LEAST_CHANCE = 1e-9  # of a key, where the memory may point at another one
 MASKED = -1e4  # a logit that never wins
 
 # recency of each key: exp(-age), exp(-time left until its release) and whether it is held
@@ -47,6 +48,7 @@ EVENT_HEADS, GROUP_HEADS = 4, 2
 MEMORY_HEADS = EVENT_HEADS + GROUP_HEADS
 POINTED = tuple(range(EVENT_HEADS, MEMORY_HEADS))  # the heads that point at keys
 FINGERPRINT, VALUE = 64, 64  # units of a head's fingerprint, and of what it reads of an event
+VALUE_FIELDS = ("shift", "velocity", "duration")  # of which a value is made
 EVENT_TAPS, GROUP_TAPS = 8, 6  # events and groups that a fingerprint tells of
 GROUP_TICKS = 3  # after the last note from which on a note begins a new group
 INTERVAL_REACH = 48  # semitones, in fingerprints

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from music_generator.errors import BundleError
 from music_generator.model.bundle import WEIGHTS_FILE, Bundle, runtime_file, save_tensors, write_bundle
+from music_generator.model.config import MEMORY_HEADS, VALUE
 from music_generator.model.network import Batch, Network
 from music_generator.model.pack import Range, pack
 from music_generator.music.features import Distributions
@@ -20,21 +21,26 @@ from music_generator.music.features import Distributions
 
 @torch.no_grad()
 def input_ranges(network: Network, music: Batch) -> dict[str, Range]:
-    """Return the smallest and largest input of the heads' maps and of `fuse` by `pack.layout`'s names."""
+    """Return the smallest and largest input of maps whose inputs are not bounded, by `pack.layout`'s names."""
     found: dict[str, Range] = {}
     hooks = []
+    named = {"fuse_out": "fuse", "memory.to_context": "memory.values", "memory.gate": "memory.gate"}
     for module_name, module in network.named_modules():
-        name = "fuse" if module_name == "fuse_out" else module_name
-        if name == "fuse" or (name.startswith("heads.") and isinstance(module, nn.Linear)):
+        name = named.get(module_name, module_name)
+        if module_name in named or (name.startswith("heads.") and isinstance(module, nn.Linear)):
 
             def note(_module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                x, (low, high) = inputs[0].flatten(), found.get(name, (0.0, 1e-3))
+                x, (low, high) = inputs[0], found.get(name, (0.0, 1e-3))
+                x = (x[..., : MEMORY_HEADS * VALUE] if name == "memory.values" else x).flatten()
                 if len(x):
                     found[name] = min(low, float(x.min())), max(high, float(x.max()))
 
             hooks.append(module.register_forward_pre_hook(note))
     training = network.training
-    network.eval().logits(music)
+    reading = network.eval().read(music)
+    network.without_future(reading)
+    if network.config.direction == "both":
+        network.with_future(reading)
     network.train(training)
     for hook in hooks:
         hook.remove()

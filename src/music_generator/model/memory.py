@@ -30,6 +30,7 @@ from music_generator.model.config import (
     GROUP_TICKS,
     INTERVAL_REACH,
     INTERVALS,
+    LEAST_CHANCE,
     LOW_BEFORE,
     MEMORY_HEADS,
     NO_ONSET,
@@ -40,12 +41,12 @@ from music_generator.model.config import (
     START_STEP,
     STEPS,
     VALUE,
+    VALUE_FIELDS,
     WAITS,
 )
 from music_generator.music.tokens import KEYS, NUM_KEYS, SHIFT_BINS, SHIFT_CLASSES
 
 FEATURES = 64  # units of the embeddings that fingerprints are made of
-VALUE_FIELDS = ("shift", "velocity", "duration")
 TIME_SCALE = 0.3  # of the first weights: what is played counts more than when
 
 
@@ -328,7 +329,8 @@ class Memory(nn.Module):
             shift: (...), the class of the token's shift.
             pointed: (..., G, K), as in `Recalled`.
         """
-        share = self.gate(F.gelu(context + self.gate_shift(shift))).float().softmax(-1)[..., 1:]
-        own = 1 - (share * pointed.sum(-1)).sum(-1, keepdim=True)
+        share = self.gate(F.gelu(context + self.gate_shift(shift))).float().softmax(-1)
+        own, share = share[..., :1], share[..., 1:]
+        own = own + (share * (1 - pointed.sum(-1))).sum(-1, keepdim=True)
         mixed = own * logits.float().softmax(-1) + (share[..., None] * pointed).sum(-2)
-        return mixed.clamp(min=1e-9).log()
+        return mixed.clamp(min=LEAST_CHANCE).log()

@@ -4,7 +4,8 @@ They are folded and quantised when a bundle is made and never when it is loaded:
 every machine, and the same seed must give the same bytes everywhere.
 
 What is folded: the embeddings and the composer into the first layer's gates; the fuse layer's input into the maps of
-past, future and time to go; biases into one another.
+past, future, time to go, memory and steering; the embeddings of the memory into what an event adds to the fingerprints
+after it; biases into one another.
 """
 
 from __future__ import annotations
@@ -17,8 +18,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import BundleError
-from music_generator.model.config import CLASSES, FIELDS, INPUT_CLASSES, NO_FUTURE, TIME_TO_GO_EDGES, ModelConfig
-from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, SHIFT_BINS, VELOCITY_BINS
+from music_generator.model.config import (
+    CLASSES,
+    EVENT_HEADS,
+    EVENT_TAPS,
+    FIELDS,
+    FINGERPRINT,
+    GROUP_HEADS,
+    GROUP_TAPS,
+    INPUT_CLASSES,
+    INTERVALS,
+    MEMORY_HEADS,
+    NO_FUTURE,
+    START_KEY,
+    STEPS,
+    TIME_TO_GO_EDGES,
+    VALUE,
+    VALUE_FIELDS,
+    ModelConfig,
+)
+from music_generator.music.tokens import (
+    DENSITIES,
+    DURATION_BINS,
+    KEYS,
+    LOUDNESSES,
+    NUM_KEYS,
+    SHIFT_BINS,
+    SHIFT_CLASSES,
+    VELOCITY_BINS,
+)
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
@@ -26,6 +54,8 @@ Range = tuple[float, float]
 
 PRECISIONS = ("int8", "float32")
 BOUNDED: Range = (-128 / 127, 1.0)  # of states and recencies: -1, 0 and 1 are whole steps, so flags lose nothing
+SHARES: Range = (0.0, 1.0)
+OF_SHARES = ("memory.event_values", "memory.group_values", "memory.keys")  # whose inputs are shares of attention
 LEVELS = 255
 GATES = {"lstm": 4, "gru": 4, "rnn": 1}  # a GRU's candidate has a part of the input and one of the state
 
@@ -41,10 +71,11 @@ class LinearShape:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers that are looked up: `shape` (rows, numbers)."""
+    """Rows of numbers that are looked up: `shape` (rows, numbers); `exact` ones are float32 in every precision."""
 
     name: str
     shape: tuple[int, int]
+    exact: bool = False
 
 
 def layout(config: ModelConfig) -> list[LinearShape | Table]:
@@ -59,6 +90,10 @@ def layout(config: ModelConfig) -> list[LinearShape | Table]:
         parts.append(LinearShape("fuse", (size,), size))
         parts.append(LinearShape("key_next", (NUM_KEYS,), size))
         parts += [Table(name, (NO_FUTURE + 1, size)) for name in TIME_TABLES]
+    if config.memory:
+        parts += _memory(config)
+    if config.steered:
+        parts += [Table("density", (DENSITIES, config.context_size)), Table("loudness", (LOUDNESSES, config.context_size))]
     for i, field in enumerate(FIELDS):
         parts += [Table(f"heads.{field}.given.{before}", (CLASSES[before], size)) for before in FIELDS[:i]]
         parts.append(LinearShape(f"heads.{field}.hidden", (size,), size))
@@ -67,6 +102,30 @@ def layout(config: ModelConfig) -> list[LinearShape | Table]:
 
 
 TIME_TABLES = ("time_to_go", "fuse_time", "key_time_to_go", "next_onset")
+
+
+def _memory(config: ModelConfig) -> list[LinearShape | Table]:
+    """Return the memory's parts; the outputs of `memory.keys` are the context's, the key head's, the fuse layer's."""
+    size, shifts = config.head_size, INPUT_CLASSES["shift"]
+    events, groups = EVENT_TAPS * EVENT_HEADS // 2 * FINGERPRINT, GROUP_TAPS * FINGERPRINT
+    values = sum(INPUT_CLASSES[name] for name in VALUE_FIELDS)
+    parts: list[LinearShape | Table] = [Table("memory.scales", (2, MEMORY_HEADS), exact=True)]
+    for name, kinds, units, time in (
+        ("event_keys", START_KEY + 1, events, "shift"),
+        ("event_intervals", STEPS, events, "shift"),
+        ("group_keys", KEYS, groups, "wait"),
+        ("group_intervals", INTERVALS, groups, "wait"),
+    ):
+        parts += [Table(f"memory.{name}", (kinds, units)), Table(f"memory.{name}_{time}", (shifts, units))]
+    return [
+        *parts,
+        LinearShape("memory.event_values", (values,), VALUE),
+        LinearShape("memory.group_values", (values + 2,), VALUE),
+        LinearShape("memory.values", (MEMORY_HEADS * VALUE,), config.context_size),
+        LinearShape("memory.keys", (MEMORY_HEADS * NUM_KEYS, MEMORY_HEADS), size + config.context_size),
+        LinearShape("memory.gate", (size,), 1 + GROUP_HEADS),
+        Table("memory.gate_shift", (SHIFT_CLASSES, size)),
+    ]
 
 
 def _stack(config: ModelConfig, name: str, layers: int, size: int, recency: int) -> list[LinearShape | Table]:
@@ -81,7 +140,7 @@ def tensors_of(part: LinearShape | Table, precision: str) -> Iterator[tuple[str,
     """Yield name, shape and type of each tensor that a part is stored as."""
     int8 = precision == "int8"
     if isinstance(part, Table):
-        yield part.name, part.shape, np.float16 if int8 else np.float32
+        yield part.name, part.shape, np.float16 if int8 and not part.exact else np.float32
         return
     yield f"{part.name}.weight", (sum(part.inputs), part.outputs), np.int8 if int8 else np.float32
     yield f"{part.name}.bias", (part.outputs,), np.float32
@@ -147,14 +206,14 @@ def pack(weights: Weights, config: ModelConfig, ranges: Mapping[str, Range] | No
     for part in layout(config):
         if isinstance(part, Table):
             table = folded[part.name].astype(np.float32)
-            packed[part.name] = table if ranges is None else table.astype(np.float16)
+            packed[part.name] = table if ranges is None or part.exact else table.astype(np.float16)
             continue
         weight, bias = folded[f"{part.name}.weight"], folded[f"{part.name}.bias"]
         packed[f"{part.name}.bias"] = bias.astype(np.float32)
         if ranges is None:
             packed[f"{part.name}.weight"] = weight.astype(np.float32)
             continue
-        low, high = ranges.get(part.name, BOUNDED)
+        low, high = SHARES if part.name in OF_SHARES else ranges.get(part.name, BOUNDED)
         step = (high - low) / LEVELS
         quantized, scale = quantize_weights(weight, part.inputs)
         packed[f"{part.name}.weight"], packed[f"{part.name}.scale"] = quantized, (scale * step).astype(np.float32)
@@ -201,6 +260,11 @@ def _fold(weights: Weights, config: ModelConfig) -> dict[str, Array]:
     if config.direction == "both":
         folded["future.weight"] = folded["future.weight"].copy()
         folded["future.weight"][: config.backward_size] *= config.backward_layers
+    if config.memory:
+        _fold_memory(folded, w, config)
+    if config.steered:
+        for name in ("density", "loudness"):
+            folded[name] = _with_fuse(w[f"{name}.weight"], w, config)
     folded["key_recency.weight"], folded["key_recency.bias"] = w["key_recency.weight"].T, np.zeros(config.head_size)
     for i, field in enumerate(FIELDS):
         for before in FIELDS[:i]:
@@ -209,6 +273,44 @@ def _fold(weights: Weights, config: ModelConfig) -> dict[str, Array]:
             folded[f"heads.{field}.{name}.weight"] = w[f"heads.{field}.{name}.weight"].T
             folded[f"heads.{field}.{name}.bias"] = w[f"heads.{field}.{name}.bias"]
     return folded
+
+
+def _with_fuse(to_context: Array, w: dict[str, Array], config: ModelConfig) -> Array:
+    """Return rows (N, D) that are added to the context with their part of the fuse layer's input: (N, C)."""
+    if config.direction != "both":
+        return to_context
+    past = w["fuse_in.weight"][:, : config.head_size]
+    return np.concatenate([to_context, to_context @ past.T], 1)
+
+
+def _fold_memory(folded: dict[str, Array], w: dict[str, Array], config: ModelConfig) -> None:
+    scale, shifts = np.exp(w["memory.log_scale"]), INPUT_CLASSES["shift"]
+    folded["memory.scales"] = np.stack([scale, w["memory.null"] * scale])
+    for name, time in (
+        ("event_keys", "shift"), ("event_intervals", "shift"), ("group_keys", "wait"), ("group_intervals", "wait")
+    ):  # fmt: skip
+        if time == "shift":  # (units, features, taps), the last tap being that of the event itself
+            taps = w[f"memory.{name}.taps.weight"].transpose(2, 1, 0)[::-1]
+        else:
+            taps = w[f"memory.{name}.taps"]
+        for part, table in (("kind", f"memory.{name}"), (time, f"memory.{name}_{time}")):
+            rows = w[f"memory.{name}.{part}.weight"]
+            rows = rows[:shifts] if part == time else rows
+            folded[table] = np.einsum("rf,tfu->rtu", rows, taps).reshape(len(rows), -1)
+    for kind in ("event", "group"):
+        tables = [w[f"memory.{kind}_values.{name}.weight"][: INPUT_CLASSES[name]] for name in VALUE_FIELDS]
+        tables += [w["memory.group_start.weight"]] if kind == "group" else []
+        folded[f"memory.{kind}_values.weight"] = np.concatenate(tables)
+        folded[f"memory.{kind}_values.bias"] = np.zeros(VALUE)
+    values, keys = np.split(w["memory.to_context.weight"].T, [MEMORY_HEADS * VALUE])
+    size = config.head_size
+    keys = _with_fuse(keys, w, config)
+    folded["memory.values.weight"] = _with_fuse(values, w, config)
+    folded["memory.values.bias"] = np.zeros(config.context_size)
+    folded["memory.keys.weight"] = np.concatenate([keys[:, :size], w["memory.to_key.weight"].T, keys[:, size:]], 1)
+    folded["memory.keys.bias"] = np.zeros(size + config.context_size)
+    folded["memory.gate.weight"], folded["memory.gate.bias"] = w["memory.gate.weight"].T, w["memory.gate.bias"]
+    folded["memory.gate_shift"] = w["memory.gate_shift.weight"]
 
 
 def _fold_stack(folded: dict[str, Array], w: dict[str, Array], config: ModelConfig, name: str, layers: int) -> None:
