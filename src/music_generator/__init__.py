@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from music_generator.errors import MusicGeneratorError as MusicGeneratorError
     from music_generator.generation import Generated as Generated
     from music_generator.generation import SamplingOptions as SamplingOptions
+    from music_generator.generation import accompany as accompany
     from music_generator.generation import bridge as bridge
     from music_generator.generation import compose as compose
     from music_generator.generation import continue_from as continue_from
@@ -37,6 +38,7 @@ _HOME = {
     "MusicGeneratorError": "errors",
     "Performance": "music.performance",
     "SamplingOptions": "generation",
+    "accompany": "generation",
     "bridge": "generation",
     "compose": "generation",
     "continue_from": "generation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from music_generator.errors import InputError
 from music_generator.export import Export, Exported
 from music_generator.generation import tasks
 from music_generator.generation.batch import BatchOptions, Request, plan_batch, write_batch
+from music_generator.generation.keep import NAMES, read_keep
 from music_generator.generation.span import SamplingOptions, Span
 from music_generator.model.bundle import PRETRAINED_NAME
 from music_generator.music.performance import LONGEST_SECONDS
@@ -33,9 +35,16 @@ def generate(
         ),
     ] = None,
     notes: Annotated[int | None, typer.Option(help="stop after this number of new notes")] = None,
+    open_end: options.OpenEnd = False,
+    recall: Annotated[
+        str | None, typer.Option(metavar="FROM-TO", help="seconds of the primer that the music shall come back to")
+    ] = None,
     composer: options.Composer = SamplingOptions.composer,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
+    density: options.Density = SamplingOptions.density,
+    loudness: options.Loudness = SamplingOptions.loudness,
+    returns: options.Returns = SamplingOptions.returns,
     seed: options.Seed = SamplingOptions.seed,
     variations: options.Variations = BatchOptions.variations,
     shard: options.Shard = None,
@@ -54,9 +63,12 @@ def generate(
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     name, span = _plan(primer, start, future, seconds, notes)
+    span = _with_end_and_recall(span, primer, future, open_end, recall)
     export = Export(out, name, not no_audio, not no_plots, format, soundfont)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
-    sampling = SamplingOptions(temperature, top_p, seed, composer)
+    sampling = SamplingOptions(
+        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
+    )
     _write(Request(span, sampling, model), export, batch, as_json)
 
 
@@ -82,13 +94,35 @@ def _plan(
     return "continue", tasks.to_continue(past, seconds, start=start, notes=notes)
 
 
+def _with_end_and_recall(
+    span: Span, primer: Path | None, future: Path | None, open_end: bool, recall: str | None
+) -> Span:
+    if open_end and future is not None:
+        raise InputError("`--open-end` does not go with `--future`: the music ends where the future begins")
+    if open_end:
+        span = replace(span, closes=False)
+    if recall is None:
+        return span
+    if primer is None:
+        raise InputError("`--recall` names seconds of the primer: name one with `--primer`")
+    try:
+        first, last = map(float, recall.split("-"))
+    except ValueError:
+        raise InputError(f"`--recall` must be two seconds such as 12-20, not {recall!r}") from None
+    return replace(span, recall=(first, last))
+
+
 def infill(
     piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
     start: Annotated[float, typer.Option("--from", help="second at which the gap starts")],
     end: Annotated[float, typer.Option("--to", help="second at which it ends")],
+    keep: Annotated[str | None, typer.Option(help=f"notes of the gap that stay: {', '.join(NAMES)}")] = None,
     composer: options.Composer = SamplingOptions.composer,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
+    density: options.Density = SamplingOptions.density,
+    loudness: options.Loudness = SamplingOptions.loudness,
+    returns: options.Returns = SamplingOptions.returns,
     seed: options.Seed = SamplingOptions.seed,
     variations: options.Variations = BatchOptions.variations,
     shard: options.Shard = None,
@@ -106,10 +140,48 @@ def infill(
 
     The rest of the piece stays as it is. With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    span = tasks.to_infill(read_piece(piece), start, end)
+    kept = None if keep is None else read_keep(keep)
+    span = tasks.to_infill(read_piece(piece), start, end, keep=kept)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
-    sampling = SamplingOptions(temperature, top_p, seed, composer)
+    sampling = SamplingOptions(
+        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
+    )
+    _write(Request(span, sampling, model), export, batch, as_json)
+
+
+def accompany(
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    keep: Annotated[str, typer.Option(help=f"notes of the piece that stay: {', '.join(NAMES)}")] = "all",
+    composer: options.Composer = SamplingOptions.composer,
+    temperature: options.Temperature = SamplingOptions.temperature,
+    top_p: options.TopP = SamplingOptions.top_p,
+    density: options.Density = SamplingOptions.density,
+    loudness: options.Loudness = SamplingOptions.loudness,
+    returns: options.Returns = SamplingOptions.returns,
+    seed: options.Seed = SamplingOptions.seed,
+    variations: options.Variations = BatchOptions.variations,
+    shard: options.Shard = None,
+    jobs: options.Jobs = BatchOptions.jobs,
+    overwrite: options.Overwrite = BatchOptions.overwrite,
+    out: options.Out = Export.folder,
+    no_audio: options.NoAudio = not Export.audio,
+    no_plots: options.NoPlots = not Export.plots,
+    format: options.Format = Export.format,
+    soundfont: options.SoundFont = Export.soundfont,
+    model: options.Model = PRETRAINED_NAME,
+    as_json: options.Json = False,
+) -> None:
+    """Write music around the notes of a piece, such as a melody; these stay as they are.
+
+    With --shard a run that was killed resumes: the pieces that exist are kept.
+    """
+    span = tasks.to_accompany(read_piece(piece), keep=read_keep(keep))
+    export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont)
+    batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
+    sampling = SamplingOptions(
+        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
+    )
     _write(Request(span, sampling, model), export, batch, as_json)
 
 

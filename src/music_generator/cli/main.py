@@ -44,7 +44,10 @@ COMMANDS = {
     "infill": Command(
         "generate",
         "Fill a gap: replace a span of a piece with new music.",
-        ("infill piece.mid --from 12.0 --to 18.5 --variations 4",),
+        ("infill piece.mid --from 12.0 --to 18.5 --variations 4", "infill piece.mid --from 0 --to 20 --keep melody"),
+    ),
+    "accompany": Command(
+        "generate", "Write music around notes that stay, such as a melody.", ("accompany melody.mid --density 8",)
     ),
     "studio": Command("studio", "Open a page to see, hear and change a piece.", ("studio",)),
     "composers": Command("media", "List the composers that a model knows.", ("composers", "composers --json")),

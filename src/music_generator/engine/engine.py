@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 MAX_CONTEXT = 512  # tokens of past and of future; more changes nothing measurable (docs/experiments.md)
+MAX_FIXED = 2 * MAX_CONTEXT  # fixed entries of a memory: a future's, and a passage's to come back to
 BACKENDS = ("kernel", "numpy")
 
 
@@ -128,11 +129,9 @@ class Engine:
             f"{', '.join(names[known[c]] for c in near) or 'none'}"
         )
 
-    def slots(self, size: int, *, has_future: bool, scored: bool = False, fixed: int | None = None) -> Slots:
-        """Return empty slots for this model; see `Slots`. `fixed`: by default there is room for a future, if any."""
-        if fixed is None:
-            fixed = MAX_CONTEXT if has_future else 0
-        return Slots(self.config, size, self.precision, has_future=has_future, scored=scored, fixed=fixed)
+    def slots(self, size: int, *, scored: bool = False, fixed: int = MAX_FIXED) -> Slots:
+        """Return empty slots for this model; see `Slots`."""
+        return Slots(self.config, size, self.precision, scored=scored, fixed=fixed)
 
     def read_past(self, rows: Array, composer: int = 0, first_tick: int = 0, *, cut: bool = False) -> PastState:
         """Read what comes before.
@@ -207,6 +206,13 @@ class Engine:
             FutureContext(context, int(tick), _from_tick(ahead, int(onsets[0])), entries, int(first))
             for context, tick, ahead, first in zip(contexts[:0:-1], onsets, next_onset, firsts, strict=True)
         ]
+
+    def recalled(self, rows: Array, first: int, stop: int, bonus: float) -> Entries | None:
+        """Return tokens `first` to `stop` of a piece as entries of a memory, with a bonus on their score."""
+        if not self.config.memory:
+            return None
+        onsets = np.cumsum(rows["shift"], dtype=np.int64)
+        return self._remember(rows, onsets, len(rows)).entries(0).part(first, stop, bonus)
 
     def _future_entries(self, rows: Array, thinned: int) -> tuple[Entries | None, Array]:
         """Return what stands in a memory of tokens after the `thinned` ones, and where it begins for each token (T,)."""

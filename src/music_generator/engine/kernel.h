@@ -75,7 +75,8 @@ typedef struct {
 /* The slots, an array of N rows for each fact. */
 typedef struct {
     SpanState *span;                                 /* (N) */
-    const int32_t *composer, *resume_tick;           /* (N), (N) the future's first onset */
+    const int32_t *composer;                         /* (N) */
+    const int32_t *has_future, *resume_tick;         /* (N), (N) the future's first onset */
     int32_t *last_onset, *last_release;              /* (N, K), (N, K) */
     const int32_t *next_onset;                       /* (N, K) in the future */
     float *states, *context;                         /* (N, R, H), (N, C) of the past */
@@ -90,7 +91,7 @@ typedef struct {
     const Drawn *forced;                             /* (N), or null: the token is drawn */
     Drawn *drawn;                                    /* (N) */
     float *logits;                                   /* (N, A) before noise and constraints, or null */
-    int32_t block, has_future;                       /* tokens that there is noise for; of all slots */
+    int32_t block;                                   /* tokens that there is noise for */
     Memories memory;
 } Slots;
 

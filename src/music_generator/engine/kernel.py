@@ -71,7 +71,7 @@ class Config(Structure):
 
 
 _SLOT_ARRAYS = (
-    "span", "composer", "resume_tick", "last_onset", "last_release", "next_onset", "states", "context",
+    "span", "composer", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "states", "context",
     "future_context", "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts",
     "habituation", "noise", "uniforms", "forced", "drawn", "logits",
 )  # fmt: skip
@@ -85,7 +85,7 @@ class _Memories(Structure):
 class _Slots(Structure):
     _fields_ = (
         *((name, c_void_p) for name in _SLOT_ARRAYS),
-        ("block", c_int32), ("has_future", c_int32), ("memory", _Memories),
+        ("block", c_int32), ("memory", _Memories),
     )  # fmt: skip
 
 
@@ -264,7 +264,7 @@ class _Described:
     """The addresses of some slots' arrays, and scratch memory for each thread."""
 
     def __init__(self, slots: Slots, scratch_bytes: int, threads: int) -> None:
-        self._struct = _Slots(block=slots.block, has_future=slots.has_future, memory=_describe_memories(slots.memory))
+        self._struct = _Slots(block=slots.block, memory=_describe_memories(slots.memory))
         for name in _SLOT_ARRAYS:
             if (array := getattr(slots, name)) is not None:
                 setattr(self._struct, name, _address(array))

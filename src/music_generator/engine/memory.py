@@ -77,6 +77,19 @@ class Entries:
     def __len__(self) -> int:
         return len(self.events)
 
+    def followed_by(self, other: Entries) -> Entries:
+        """Return these entries and others after them."""
+        return Entries(
+            np.concatenate([self.fingerprints, other.fingerprints], 1),
+            np.concatenate([self.events, other.events]),
+            np.concatenate([self.bonus, other.bonus]),
+        )
+
+    def part(self, first: int, stop: int, bonus: float) -> Entries:
+        """Return some of the entries, with a bonus."""
+        some = slice(first, stop)
+        return Entries(self.fingerprints[:, some], self.events[some], np.full(len(self.events[some]), bonus, f32))
+
 
 class Memories:
     """N memories; the arrays are those of `Memories` in kernel.h.

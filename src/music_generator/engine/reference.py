@@ -218,6 +218,12 @@ class Reference:
 
         If there are `forced` tokens (N, 6), or the slots', these are taken instead.
         """
+        onset, recency = self._draw_tokens(slots, first, count, forced)
+        if commit:
+            self._commit(slots, first + np.arange(count), onset, recency)
+
+    def _draw_tokens(self, slots: Slots, first: int, count: int, forced: Array | None) -> tuple[Array, Array]:
+        """Draw tokens into `slots.drawn`; return their onsets (count,) and the recency of each key then (count, 3 K)."""
         rows = slice(first, first + count)
         drawn, now = slots.drawn[rows], slots.span["now"][rows]
         forced = slots.forced if forced is None else forced
@@ -230,7 +236,7 @@ class Reference:
         if forced is None:
             for i in range(count):
                 span = SpanState(*slots.span[first + i].tolist())
-                constraints.append(constrain(span, slots.last_release[first + i], slots.has_future))
+                constraints.append(constrain(span, slots.last_release[first + i], bool(slots.has_future[first + i])))
                 self._draw_shift(slots, first + i, shift_logits[i].copy(), constraints[i])
         onset = now + drawn[:, 4]
         recency = key_recency(slots.last_onset[rows], slots.last_release[rows], onset)
@@ -252,8 +258,7 @@ class Reference:
             drawn[i, 5] = value_in_bin("duration", drawn[i, 3], uniforms[1])
         if slots.logits is not None:
             slots.logits[rows] = np.concatenate([shift_logits, key_logits, velocity_logits, duration_logits], 1)
-        if commit:
-            self._commit(slots, rows, onset, recency)
+        return onset, recency
 
     def _past(self, slots: Slots, first: int, count: int) -> tuple[Array, Recalled | None, list[Array]]:
         """Return the context of the past (N, C) with what is told and recalled, that, and its terms of the key head."""
@@ -276,13 +281,14 @@ class Reference:
         main = past[:, :size]
         if not self.both:
             return main
-        if not slots.has_future:
-            return np.asarray(main + self.tensors["time_to_go"][NO_FUTURE])
-        future = slots.future_context[rows]
-        bins = time_bin(slots.resume_tick[rows] - slots.span["now"][rows])
+        with_future = slots.has_future[rows] > 0
+        main = np.where(with_future[:, None], main, main + self.tensors["time_to_go"][NO_FUTURE])
+        past, future = past[with_future], slots.future_context[rows][with_future]
+        bins = time_bin((slots.resume_tick[rows] - slots.span["now"][rows])[with_future])
         fused = gelu((past[:, size:] + future[:, size:]) + self.tensors["fuse_time"][bins])
-        main = (main + future[:, :size]) + self.tensors["time_to_go"][bins]
-        return np.asarray(main + self.linears["fuse"](fused))
+        told = (main[with_future] + future[:, :size]) + self.tensors["time_to_go"][bins]
+        main[with_future] = told + self.linears["fuse"](fused)
+        return np.asarray(main)
 
     def _head(self, field: str, main: Array, drawn: Array, *terms: Array) -> Array:
         context = main
@@ -321,19 +327,17 @@ class Reference:
         terms = [self.linears["key_recency"](recency)]
         if not self.both:
             return terms
-        if not slots.has_future:
-            return [*terms, self.tensors["key_time_to_go"][np.full(len(onset), NO_FUTURE)]]
-        terms.append(self.tensors["key_time_to_go"][time_bin(slots.resume_tick[rows] - onset)])
+        with_future = slots.has_future[rows] > 0
+        bins = np.where(with_future, time_bin(slots.resume_tick[rows] - onset), NO_FUTURE)
         nearness = fade(onset[:, None] - slots.next_onset[rows], RECENCY_TICKS)
-        return [*terms, self.linears["key_next"](nearness)]
+        key_next = self.linears["key_next"](nearness) * with_future[:, None].astype(f32)
+        return [*terms, self.tensors["key_time_to_go"][bins], key_next]
 
     def _duration_terms(self, slots: Slots, rows: slice, onset: Array, drawn: Array) -> list[Array]:
         if not self.both:
             return []
-        bins = np.full(len(onset), NO_FUTURE)
-        if slots.has_future:
-            bins = time_bin(slots.next_onset[rows][np.arange(len(onset)), drawn[:, 1]] - onset)
-        return [self.tensors["next_onset"][bins]]
+        bins = time_bin(slots.next_onset[rows][np.arange(len(onset)), drawn[:, 1]] - onset)
+        return [self.tensors["next_onset"][np.where(slots.has_future[rows] > 0, bins, NO_FUTURE)]]
 
     def _draw_shift(self, slots: Slots, slot: int, logits: Array, constraints: Constraints) -> None:
         noise, uniforms = slots.noise_of(slot)
@@ -366,19 +370,22 @@ class Reference:
             tried[best] = True
             shares[best] = shares[best] + f32(1e-30)
 
-    def _commit(self, slots: Slots, rows: slice, onset: Array, recency: Array) -> None:
+    def _commit(self, slots: Slots, rows: Array, onset: Array, recency: Array) -> None:
+        """Take the drawn tokens of some slots (n,) into their states."""
         drawn = slots.drawn[rows]
         each, key, duration = np.arange(len(drawn)), drawn[:, 1], drawn[:, 5]
         recency[each, key] = recency[each, 2 * NUM_KEYS + key] = 1
         recency[each, NUM_KEYS + key] = fade(-duration, RELEASE_TICKS)
-        slots.last_onset[rows][each, key] = onset
-        slots.last_release[rows][each, key] = onset + duration
+        slots.last_onset[rows, key] = onset
+        slots.last_release[rows, key] = onset + duration
         classes = np.minimum(drawn[:, :4], [len(SHIFT_BINS) - 1, *[NO_ONSET] * 3])
-        mean = self.forward(classes, slots.composer[rows], recency, slots.states[rows])
+        states = slots.states[rows]
+        mean = self.forward(classes, slots.composer[rows], recency, states)
+        slots.states[rows] = states
         slots.context[rows] = self.linears["context"](np.concatenate([mean, recency], 1))
-        for i in range(len(drawn) if self.memory else 0):
+        for i, slot in enumerate(rows if self.memory is not None else ()):
             assert self.memory is not None
-            self.memory.remember(slots.memory, (rows.start or 0) + i, classes[i], int(onset[i]))
+            self.memory.remember(slots.memory, int(slot), classes[i], int(onset[i]))
 
     # ---- writing
 
@@ -390,8 +397,11 @@ class Reference:
         """
         tokens: list[Array] = []
         for _ in range(most):
-            self.step(slots, 0, count, True)
+            onset, recency = self._draw_tokens(slots, 0, count, None)
             tokens.append(np.array([self._accept(slots, slot) for slot in range(count)], np.int32))
+            taken = np.flatnonzero(tokens[-1][:, 1] >= 0)
+            if len(taken):
+                self._commit(slots, taken, onset[taken], recency[taken])
             writing = slots.span["done"][:count] == WRITING
             if not writing.any() or (slots.span["place"][:count][writing] == slots.block).any():
                 break

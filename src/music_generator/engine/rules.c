@@ -54,7 +54,7 @@ static void keep_repeats_short(const SpanState *span, int32_t *free_from)
         free_from[span->repeated_key] = NEVER;
 }
 
-/* Only lower keys may be struck in the tick of the kept note, or none if they all are held then. */
+/* Only lower keys may be struck in the tick of the kept note, or none if none is free; the gap may then be over. */
 static void come_before_kept_note(const SpanState *span, const int32_t *free_from, Constraints *constraints)
 {
     if (span->kept_key < 0)
@@ -63,6 +63,7 @@ static void come_before_kept_note(const SpanState *span, const int32_t *free_fro
         if (free_from[key] < span->end)
             return;
     constraints->latest = min_int(constraints->latest, span->end - 2 - span->now);
+    constraints->may_resume |= constraints->latest < constraints->earliest;
 }
 
 /* The lowest key that may not be struck at a tick because a kept note comes first. */
@@ -116,14 +117,14 @@ static Constraints constrain(const Model *model, const Slots *slots, int64_t slo
     const SpanState *span = &slots->span[slot];
     Constraints constraints = {0, NEVER, 0};
     begin_at_span_start(span, &constraints);
-    int note_is_due = keep_rests_short(span, slots->has_future, &constraints);
-    end_before_span_end(span, slots->has_future, &constraints);
+    int note_is_due = keep_rests_short(span, slots->has_future[slot], &constraints);
+    end_before_span_end(span, slots->has_future[slot], &constraints);
     keep_held_keys_down(slots->last_release + slot * keys, keys, free_from);
     keep_keys_in_order(span, free_from);
     keep_repeats_short(span, free_from);
-    come_before_kept_note(span, free_from, &constraints);
     for (int key = keys - model->config.num_pedals; note_is_due && key < keys; key++)
         free_from[key] = NEVER;
     wait_for_a_key(span, keys, free_from, &constraints);
+    come_before_kept_note(span, free_from, &constraints);
     return constraints;
 }

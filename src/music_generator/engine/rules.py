@@ -92,10 +92,10 @@ def constrain(span: SpanState, last_release: Array, has_future: bool) -> Constra
     end_before_span_end(span, has_future, constraints)
     keep_keys_in_order(span, constraints)
     keep_repeats_short(span, constraints)
-    come_before_kept_note(span, constraints)
     if note_is_due:
         constraints.free_from[KEYS:] = NO_ONSET
     wait_for_a_key(span, constraints)
+    come_before_kept_note(span, constraints)
     return constraints
 
 
@@ -138,12 +138,11 @@ def keep_repeats_short(span: SpanState, constraints: Constraints) -> None:
 
 
 def come_before_kept_note(span: SpanState, constraints: Constraints) -> None:
-    """Let only lower keys be struck in the tick of the kept note, or none if they all are held then."""
-    if span.kept_key < 0:
+    """Let only lower keys be struck in the tick of the kept note, or none if none is free; the gap may then be over."""
+    if span.kept_key < 0 or (constraints.free_from[: span.kept_key] < span.end).any():
         return
-    lower = constraints.free_from[: span.kept_key]
-    if not (lower < span.end).any():
-        constraints.latest = min(constraints.latest, span.end - 2 - span.now)
+    constraints.latest = min(constraints.latest, span.end - 2 - span.now)
+    constraints.may_resume = constraints.may_resume or constraints.latest < constraints.earliest
 
 
 def too_high(span: SpanState, onset: int) -> int:
@@ -199,10 +198,13 @@ def accept(span: SpanState, shift_class: int, key: int, shift_ticks: int, durati
     """Take a drawn token into the state of the span; return whether it is one, or the writing is done instead."""
     now = span.now + shift_ticks
     span.place += 1
+    if shift_class >= RESUME:
+        span.done = DONE
+        return False
     if now < span.now or (now == span.now and key <= span.last_key) or duration_ticks < 0:
         span.done = INVALID  # with such tokens, writing might never end
         return False
-    if shift_class >= RESUME or now >= span.end:
+    if now >= span.end:
         span.done = DONE
         return False
     span.now, span.last_key = now, key

@@ -94,7 +94,6 @@ class Slots:
         size: int,
         precision: str,
         *,
-        has_future: bool,
         scored: bool = False,
         fixed: int = 0,
     ) -> None:
@@ -104,7 +103,6 @@ class Slots:
             config: of the model.
             size: N.
             precision: of the model, "int8" or "float32".
-            has_future: whether all slots have a future, or none.
             scored: tokens are given (`forced`) and their logits kept (`logits`).
             fixed: how many fixed entries a memory has room for.
         """
@@ -112,9 +110,9 @@ class Slots:
         def zeros(*shape: int, dtype: Any = np.float32) -> Array:
             return np.zeros((size, *shape), dtype)
 
-        self.size, self.has_future, self.block = size, has_future, 1 if scored else NOISE_BLOCK_TOKENS
+        self.size, self.block = size, 1 if scored else NOISE_BLOCK_TOKENS
         self.span = zeros(dtype=SPAN_DTYPE)
-        self.composer, self.resume_tick = zeros(dtype=np.int32), zeros(dtype=np.int32)
+        self.composer, self.has_future, self.resume_tick = (zeros(dtype=np.int32) for _ in range(3))
         self.last_onset, self.last_release, self.next_onset = (zeros(NUM_KEYS, dtype=np.int32) for _ in range(3))
         self.states = zeros(config.state_rows(config.forward_layers), config.forward_size)
         self.context, self.future_context = zeros(config.context_size), zeros(config.context_size)
@@ -133,14 +131,16 @@ class Slots:
         self.states[slot], self.context[slot], self.composer[slot] = past.states, past.context, past.composer
         self.last_onset[slot], self.last_release[slot] = past.last_onset, past.last_release
         self.memory.copy(slot, past.memory, 0)
-        self.memory.set_fixed(slot, None)
         self.recent_keys[slot], self.lag_counts[slot] = past.recent_keys, 0
         self.span[slot] = astuple(SpanState(past.now, past.last_key, past.now, NO_ONSET, past.now, NO_ONSET, NO_ONSET))
-        if future is not None:
-            self.set_future(slot, future)
+        self.set_future(slot, future)
 
-    def set_future(self, slot: int, future: FutureContext) -> None:
-        """Give a slot a future, or another one."""
+    def set_future(self, slot: int, future: FutureContext | None) -> None:
+        """Give a slot a future, or another one, or none."""
+        self.has_future[slot] = future is not None
+        if future is None:
+            self.memory.set_fixed(slot, None)
+            return
         self.future_context[slot], self.resume_tick[slot] = future.context, future.tick
         self.next_onset[slot] = future.next_onset
         self.memory.set_fixed(slot, future.entries, future.first)

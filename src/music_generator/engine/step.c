@@ -11,6 +11,7 @@ typedef struct { /* rows of `count` slots; every row as wide as the widest map n
     float *recency;                          /* (count, 3 K) at the onset that is drawn */
     float *gates, *mean;                     /* (count, gates), (count, H) */
     int64_t gates_wide;
+    int32_t *onset, *commits; /* (count) of the token that is drawn, once its shift is; whether it is taken in */
     int32_t *free_from; /* (count, K): the first tick at which each key may be struck */
     float *line;        /* (wide), of one slot */
     uint8_t *inputs;    /* (count, stride) */
@@ -49,6 +50,7 @@ static void lay_out_step(const Model *model, int32_t count, int32_t entries, Ste
     scratch->recency = TAKE(arena, float, (int64_t)count * 3 * config->num_keys);
     scratch->gates = TAKE(arena, float, count * scratch->gates_wide);
     scratch->mean = TAKE(arena, float, (int64_t)count * model->forward.units);
+    scratch->onset = TAKE(arena, int32_t, count), scratch->commits = TAKE(arena, int32_t, count);
     scratch->free_from = TAKE(arena, int32_t, (int64_t)count * config->num_keys);
     scratch->line = TAKE(arena, float, 4 * scratch->wide);
     scratch->inputs = TAKE(arena, uint8_t, count * scratch->stride);
@@ -87,18 +89,21 @@ static const float *uniforms_of(const Slots *slots, int64_t slot)
     return slots->uniforms + noise_row(slots, slot) * 3;
 }
 
-static int32_t onset_of(const Slots *slots, int64_t slot) /* of the token that is drawn, once its shift is */
-{
-    return slots->span[slot].now + slots->drawn[slot].shift_ticks;
-}
-
 /* ---- the context and the heads */
+
+static int any_future(const Slots *slots, int32_t first, int32_t count)
+{
+    int some = 0;
+    for (int32_t slot = first; slot < first + count; slot++)
+        some |= slots->has_future[slot];
+    return some;
+}
 
 /* The context of the past, with what is told and what the memory says of it. */
 static void recall_stage(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
 {
     const int units = model->config.head_units, heads = MEMORY_HEADS, keys = model->config.num_keys;
-    const int used = slots->has_future ? model->context_units : units; /* without a future the fuse layer is not needed */
+    const int used = any_future(slots, first, count) ? model->context_units : units; /* else the fuse layer is not needed */
     const Linear *values = &model->memory.values, *of_keys = &model->memory.keys;
     for (int32_t row = 0; row < count; row++) {
         int64_t slot = first + row, wide = model->context_units;
@@ -143,7 +148,7 @@ static void fuse_contexts(const Model *model, const Slots *slots, int32_t first,
         __builtin_memcpy(main, past, (uint64_t)units * sizeof(float));
         if (!model->config.has_backward)
             continue;
-        if (!slots->has_future) {
+        if (!slots->has_future[slot]) {
             add(main, model->time_to_go + (int64_t)model->config.time_bins * units, units);
             continue;
         }
@@ -155,11 +160,12 @@ static void fuse_contexts(const Model *model, const Slots *slots, int32_t first,
             scratch->line[i] = gelu((past[units + i] + future[units + i]) + model->fuse_time[time + i]);
         set_inputs(fuse, scratch->inputs + row * scratch->stride, 0, scratch->line, units);
     }
-    if (!model->config.has_backward || !slots->has_future)
+    if (!model->config.has_backward || !any_future(slots, first, count))
         return;
     multiply(fuse, fuse->outputs, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
     for (int32_t row = 0; row < count; row++)
-        add(scratch->main + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
+        if (slots->has_future[first + row])
+            add(scratch->main + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
 }
 
 /* Add the tables of the fields drawn before to a head's context. */
@@ -331,7 +337,7 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
     for (int32_t row = 0; row < count; row++) {
         int64_t slot = first + row;
         float *recency = scratch->recency + (int64_t)row * 3 * keys;
-        recency_of(model, slots->last_onset + slot * keys, slots->last_release + slot * keys, onset_of(slots, slot), 3, recency);
+        recency_of(model, slots->last_onset + slot * keys, slots->last_release + slot * keys, scratch->onset[row], 3, recency);
         set_inputs(&model->key_recency, scratch->inputs + row * scratch->stride, 0, recency, 3 * keys);
     }
     multiply(&model->key_recency, units, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
@@ -342,19 +348,20 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
         add(context, scratch->hidden + row * scratch->wide, units);
         if (!both)
             continue;
-        int32_t onset = onset_of(slots, slot);
-        int bin = slots->has_future ? time_bin(model, slots->resume_tick[slot] - onset) : model->config.time_bins;
+        int32_t onset = scratch->onset[row];
+        int bin = slots->has_future[slot] ? time_bin(model, slots->resume_tick[slot] - onset) : model->config.time_bins;
         add(context, model->key_time_to_go + (int64_t)bin * units, units);
-        if (!slots->has_future)
+        if (!slots->has_future[slot])
             continue;
         for (int key = 0; key < keys; key++)
             scratch->line[key] = fade(onset - slots->next_onset[slot * keys + key], model->onset_rate);
         set_inputs(&model->key_next, scratch->inputs + row * scratch->stride, 0, scratch->line, keys);
     }
-    if (both && slots->has_future) {
+    if (both && any_future(slots, first, count)) {
         multiply(&model->key_next, units, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
         for (int32_t row = 0; row < count; row++)
-            add(scratch->context + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
+            if (slots->has_future[first + row])
+                add(scratch->context + row * scratch->wide, scratch->hidden + row * scratch->wide, units);
     }
     if (model->config.has_memory) {
         for (int32_t row = 0; row < count; row++)
@@ -370,7 +377,7 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
     for (int32_t row = 0; row < count && !slots->forced; row++) {
         int64_t slot = first + row;
         float *logits = scratch->logits + row * scratch->wide;
-        const int32_t *free_from = scratch->free_from + (int64_t)row * keys, onset = onset_of(slots, slot);
+        const int32_t *free_from = scratch->free_from + (int64_t)row * keys, onset = scratch->onset[row];
         const int above = too_high(&slots->span[slot], keys, onset);
         tire(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, slots->habituation + slot * 3, keys, scratch->line,
              logits);
@@ -405,8 +412,8 @@ static void duration_stage(const Model *model, const Slots *slots, int32_t first
         if (!model->config.has_backward)
             continue;
         int bin = model->config.time_bins;
-        if (slots->has_future)
-            bin = time_bin(model, slots->next_onset[slot * keys + slots->drawn[slot].classes[KEY]] - onset_of(slots, slot));
+        if (slots->has_future[slot])
+            bin = time_bin(model, slots->next_onset[slot * keys + slots->drawn[slot].classes[KEY]] - scratch->onset[row]);
         add(context, model->next_onset + (int64_t)bin * units, units);
     }
     run_head(model, DURATION, count, scratch);
@@ -433,23 +440,28 @@ static void commit_keys(const Model *model, const Slots *slots, int32_t first, i
 {
     const int keys = model->config.num_keys;
     for (int32_t row = 0; row < count; row++) {
+        if (!scratch->commits[row])
+            continue;
         int64_t slot = first + row;
         const Drawn *drawn = &slots->drawn[slot];
         int key = drawn->classes[KEY];
         float *recency = scratch->recency + (int64_t)row * 3 * keys;
         recency[key] = 1.0f, recency[keys + key] = fade(-drawn->duration_ticks, model->release_rate);
         recency[2 * keys + key] = 1.0f;
-        slots->last_onset[slot * keys + key] = onset_of(slots, slot);
-        slots->last_release[slot * keys + key] = onset_of(slots, slot) + drawn->duration_ticks;
+        slots->last_onset[slot * keys + key] = scratch->onset[row];
+        slots->last_release[slot * keys + key] = scratch->onset[row] + drawn->duration_ticks;
     }
 }
 
-static void commit_memory(const Model *model, const Slots *slots, int32_t first, int32_t count)
+static void commit_memory(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
 {
-    for (int64_t slot = first; slot < first + count; slot++) {
+    for (int32_t row = 0; row < count; row++) {
+        int64_t slot = first + row;
         int32_t classes[FIELDS];
+        if (!scratch->commits[row])
+            continue;
         take_classes(model, slots, slot, classes);
-        remember_event(model, &slots->memory, slot, classes, onset_of(slots, slot));
+        remember_event(model, &slots->memory, slot, classes, scratch->onset[row]);
     }
 }
 
@@ -469,6 +481,8 @@ static void commit_layer(const Model *model, const Slots *slots, int layer, int3
     }
     multiply(map, map->outputs, count, scratch->inputs, scratch->stride, scratch->gates, scratch->gates_wide);
     for (int32_t row = 0; row < count; row++) {
+        if (!scratch->commits[row])
+            continue;
         int64_t slot = first + row;
         float *gates = scratch->gates + row * scratch->gates_wide, *mean = scratch->mean + (int64_t)row * units;
         float *state = slots->states + slot * all + (int64_t)layer * rows * units;
@@ -495,11 +509,37 @@ static void commit_context(const Model *model, const Slots *slots, int32_t first
         set_inputs(map, inputs, 0, mean, stack->units);
         set_inputs(map, inputs, map->split, scratch->recency + (int64_t)row * stack->recency, stack->recency);
     }
-    const int units = slots->has_future ? model->context_units : model->config.head_units;
+    /* the fuse layer's part, too: the next token may have a future */
+    const int units = model->context_units;
     multiply(map, units, count, scratch->inputs, scratch->stride, scratch->hidden, scratch->wide);
     for (int32_t row = 0; row < count; row++)
-        __builtin_memcpy(slots->context + (first + row) * (int64_t)model->context_units,
+        if (scratch->commits[row])
+            __builtin_memcpy(slots->context + (first + row) * (int64_t)model->context_units,
                          scratch->hidden + row * scratch->wide, (uint64_t)units * sizeof(float));
+}
+
+/* Draw the next token of some slots, or take the forced one. */
+static void draw_tokens(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
+{
+    recall_stage(model, slots, first, count, scratch);
+    fuse_contexts(model, slots, first, count, scratch);
+    shift_stage(model, slots, first, count, scratch);
+    for (int32_t row = 0; row < count; row++)
+        scratch->onset[row] = slots->span[first + row].now + slots->drawn[first + row].shift_ticks;
+    key_stage(model, slots, first, count, scratch);
+    velocity_stage(model, slots, first, count, scratch);
+    duration_stage(model, slots, first, count, scratch);
+}
+
+/* Take the tokens of those slots into their states whose `commits` are not 0. */
+static void commit_tokens(const Model *model, const Slots *slots, int32_t first, int32_t count, const StepScratch *scratch)
+{
+    commit_keys(model, slots, first, count, scratch);
+    for (int layer = 0; layer < model->forward.layers; layer++)
+        commit_layer(model, slots, layer, first, count, scratch);
+    commit_context(model, slots, first, count, scratch);
+    if (model->config.has_memory)
+        commit_memory(model, slots, first, count, scratch);
 }
 
 EXPORT void VARIANT(step)(const Model *model, const Slots *slots, int32_t first, int32_t count, int32_t commit, uint8_t *memory)
@@ -507,18 +547,10 @@ EXPORT void VARIANT(step)(const Model *model, const Slots *slots, int32_t first,
     Arena arena = {memory, 0};
     StepScratch scratch;
     lay_out_step(model, count, entries_of(&slots->memory), &scratch, &arena);
-    recall_stage(model, slots, first, count, &scratch);
-    fuse_contexts(model, slots, first, count, &scratch);
-    shift_stage(model, slots, first, count, &scratch);
-    key_stage(model, slots, first, count, &scratch);
-    velocity_stage(model, slots, first, count, &scratch);
-    duration_stage(model, slots, first, count, &scratch);
+    draw_tokens(model, slots, first, count, &scratch);
     if (!commit)
         return;
-    commit_keys(model, slots, first, count, &scratch);
-    for (int layer = 0; layer < model->forward.layers; layer++)
-        commit_layer(model, slots, layer, first, count, &scratch);
-    commit_context(model, slots, first, count, &scratch);
-    if (model->config.has_memory)
-        commit_memory(model, slots, first, count);
+    for (int32_t row = 0; row < count; row++)
+        scratch.commits[row] = 1;
+    commit_tokens(model, slots, first, count, &scratch);
 }

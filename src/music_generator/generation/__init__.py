@@ -3,6 +3,7 @@
 from music_generator.generation.span import SamplingOptions, Span, variations
 from music_generator.generation.tasks import (
     Generated,
+    accompany,
     bridge,
     compose,
     continue_from,
@@ -10,6 +11,7 @@ from music_generator.generation.tasks import (
     generate_many,
     infill,
     lead_in,
+    to_accompany,
     to_bridge,
     to_compose,
     to_continue,
@@ -23,6 +25,7 @@ __all__ = [
     "SamplingOptions",
     "Span",
     "Writer",
+    "accompany",
     "bridge",
     "compose",
     "continue_from",
@@ -30,6 +33,7 @@ __all__ = [
     "generate_many",
     "infill",
     "lead_in",
+    "to_accompany",
     "to_bridge",
     "to_compose",
     "to_continue",

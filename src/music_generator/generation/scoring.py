@@ -140,7 +140,7 @@ class _Scorer:
             columns = (*bin_rows(rows).values(), rows["shift"], rows["duration"])
             self.forced[b, : len(rows)] = np.stack([np.asarray(column, np.int32) for column in columns], 1)
         self.onset = np.cumsum(self.forced[..., -2], axis=1)
-        self.slots = engine.slots(size, has_future=gap is not None, scored=True)
+        self.slots = engine.slots(size, scored=True, fixed=0 if gap is None else length)
         self.futures: list[list[FutureContext]] = []
         for b, passage in enumerate(passages):
             self.slots.attach(b, engine.read_past(passage.rows[:0], composer, cut=not passage.begins))
@@ -182,10 +182,10 @@ class _Scorer:
         self.decisions += (-resumed[here]).tolist()
 
     def _set_futures(self, t: int) -> None:
-        """Give each slot the future of the gap that begins with token t, if it has one."""
+        """Give each slot the future of the gap that begins with token t, or none if it has none."""
         assert self.gap is not None
-        for b in np.flatnonzero(t + self.gap < self.totals):
-            self.slots.set_future(int(b), self.futures[b][t + self.gap])
+        for b, total in enumerate(self.totals):
+            self.slots.set_future(b, self.futures[b][t + self.gap] if t + self.gap < total else None)
 
     def _shift_logits(self) -> Array:
         """Return those of the shift, masked as in training: `Network.mask_shift`."""

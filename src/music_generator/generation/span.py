@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
 from music_generator.music.performance import Performance, join
-from music_generator.music.tokens import TICKS_PER_SECOND, TOKEN_DTYPE, decode
+from music_generator.music.tokens import (
+    NUM_KEYS,
+    TICKS_PER_SECOND,
+    TOKEN_DTYPE,
+    decode,
+    density_class,
+    encode,
+    loudness_class,
+)
 
 Array = NDArray[Any]
 
 LOWEST_TEMPERATURE = 0.01
+MOST_NOTES_PER_SECOND = 100
+MOST_RETURNS = 5  # of `SamplingOptions.returns`
+PEDAL_TAIL_SECONDS = 1.0  # that a pedal may outlast the last note of a piece
+NULL_PER_RETURN = 0.04  # share that one of them takes off the memory's score of nothing
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,11 @@ class SamplingOptions:
         composer: a name or a part of one.
         longest_rest_seconds: between the onsets of two notes, unless past and future are farther apart.
         longest_repeat: how often one pitch may come in a row.
+        density: notes a second that are asked for; as the model likes if None.
+        loudness: mean velocity that is asked for, 1 to 127; as the model likes if None.
+        returns: how readily the music comes back to what was there: 0 as the model has learnt it, more or less of it
+            above or below.
+        habituation: what ends figures that would go on for ever.
     """
 
     temperature: float = 0.97
@@ -40,6 +58,10 @@ class SamplingOptions:
     composer: str | None = None
     longest_rest_seconds: float = 4.0
     longest_repeat: int = 8
+    density: float | None = None
+    loudness: float | None = None
+    returns: float = 1.0
+    habituation: Habituation = field(default_factory=Habituation)
 
     def __post_init__(self) -> None:
         if not LOWEST_TEMPERATURE <= self.temperature <= 10:
@@ -56,10 +78,26 @@ class SamplingOptions:
         if self.longest_repeat < 1:
             raise InputError(f"`longest_repeat` must be at least 1, not {self.longest_repeat}")
 
+        if self.density is not None and not 0 < self.density <= MOST_NOTES_PER_SECOND:
+            raise InputError(
+                f"`density` must be above 0 and at most {MOST_NOTES_PER_SECOND} notes a second, not {self.density}"
+            )
+        if self.loudness is not None and not 1 <= self.loudness <= 127:
+            raise InputError(f"`loudness` must be 1 to 127, a mean velocity, not {self.loudness}")
+        if not -MOST_RETURNS <= self.returns <= MOST_RETURNS:
+            raise InputError(f"`returns` must be {-MOST_RETURNS} to {MOST_RETURNS}, not {self.returns}")
+
     @property
     def drawing(self) -> Drawing:
         """The options as the engine takes them."""
-        return Drawing(self.temperature, self.top_p)
+        return Drawing(
+            self.temperature,
+            self.top_p,
+            density=0 if self.density is None else density_class(self.density),
+            loudness=0 if self.loudness is None else loudness_class(self.loudness),
+            null_factor=1 - NULL_PER_RETURN * self.returns,
+            habituation=self.habituation,
+        )
 
 
 def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
@@ -74,7 +112,15 @@ def variations(options: SamplingOptions, count: int) -> list[SamplingOptions]:
 class Span:
     """The music to write: events whose onsets lie in [`start`, `end`) seconds, between a past and a future.
 
-    All times are on one time line. With `notes`, the span ends with the last of that many notes.
+    All times are on one time line.
+
+    Attributes:
+        past, future: what comes before and after.
+        start, end: the span, in seconds.
+        notes: the span ends with the last of that many notes.
+        kept: notes of the span that stay; the others are written around them.
+        closes: the piece ends with the span, where there is no future.
+        recall: a passage of the past, from second to second, that the music shall come back to.
     """
 
     past: Performance
@@ -82,28 +128,64 @@ class Span:
     start: float
     end: float
     notes: int | None = None
+    kept: Performance = field(default_factory=Performance)
+    closes: bool = False
+    recall: tuple[float, float] | None = None
 
     def filled(self, rows: Sequence[Sequence[int]], first_tick: int) -> Performance:
         """Return the whole piece.
 
         Args:
-            rows: the tokens that a `Writer` gave. An event still held when the future strikes its key ends there; one
-                that would have no time to sound is left out.
+            rows: the tokens that a `Writer` gave. An event still held when a kept note or the future strikes its key
+                ends there; one that would have no time to sound is left out.
             first_tick: the writer's.
         """
         tempo_map = self.past.tempo_map if len(onsets(self.past)) else self.future.tempo_map
         tokens = np.empty(len(rows), TOKEN_DTYPE)
         for name, column in zip(TOKEN_DTYPE.names or (), np.array(rows, np.int64).reshape(-1, 4).T, strict=True):
             tokens[name] = column
-        written = decode(tokens, first_tick, tempo_map)
-        if not len(self.past) and not len(self.future):
-            return written
-        return replace(join([self.past, _clear_of(written, self.future), self.future]), tempo_map=tempo_map)
+        written = decode(self._without_kept(tokens, first_tick), 0, tempo_map)
+        if not len(self.past) and not len(self.future) and not len(self.kept):
+            return self._closed(written)
+        written = _clear_of(_cut_by(written, self.kept), self.future)
+        whole = replace(join([self.past, written, self.kept, self.future]), tempo_map=tempo_map)
+        return self._closed(whole)
+
+    def _without_kept(self, tokens: Array, first_tick: int) -> Array:
+        """Return the tokens with shifts from tick 0, without those of the kept notes: these come back as they were."""
+        onset = first_tick + np.cumsum(tokens["shift"], dtype=np.int64)
+        kept = encode(self.kept)
+        places = np.cumsum(kept["shift"], dtype=np.int64) * NUM_KEYS + kept["key"]
+        written = ~np.isin(onset * NUM_KEYS + tokens["key"], places)
+        tokens = tokens[written]
+        tokens["shift"] = np.diff(onset[written], prepend=0)
+        return tokens
+
+    def _closed(self, whole: Performance) -> Performance:
+        """Let pedals end with the piece if the span closes it: what sounds on after the last note is no music."""
+        if not self.closes or len(self.future) or not len(whole.notes) or not len(whole.pedals):
+            return whole
+        end = float((whole.notes["onset"] + whole.notes["duration"]).max()) + PEDAL_TAIL_SECONDS
+        pedals = whole.pedals[whole.pedals["onset"] < end].copy()
+        mine = pedals["onset"] >= self.start  # those of the past stay as they are
+        pedals["duration"][mine] = np.minimum(pedals["duration"], end - pedals["onset"])[mine]
+        return replace(whole, pedals=pedals)
 
 
 def onsets(performance: Performance) -> Array:
     """Return the onsets of all events, notes and pedals, in seconds: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
+
+
+def _cut_by(written: Performance, kept: Performance) -> Performance:
+    """Return what was written, its notes ending where a kept note strikes their key."""
+    notes = written.notes.copy()
+    for pitch in np.unique(kept.notes["pitch"]):
+        strikes = np.append(np.sort(kept.notes["onset"][kept.notes["pitch"] == pitch]), np.inf)
+        mine = np.flatnonzero(notes["pitch"] == pitch)
+        following = strikes[np.searchsorted(strikes, notes["onset"][mine])]
+        notes["duration"][mine] = np.minimum(notes["duration"][mine], following - notes["onset"][mine])
+    return replace(written, notes=notes[notes["duration"] > 0.5 / TICKS_PER_SECOND])
 
 
 def _clear_of(written: Performance, future: Performance) -> Performance:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
+from music_generator.generation.keep import everything
 from music_generator.generation.span import SamplingOptions, Span, onsets
 from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LONGEST_SECONDS, Performance
 from music_generator.music.tokens import TICKS_PER_SECOND
+from music_generator.music.voices import CHORD_SECONDS
+
+Keep = Callable[[NDArray[Any]], NDArray[Any]]  # of a span's notes (n,): which of them stay, (n,) bool
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # default lengths of new music: without and with a future
 BATCH = 64  # pieces written at a time
@@ -49,15 +56,29 @@ class Generated:
 
 
 def compose(
-    engine: Engine, seconds: float = PIECE_SECONDS, options: SamplingOptions | None = None, *, notes: int | None = None
+    engine: Engine,
+    seconds: float = PIECE_SECONDS,
+    options: SamplingOptions | None = None,
+    *,
+    notes: int | None = None,
+    open_end: bool = False,
 ) -> Generated:
-    """Write a piece from nothing: `seconds` of it, or `notes` notes if they come first."""
-    return generate(engine, to_compose(seconds, notes=notes), options)
+    """Write a piece from nothing.
+
+    Args:
+        engine: the model.
+        seconds: its length, up to the last onset.
+        options: how tokens are drawn.
+        notes: end after this many notes, if they come before `seconds` are over.
+        open_end: stop at the length instead of ending the piece there.
+    """
+    return generate(engine, to_compose(seconds, notes=notes, open_end=open_end), options)
 
 
-def to_compose(seconds: float = PIECE_SECONDS, *, notes: int | None = None) -> Span:
+def to_compose(seconds: float = PIECE_SECONDS, *, notes: int | None = None, open_end: bool = False) -> Span:
     """Return the span of `compose`."""
-    return Span(Performance(), Performance(), 0.0, _length("seconds", seconds), notes)
+    length = _length("seconds", seconds)
+    return Span(Performance(), Performance(), 0.0, length, notes, closes=not open_end and notes is None)
 
 
 def continue_from(
@@ -68,6 +89,8 @@ def continue_from(
     *,
     start: float | None = None,
     notes: int | None = None,
+    open_end: bool = False,
+    recall: tuple[float, float] | None = None,
 ) -> Generated:
     """Write on after a primer.
 
@@ -78,12 +101,21 @@ def continue_from(
         options: how tokens are drawn.
         start: the second of the primer from which is written; after its last onset if None.
         notes: end after this many notes, if they come before `seconds` are over.
+        open_end: stop at the length instead of ending the piece there.
+        recall: a passage of the primer, from second to second, that the music shall come back to.
     """
-    return generate(engine, to_continue(primer, seconds, start=start, notes=notes), options)
+    span = to_continue(primer, seconds, start=start, notes=notes, open_end=open_end, recall=recall)
+    return generate(engine, span, options)
 
 
 def to_continue(
-    primer: Performance, seconds: float = PIECE_SECONDS, *, start: float | None = None, notes: int | None = None
+    primer: Performance,
+    seconds: float = PIECE_SECONDS,
+    *,
+    start: float | None = None,
+    notes: int | None = None,
+    open_end: bool = False,
+    recall: tuple[float, float] | None = None,
 ) -> Span:
     """Return the span of `continue_from`."""
     _need_notes(primer, "the primer")
@@ -94,7 +126,8 @@ def to_continue(
             raise InputError(f"`from` must be 0 to {LONGEST_SECONDS:.0f} seconds, not {start}")
         primer = primer.between(0, start)
         _need_notes(primer, f"the primer before {start} s")
-    return Span(primer, Performance(), start, start + _length("seconds", seconds), notes)
+    end = start + _length("seconds", seconds)
+    return Span(primer, Performance(), start, end, notes, closes=not open_end and notes is None, recall=recall)
 
 
 def lead_in(
@@ -111,13 +144,27 @@ def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
 
 
 def infill(
-    engine: Engine, piece: Performance, start: float, end: float, options: SamplingOptions | None = None
+    engine: Engine,
+    piece: Performance,
+    start: float,
+    end: float,
+    options: SamplingOptions | None = None,
+    *,
+    keep: Keep | None = None,
 ) -> Generated:
-    """Replace the events of a piece whose onsets lie in [`start`, `end`) seconds; all others stay as they are."""
-    return generate(engine, to_infill(piece, start, end), options)
+    """Replace the events of a piece whose onsets lie in [`start`, `end`) seconds; all others stay as they are.
+
+    Args:
+        engine: the model.
+        piece: the music.
+        start, end: the gap.
+        options: how tokens are drawn.
+        keep: says of each note of the gap whether it stays, given the gap's notes (n,); such as `keep.melody`.
+    """
+    return generate(engine, to_infill(piece, start, end, keep=keep), options)
 
 
-def to_infill(piece: Performance, start: float, end: float) -> Span:
+def to_infill(piece: Performance, start: float, end: float, *, keep: Keep | None = None) -> Span:
     """Return the span of `infill`."""
     _need_notes(piece, "the piece")
     if not 0 <= start < end:
@@ -126,7 +173,37 @@ def to_infill(piece: Performance, start: float, end: float) -> Span:
         )
     if start >= piece.end:
         raise InputError(f"the gap from {start} s lies outside the piece, which ends at {piece.end:.2f} s")
-    return Span(piece.between(0, start), piece.between(end), start, end)
+    past, future = piece.between(0, start), piece.between(end)
+    kept = Performance()
+    if keep is not None:
+        notes = piece.between(start, end).notes
+        kept = Performance(notes[keep(notes)], tempo_map=piece.tempo_map)
+        _need_notes(kept, f"what is kept of the gap from {start} to {end} s")
+    return Span(past, future, start, end, kept=kept, closes=not len(future))
+
+
+def accompany(
+    engine: Engine, piece: Performance, options: SamplingOptions | None = None, *, keep: Keep = everything
+) -> Generated:
+    """Write music around notes that are kept, such as a melody, from their beginning to their end.
+
+    Args:
+        engine: the model.
+        piece: holds the notes; its pedals and the notes that `keep` does not keep are left out.
+        options: how tokens are drawn.
+        keep: see `infill`; all notes by default.
+    """
+    return generate(engine, to_accompany(piece, keep=keep), options)
+
+
+def to_accompany(piece: Performance, *, keep: Keep = everything) -> Span:
+    """Return the span of `accompany`."""
+    _need_notes(piece, "the piece")
+    kept = Performance(piece.notes[keep(piece.notes)], tempo_map=piece.tempo_map)
+    _need_notes(kept, "what is kept of the piece")
+    none = Performance(tempo_map=piece.tempo_map)
+    end = float(kept.notes["onset"].max()) + CHORD_SECONDS
+    return Span(none, none, 0.0, end, kept=kept, closes=True)
 
 
 def bridge(
@@ -176,7 +253,7 @@ def generate_many(
     if size < 1:
         raise InputError(f"`size` must be at least 1, not {size}")
     numbered, readers = enumerate(spans), _Reader(engine)
-    batches = [BatchWriter(engine, size, has_future=has_future) for has_future in (False, True)]
+    batch = BatchWriter(engine, size)
     busy: dict[Writer, _Writing] = {}
     finished: dict[int, Generated] = {}
     following = 0
@@ -185,17 +262,15 @@ def generate_many(
             begun = time.perf_counter()
             number, (span, options) = entry
             writer = readers.writer(span, options)
-            batch = batches[writer.future is not None]
             batch.add(writer)
             busy[writer] = _Writing(number, span, time.perf_counter() - begun - batch.clock)
         if not busy:
             return
-        for batch in filter(len, batches):
-            for writer, rows in batch.step(TOKENS):
-                busy[writer].rows += rows
-                if writer.done:
-                    writing = busy.pop(writer)
-                    finished[writing.number] = writing.result(writer, batch.clock)
+        for writer, rows in batch.step(TOKENS):
+            busy[writer].rows += rows
+            if writer.done:
+                writing = busy.pop(writer)
+                finished[writing.number] = writing.result(writer, batch.clock)
         while following in finished:
             yield finished.pop(following)
             following += 1

@@ -5,23 +5,28 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.engine.engine import Engine
+from music_generator.engine.engine import MAX_CONTEXT, Engine
 from music_generator.engine.noise import NoiseSource
-from music_generator.engine.rules import INVALID, WRITING, SpanState, repeats_at_end
+from music_generator.engine.memory import Entries
+from music_generator.engine.rules import DONE, INVALID, WRITING, SpanState, habituate, repeats_at_end
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.generation.span import SamplingOptions, Span, onsets, variations
 from music_generator.model.config import NO_ONSET
 from music_generator.music.performance import LONGEST_SECONDS, LOWEST_PITCH, Performance
-from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, encode
+from music_generator.music.tokens import DURATION_BINS, KEYS, SHIFT_BINS, TICKS_PER_SECOND, VELOCITY_BINS, encode
 
 Array = NDArray[Any]
+
+FARTHEST_FUTURE_SECONDS = 30.0  # that the model has been trained to write towards
+MAX_RECALLED = 512  # tokens of a passage to come back to
+RECALL_BONUS = 4.0  # added to its score: nats of attention
 
 
 class Writer:
@@ -49,16 +54,34 @@ class Writer:
         past, future = encode(span.past), encode(span.future)
         self._past: PastState = engine.read_past(past, composer)
         _hold_past_keys(self._past, span.past)
-        self.future: FutureContext | None = None
-        if len(future):
-            self.future = engine.read_future(future, int(future["shift"][0]), composer)
         self.first_tick = self._past.now
         self.state = _begin(span, self.options, self._past, past, future)
+        self._gaps = _plan_gaps(engine, span, self.state, future, composer)
+        self._recalled = _recalled(engine, span, past)
+        self._next_gap = 0
+        self._future_repeats = self.state.future_key, self.state.future_repeats
+        self._begin_gap()
 
     @property
     def done(self) -> bool:
         """True when nothing more will be written."""
-        return self.state.done != WRITING
+        return self.state.done != WRITING and (self._next_gap == len(self._gaps) or not self._goes_on)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a gap that is done may be followed by another one."""
+        return self.state.done == DONE and self.state.notes_left != 0
+
+    def _begin_gap(self) -> None:
+        """Let the state be that of the next gap's beginning."""
+        gap = self._gaps[self._next_gap]
+        self._next_gap += 1
+        self.state.done, self.state.end, self.state.kept_key = WRITING, gap.end, gap.kept_key
+        self.state.next_note = gap.next_note
+        if self._next_gap < len(self._gaps):  # what the future begins with matters only before it
+            self.state.future_key, self.state.future_repeats = -1, 0
+        else:
+            self.state.future_key, self.state.future_repeats = self._future_repeats
 
     @property
     def now(self) -> int:
@@ -77,7 +100,7 @@ class Writer:
         return other
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
-        batch = BatchWriter(self.engine, 1, has_future=self.future is not None)
+        batch = BatchWriter(self.engine, 1)
         batch.add(self)
         while not self.done:
             for _, rows in batch.step():
@@ -86,19 +109,61 @@ class Writer:
     def attach(self, slots: Slots, slot: int) -> NoiseSource:
         """Begin to write in a slot; return its noise."""
         noise = NoiseSource(self.options.seed, self.options.temperature)
-        slots.attach(slot, self._past, self.future)
+        slots.attach(slot, self._past)
         slots.begin(slot, self.state, noise, self.options.drawing)
+        self._set_future(slots, slot)
         return noise
+
+    def _set_future(self, slots: Slots, slot: int) -> None:
+        """Give the slot the present gap's future, and the passage to come back to."""
+        future = self._gaps[self._next_gap - 1].future
+        slots.set_future(slot, future)
+        if self._recalled is None:
+            return
+        if future is None or future.entries is None:
+            slots.memory.set_fixed(slot, self._recalled)
+        else:
+            slots.memory.set_fixed(slot, future.entries.followed_by(self._recalled), future.first)
+
+    def go_on(self, slots: Slots, slot: int) -> list[list[int]]:
+        """Take the kept note with which the present gap ends into the slot, and begin the next one there.
+
+        Returns:
+            The kept note as a row, or none.
+        """
+        kept = self._gaps[self._next_gap - 1].kept
+        rows = []
+        if kept is not None:
+            rows = [self._take(slots, slot, kept)]
+        self._begin_gap()
+        slots.span[slot] = astuple(self.state)
+        self._set_future(slots, slot)
+        return rows
+
+    def _take(self, slots: Slots, slot: int, kept: _Kept) -> list[int]:
+        """Take a kept note into a slot; return it as a row."""
+        state, tick, key, duration = self.state, kept.onset, kept.key, kept.duration
+        shift = tick - state.now
+        forced = np.zeros((slots.size, 6), np.int32)
+        classes = (SHIFT_BINS.index(shift), key, VELOCITY_BINS.index(kept.velocity), DURATION_BINS.index(duration))
+        forced[slot] = *map(int, classes), shift, duration
+        slots.span[slot] = astuple(state)
+        self.engine.backend.step(slots, slot, 1, True, forced)
+        habituate(slots.recent_keys[slot], slots.lag_counts[slot], key, slots.habituation[slot, 2])
+        state.now, state.last_key, state.last_note = tick, key, tick
+        state.repeats = state.repeats + 1 if key == state.repeated_key else 1
+        state.repeated_key = key
+        return [shift, key, kept.velocity, duration]
 
 
 class BatchWriter:
-    """Writers side by side, at most `size` of them, all with a future or all without.
+    """Writers side by side, at most `size` of them.
 
     They use the first slots; when one leaves, the last one moves to its slot, so a step costs only what is written.
     """
 
-    def __init__(self, engine: Engine, size: int, *, has_future: bool) -> None:
-        self._engine, self._size, self._has_future = engine, size, has_future
+    def __init__(self, engine: Engine, size: int) -> None:
+        self._engine, self._size = engine, size
         self._slots: Slots | None = None  # made when first used: the weights take time to load
         self._writers: list[Writer] = []
         self._noise: list[NoiseSource] = []
@@ -110,7 +175,7 @@ class BatchWriter:
     def add(self, writer: Writer) -> None:
         """Let a writer write from the next step on."""
         if self._slots is None:
-            self._slots = self._engine.slots(self._size, has_future=self._has_future)
+            self._slots = self._engine.slots(self._size)
         self._noise.append(writer.attach(self._slots, len(self)))
         self._writers.append(writer)
 
@@ -130,13 +195,15 @@ class BatchWriter:
         states = slots.span[: len(writers)].tolist()
         for slot, (writer, rows, state) in enumerate(zip(writers, written, states, strict=True)):
             writer.state = SpanState(*state)
-            while writer.done and rows and rows[-1][1] < 0:
+            while writer.state.done and rows and rows[-1][1] < 0:
                 rows.pop()
             if writer.state.done == INVALID:
                 raise _invalid_token(writer)
             if writer.state.place == slots.block:
                 self._noise[slot].fill(slots.noise[slot], slots.uniforms[slot])
-                slots.span["place"][slot] = 0
+                slots.span["place"][slot] = writer.state.place = 0
+            while writer.state.done and not writer.done:
+                rows += writer.go_on(slots, slot)
         for slot in reversed(range(len(writers))):
             if writers[slot].done:
                 self._remove(slot)
@@ -149,6 +216,85 @@ class BatchWriter:
             assert self._slots is not None
             self._slots.move(len(self), slot)
             self._writers[slot], self._noise[slot] = last, noise
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """A part of a span that is written in one go.
+
+    Attributes:
+        end: its onsets lie before this tick.
+        next_note: the tick of the first note after it, or the end.
+        future: what comes then, or None.
+        kept: the kept note with which it ends: onset, key, velocity and duration; None if it ends otherwise.
+    """
+
+    end: int
+    next_note: int
+    future: FutureContext | None
+    kept: _Kept | None = None
+
+    @property
+    def kept_key(self) -> int:
+        """The key of the kept note, -1 if there is none."""
+        return -1 if self.kept is None else self.kept.key
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A kept note as a token, in ticks."""
+
+    onset: int
+    key: int
+    velocity: int
+    duration: int
+
+
+def _plan_gaps(engine: Engine, span: Span, state: SpanState, future: Array, composer: int) -> list[_Gap]:
+    """Return the gaps that a span is written in: up to each kept note, and the rest.
+
+    A future that is farther than in training is not told yet, so a long gap is two.
+    """
+    closes = span.closes and engine.config.direction == "both"
+    kept = encode(span.kept)
+    far = int(FARTHEST_FUTURE_SECONDS * TICKS_PER_SECOND)
+    if len(kept):
+        contexts = _kept_futures(engine, kept, future, composer)
+        ticks = np.cumsum(kept["shift"], dtype=np.int64).tolist()
+        columns = zip(ticks, *(kept[name].tolist() for name in ("key", "velocity", "duration")), strict=True)
+        notes = [_Kept(*each) for each in columns]
+        gaps = [_Gap(note.onset + 1, note.onset, context, note) for note, context in zip(notes, contexts, strict=False)]
+        begun = notes[-1].onset
+    else:
+        gaps, begun = [], max(state.now, state.start)
+    last: FutureContext | None = None
+    if len(future):
+        last = contexts[len(kept)] if len(kept) else engine.read_future(future, int(future["shift"][0]), composer)
+    elif closes or len(kept):
+        last = engine.read_end(state.end - 1, composer)
+    if last is not None and state.end - begun > far:
+        gaps.append(_Gap(state.end - far, state.end - far, None))
+    return [*gaps, _Gap(state.end, state.next_note, last)]
+
+
+def _kept_futures(engine: Engine, kept: Array, future: Array, composer: int) -> list[FutureContext]:
+    """Return what comes from each kept note on, and from the end of the span on if there is a future."""
+    after = future[:MAX_CONTEXT].copy()
+    if len(after):
+        after["shift"][0] -= kept["shift"].sum(dtype=np.int64)
+    rows = np.concatenate([kept, after])
+    futures = engine.read_futures(rows, composer, cut=len(future) > MAX_CONTEXT, thinned=len(kept))
+    return futures[: len(kept) + (len(after) > 0)]
+
+
+def _recalled(engine: Engine, span: Span, past: Array) -> Entries | None:
+    """Return the passage that the music shall come back to, as entries of a memory."""
+    if span.recall is None:
+        return None
+    first, last = (seconds * TICKS_PER_SECOND for seconds in span.recall)
+    onsets = np.cumsum(past["shift"], dtype=np.int64)
+    low, high = np.searchsorted(onsets, [first, last]).tolist()
+    return engine.recalled(past, low, min(high, low + MAX_RECALLED), RECALL_BONUS)
 
 
 def _invalid_token(writer: Writer) -> BundleError:
@@ -197,6 +343,15 @@ def _hold_past_keys(read: PastState, past: Performance) -> None:
 
 def _check_span(span: Span) -> None:
     start, end = span.start, span.end
+    if span.recall is not None and not 0 <= span.recall[0] < span.recall[1] <= start:
+        raise InputError(
+            f"the passage to come back to must lie before the music that is written, which begins at {start} s, not "
+            f"from {span.recall[0]} to {span.recall[1]} s"
+        )
+    if len(span.kept) and not ((span.kept.notes["onset"] >= start) & (span.kept.notes["onset"] < end)).all():
+        raise InputError(f"kept notes must begin in the span to write, from {start} to {end} s")
+    if len(span.kept) and span.notes is not None:
+        raise InputError("`notes` does not go with kept notes: give the span's end")
     if not 0 <= start < end:
         raise InputError(f"the span to write must begin at 0 or later and end after it begins: {start} to {end} s")
     if end > LONGEST_SECONDS:

@@ -195,7 +195,7 @@ def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, 
     }
     first = Writer(engine, span, each[0])
     written = {first.with_seed(options.seed): _Variation(i, first.first_tick) for i, options in enumerate(each)}
-    writers = BatchWriter(engine, len(each), has_future=first.future is not None)
+    writers = BatchWriter(engine, len(each))
     for writer in written:
         writers.add(writer)
     while len(writers):
