@@ -32,6 +32,7 @@ def markdown(report: Report) -> str:
     lines = ["# Evaluation", "", *_head(report)]
     for title, section in (
         ("Likelihood", _likelihood),
+        ("Context", _context),
         ("Distributions", _distributions),
         ("Structure", _structure),
         ("Endings", _endings),
@@ -231,6 +232,27 @@ def _ending_cells(name: str, each: EndingFeature) -> list[str]:
     medians = [f"{part.median:.2f}" for part in parts]
     ranges = [f"{part.percentile_5:.2f} to {part.percentile_95:.2f}" for part in parts]
     return [name.replace("_", " "), f"{each.overlap:.3f}", f"{each.human_overlap:.3f}", *medians, *ranges]
+
+
+def _context(report: Report) -> list[str]:
+    context = report.context
+    if context is None:
+        return ["Not measured: MIDI files have no model."]
+    lines = ["Nats per event, in the arithmetic of generation.", ""]
+    rows = []
+    if (long := context.long_context) is not None:
+        rows += [
+            [f"events 1 to 512 of {long.pieces} long pieces", f"{long.early:.3f}"],
+            ["events 1,025 to 2,048 of the same, given all before", f"{long.late:.3f}"],
+        ]
+    rows += [
+        [f"what stands around a melody, {context.kept_melody.events} events", f"{context.kept_melody.without_melody:.3f}"],
+        ["the same, given the whole melody", f"{context.kept_melody.with_melody:.3f}"],
+        ["held-out segments", f"{context.held_out:.3f}"],
+    ]
+    if context.train is not None:
+        rows.append(["training segments, not augmented", f"{context.train:.3f}"])
+    return lines + _table(["", "nats"], rows)
 
 
 def _infilling(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from music_generator.evaluation.options import EvaluationOptions
 from music_generator.training.protocol import Row
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -295,6 +295,41 @@ class Originality:
 
 
 @dataclass(frozen=True)
+class LongContext:
+    """Nats per event of the first 512 events of long pieces, and of their events 1,025 to 2,048, given all before."""
+
+    pieces: int
+    early: float
+    late: float
+
+
+@dataclass(frozen=True)
+class KeptMelody:
+    """Nats per event of what stands around the melody, given the past alone, and given the whole melody, too."""
+
+    events: int
+    without_melody: float
+    with_melody: float
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """What a model makes of its context, and how much of its training music it knows by heart.
+
+    Attributes:
+        long_context: None if no piece is long enough.
+        kept_melody: What a kept melody is worth.
+        train: Nats per event of training segments, not augmented, without a future; None without a train split.
+        held_out: The same of held-out segments.
+    """
+
+    long_context: LongContext | None
+    kept_melody: KeptMelody
+    train: float | None
+    held_out: float
+
+
+@dataclass(frozen=True)
 class Report:
     """One evaluation.
 
@@ -304,6 +339,7 @@ class Report:
         quick: The quick form.
         options: How much was measured.
         likelihood: By split; None of MIDI files.
+        context: The use of context; None of MIDI files.
         distributions: By kind: `composed` and `continued`, or `files`.
         structure: By kind, as `distributions`.
         endings: By kind.
@@ -319,6 +355,7 @@ class Report:
     quick: bool
     options: EvaluationOptions
     likelihood: dict[str, SplitLikelihood] | None
+    context: ContextUse | None
     distributions: dict[str, Comparison]
     structure: dict[str, StructureComparison | Skipped]
     endings: dict[str, Endings | Skipped]

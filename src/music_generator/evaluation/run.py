@@ -17,6 +17,7 @@ from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.evaluation import samples
 from music_generator.evaluation.distributions import compare_sample, draw_overlaps
+from music_generator.evaluation.context import evaluate_context
 from music_generator.evaluation.infilling import evaluate_gaps
 from music_generator.evaluation.likelihood import split_likelihood
 from music_generator.evaluation.options import QUICK, EvaluationOptions
@@ -118,6 +119,7 @@ class _Evaluation:
             quick=self.quick,
             options=self.options,
             likelihood=self._timed("likelihood", lambda: self._likelihood(bundle)) if bundle else None,
+            context=self._timed("context", lambda: self._context(bundle)) if bundle else None,
             distributions=self._timed("distributions", lambda: self._distributions(kinds)),
             structure=self._timed("structure", lambda: self._structure(kinds)),
             endings=self._timed("endings", lambda: self._endings(kinds)),
@@ -179,6 +181,10 @@ class _Evaluation:
             )
             for split in SPLITS[1:] if self.corpus.split(split)
         }  # fmt: skip
+
+    def _context(self, bundle: Bundle) -> ContextUse:
+        count = self.options.engine_segments or CONTEXT_PIECES
+        return evaluate_context(Engine(bundle), self.corpus, self.split, count, self._counting("context"))
 
     def _distributions(self, kinds: dict[str, Sample]) -> dict[str, Comparison]:
         comparisons = {}

@@ -119,17 +119,72 @@ def score_passages(engine: Engine, passages: Sequence[Window], gap: int | None =
             gap's end on and that the gap goes on. The last gap of a passage has no future: its tokens are nan.
         composer: the class of the composer; 0 if unknown.
     """
-    scorer = _Scorer(engine, passages, gap, composer)
-    for t in range(scorer.nats.shape[1]):
-        scorer.step(t)
-    return Scores(scorer.nats, np.asarray(scorer.decisions))
+    plans = None
+    if gap is not None:
+        plans = [_even_plan(engine, passage, gap, composer) for passage in passages]
+    return _Scorer(engine, passages, plans, composer).scores()
+
+
+def score_around(engine: Engine, passages: Sequence[Window], kept: Sequence[Array], *, composer: int = 0) -> Scores:
+    """Return the nats of the tokens that are not kept, each given those before it and all that are kept.
+
+    Args:
+        engine: the model.
+        passages: what is scored, side by side.
+        kept: which tokens of each passage are kept, (T,) bool; the nats of these and of those after the last are nan.
+        composer: the class of the composer; 0 if unknown.
+    """
+    plans = [_kept_plan(engine, passage, mine, composer) for passage, mine in zip(passages, kept, strict=True)]
+    return _Scorer(engine, passages, plans, composer).scores()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The futures of a passage's tokens.
+
+    Attributes:
+        futures: from token t on a slot has `futures[t]`.
+        ends: tokens at which a gap that has a future ends.
+        counted: tokens that have a future, (T,) bool.
+    """
+
+    futures: dict[int, FutureContext | None]
+    ends: frozenset[int]
+    counted: Array
+
+
+def _even_plan(engine: Engine, passage: Window, gap: int, composer: int) -> _Plan:
+    """Cut a passage into gaps of `gap` tokens; the last one has no future."""
+    total = len(passage.rows)
+    futures = engine.read_futures(passage.rows, composer, cut=not passage.ends)
+    begins = range(0, total, gap)
+    return _Plan(
+        {t: futures[t + gap] if t + gap < total else None for t in begins},
+        frozenset(begins[1:]),
+        np.arange(total) // gap * gap + gap < total,
+    )
+
+
+def _kept_plan(engine: Engine, passage: Window, kept: Array, composer: int) -> _Plan:
+    """Cut a passage into gaps between the tokens that are kept."""
+    places = np.flatnonzero(kept)
+    onset = np.cumsum(passage.rows["shift"], dtype=np.int64)
+    rows = passage.rows[places]
+    rows["shift"] = np.minimum(np.diff(onset[places], prepend=0), np.iinfo(rows["shift"].dtype).max)
+    futures = engine.read_futures(rows, composer, cut=True, thinned=len(rows))
+    begins = [0, *(places + 1).tolist()]
+    counted = ~kept
+    counted[begins[-1] :] = False
+    return _Plan(dict(zip(begins, [*futures, None], strict=True)), frozenset(places.tolist()), counted)
 
 
 class _Scorer:
     """Passages in slots."""
 
-    def __init__(self, engine: Engine, passages: Sequence[Window], gap: int | None, composer: int) -> None:
-        self.engine, self.gap, self.decisions = engine, gap, list[float]()
+    def __init__(
+        self, engine: Engine, passages: Sequence[Window], plans: Sequence[_Plan] | None, composer: int
+    ) -> None:
+        self.engine, self.plans, self.decisions = engine, plans, list[float]()
         self.totals = np.array([len(passage.rows) for passage in passages])
         size, length = len(passages), int(self.totals.max())
         self.nats = np.full((size, length, len(FIELDS)), np.nan)
@@ -140,25 +195,27 @@ class _Scorer:
             columns = (*bin_rows(rows).values(), rows["shift"], rows["duration"])
             self.forced[b, : len(rows)] = np.stack([np.asarray(column, np.int32) for column in columns], 1)
         self.onset = np.cumsum(self.forced[..., -2], axis=1)
-        self.slots = engine.slots(size, scored=True, fixed=0 if gap is None else length)
-        self.futures: list[list[FutureContext]] = []
+        self.slots = engine.slots(size, scored=True, fixed=0 if plans is None else length)
         for b, passage in enumerate(passages):
             self.slots.attach(b, engine.read_past(passage.rows[:0], composer, cut=not passage.begins))
-            if gap is not None:
-                self.futures.append(engine.read_futures(passage.rows, composer, cut=not passage.ends))
-                self.slots.set_future(b, self.futures[b][min(gap, len(passage.rows) - 1)])
+
+    def scores(self) -> Scores:
+        """Score all tokens."""
+        for t in range(self.nats.shape[1]):
+            self.step(t)
+        return Scores(self.nats, np.asarray(self.decisions))
 
     def step(self, t: int) -> None:
         """Score token t of every passage that has one, and take it in."""
         slots, here = self.slots, t < self.totals
         assert slots.forced is not None
         slots.forced[:] = self.forced[:, t]
-        if self.gap is not None:
-            if t and t % self.gap == 0:
-                self._score_decisions(here)
-            if t % self.gap == 0:
-                self._set_futures(t)
-            here = here & (t // self.gap * self.gap + self.gap < self.totals)
+        if self.plans is not None:
+            self._score_decisions(t)
+            for b, plan in enumerate(self.plans):
+                if t in plan.futures:
+                    self.slots.set_future(b, plan.futures[t])
+            here = np.array([here[b] and plan.counted[t] for b, plan in enumerate(self.plans)])
         self.engine.backend.step(slots, 0, slots.size, True)
         for i, name in enumerate(FIELDS):
             log_probability = _log_softmax(self._shift_logits() if name == "shift" else self._logits(name))
@@ -166,7 +223,7 @@ class _Scorer:
             nats = -np.take_along_axis(log_probability, classes[:, None], 1)[:, 0]
             if name in BINS:  # a time is uniform within its bin
                 nats = nats + np.log(BINS[name].widths)[classes]
-            if name == "shift" and self.gap is not None:
+            if name == "shift" and self.plans is not None:
                 nats = nats + np.log1p(-np.exp(np.minimum(log_probability[:, RESUME], MIN_LOG_CONTINUE)))
             self.nats[here, t, i] = nats[here]
         slots.span["now"] += self.forced[:, t, -2]
@@ -175,22 +232,20 @@ class _Scorer:
         assert self.slots.logits is not None
         return self.slots.logits[:, CLASS_SLICES[name]]
 
-    def _score_decisions(self, here: Array) -> None:
-        """Score that the gap before this token ends here, with the future that it had."""
+    def _score_decisions(self, t: int) -> None:
+        """Score that the gaps which end before token t end there, with the future that they had."""
+        assert self.plans is not None
+        here = np.array([t in plan.ends for plan in self.plans])
+        if not here.any():
+            return
         self.engine.backend.step(self.slots, 0, self.slots.size, False)
         resumed = _log_softmax(self._shift_logits())[:, RESUME]
         self.decisions += (-resumed[here]).tolist()
 
-    def _set_futures(self, t: int) -> None:
-        """Give each slot the future of the gap that begins with token t, or none if it has none."""
-        assert self.gap is not None
-        for b, total in enumerate(self.totals):
-            self.slots.set_future(b, self.futures[b][t + self.gap] if t + self.gap < total else None)
-
     def _shift_logits(self) -> Array:
         """Return those of the shift, masked as in training: `Network.mask_shift`."""
         logits = self._logits("shift").copy()
-        if self.gap is None:
+        if self.plans is None:
             logits[:, RESUME] = -np.inf
             return logits
         to_go = self.slots.resume_tick - self.slots.span["now"]
