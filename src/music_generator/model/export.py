@@ -34,7 +34,10 @@ def input_ranges(network: Network, music: Batch) -> dict[str, Range]:
 
             hooks.append(module.register_forward_pre_hook(note))
     training = network.training
-    network.eval().logits(music)
+    reading = network.eval().read(music)
+    network.without_future(reading)
+    if network.config.direction == "both":
+        network.with_future(reading)
     network.train(training)
     for hook in hooks:
         hook.remove()
