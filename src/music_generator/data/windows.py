@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.data.corpus import Corpus
+from music_generator.data.corpus import Corpus, Piece
 from music_generator.errors import CorpusError, InputError
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, Window, density_class, loudness_class
 from music_generator.parallel import WHOLE, Shard
@@ -187,6 +187,16 @@ def _concatenated(gaps: Sequence[Gaps]) -> Gaps:
     return Gaps(**{name: np.concatenate([getattr(each, name) for each in gaps]) for name in vars(gaps[0])})
 
 
+def composer_names(corpus: Corpus, apart: Sequence[str]) -> tuple[str, ...]:
+    """Return the composers of the train split, sorted; a tag in `apart` stands for the composers of its pieces."""
+    pieces = (piece for piece in corpus.pieces if piece.split == "train")
+    return tuple(sorted({name for piece in pieces if (name := _composer(piece, apart))}))
+
+
+def _composer(piece: Piece, apart: Sequence[str]) -> str | None:
+    return piece.tag if piece.tag in apart else piece.composer
+
+
 def _sample_window(
     corpus: Corpus, piece: int, composers: dict[str, int], options: WindowOptions, rng: np.random.Generator
 ) -> Window:
@@ -201,7 +211,7 @@ def _sample_window(
         start = int(rng.integers(last_start + 1))
     stop = min(start + options.length, facts.rows)
     plain = facts.tag in options.apart
-    composer = composers.get((facts.tag if plain else facts.composer) or "", 0)
+    composer = composers.get(_composer(facts, options.apart) or "", 0)
     if not plain and rng.random() < options.unknown_composer_share:
         composer = 0
     window = replace(_cut(corpus, piece, start, stop, composer), plain=plain)
