@@ -14,7 +14,7 @@ Shapes: B windows, T tokens, M = 6 heads, F units of a fingerprint, V units of a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,12 @@ class Remembered:
     below: Tensor
     after_pedal: Tensor
     future_from: Tensor
+
+    def at(self, states: Tensor) -> Remembered:
+        """Return the same memory with some of the states alone, (B, N)."""
+        index = states[:, None, :, None].expand(-1, *self.query.shape[1:2], -1, self.query.shape[-1])
+        of_states = {name: getattr(self, name).gather(1, states) for name in ("last_key", "below", "after_pedal")}
+        return replace(self, query=self.query.gather(2, index), **of_states)
 
 
 @dataclass

@@ -430,7 +430,7 @@ class Network(nn.Module):
         future, context = self.read_future(batch), reading.context[:, :-1]
         if remembered is not None:
             states = torch.arange(length + 1, device=context.device).expand(len(context), -1)
-            known = self._known(remembered, batch, states, torch.cat([batch.resume, batch.resume[:, -1:]], 1))
+            known = self._known(remembered, batch, states, F.pad(batch.resume, (0, 1), value=length + 1))
             recalled = self.memory.recall(remembered, known)
             context = context + recalled.context[:, :-1]
         resume = batch.resume.clamp(max=length)
@@ -448,19 +448,31 @@ class Network(nn.Module):
         duration_extra = self.next_onset(self.time_to_go_bin(again))
         logits = self._token_logits(batch, main, key_extra, duration_extra, recalled)
         logits["shift"] = self.mask_shift(logits["shift"], to_go, batch.has_future)
-        return logits, self._resumed(reading, future, recalled)
+        return logits, self._resumed(reading, future)
 
-    def _resumed(self, reading: Reading, future: Tensor, recalled: Recalled | None) -> Tensor:
+    def _resumed(self, reading: Reading, future: Tensor) -> Tensor:
         """Return the logits of the shift at the end of each gap that has a future, (N, classes)."""
         batch = reading.batch
         rows, ends = batch.gap_ends.nonzero(as_tuple=True)
         left = batch.starts[rows, ends] - F.pad(batch.onset, (1, 0))[rows, ends]
         context = reading.context[rows, ends] + reading.told[rows, (ends - 1).clamp(min=0)]
-        if recalled is not None:
-            context = context + recalled.context[rows, ends]
+        if reading.remembered is not None:
+            context = context + self._recalled_at_ends(reading.remembered, batch)
         context = self.fuse(context, future[rows, ends], self.time_to_go(self.time_to_go_bin(left)))
         logits = self.heads["shift"](context, {}, rows, len(batch.key)).float()
         return self.mask_shift(logits, left, torch.ones_like(ends, dtype=torch.bool))
+
+    def _recalled_at_ends(self, remembered: Remembered, batch: Batch) -> Tensor:
+        """Return what the memory adds to the context at the end of each gap that has a future, (N, D).
+
+        The state there is also that of the next gap's first token, which has another future.
+        """
+        rows, ends = batch.gap_ends.nonzero(as_tuple=True)
+        order = batch.gap_ends.cumsum(1)[rows, ends] - 1
+        states = ends.new_zeros(len(batch.key), max(1, int(batch.gap_ends.sum(1).max())))
+        states[rows, order] = ends
+        recalled = self.memory.recall(remembered.at(states), self._known(remembered, batch, states, states))
+        return recalled.context[rows, order]
 
     def _token_logits(
         self,
