@@ -18,7 +18,7 @@ import typer
 
 from music_generator import plots
 from music_generator.cli.console import Progress, say
-from music_generator.data.windows import WindowOptions
+from music_generator.data.windows import WindowOptions, composer_names
 from music_generator.errors import InputError
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
@@ -123,7 +123,7 @@ def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any
     options = TrainingOptions(windows=windows, **_of(TrainingOptions, given))
     options, choices = fit_to_corpus(corpus, options, given, int(os.environ.get("WORLD_SIZE", "1")))
     sizes = _of(ModelConfig, given)
-    config, weights = _begin_from(model, sizes) if model else (ModelConfig(composers=corpus.composers, **sizes), None)
+    config, weights = _begin_from(model, sizes) if model else (_new_config(corpus, windows, sizes), None)
     trainer = Trainer(corpus, folder, config, options, weights=weights)
     if choices and trainer.accelerator.is_main_process:
         say(f"{corpus.folder} is small: {'; '.join(choices)}")
@@ -139,6 +139,10 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
 def _of(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a dataclass that were typed."""
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+
+def _new_config(corpus: Corpus, windows: WindowOptions, sizes: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(composers=composer_names(corpus, windows.apart), **sizes)
 
 
 def _begin_from(model: str, sizes: dict[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:

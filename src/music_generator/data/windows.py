@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.data.corpus import Corpus
+from music_generator.data.corpus import Corpus, Piece
 from music_generator.errors import CorpusError, InputError
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, Window, density_class, loudness_class
+from music_generator.music.voices import highest_tokens, lowest_tokens
 from music_generator.parallel import WHOLE, Shard
 
 Array = NDArray[Any]
@@ -28,7 +29,8 @@ GAP_TOKENS = (4, 16, 64)
 
 BEGIN_SHARE, END_SHARE = 1 / 32, 1 / 10  # of the windows begin or end with their piece: by chance few would
 SHORTEST_TOLD_TICKS = TICKS_PER_SECOND  # of a gap that is told its density and loudness
-KEPT_SHARES = (0.1, 0.5)  # of the events, where they are kept at random
+KEPT_SHARES = (0.1, 0.5)  # of the notes, where they are kept at random
+PARTING_KEYS = (30, 60)  # registers part at one of these keys, the last left out: about where hands do
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class WindowOptions:
         transpose: Semitones up or down, at most.
         stretch: Factors of time, one of which is drawn for each window.
         unknown_composer_share: Share of the windows whose composer the network does not get, 0 to 1.
-        apart: Tags of music that is told apart: the tag stands for its composers, and neither velocities nor pedals are
-            learnt from it.
+        apart: Tags of music that is learnt under its tag: the network gets the tag as composer, always, and learns
+            neither velocities nor pedals from it.
 
     Raises:
         InputError: A value is out of range.
@@ -114,12 +116,13 @@ class Gaps:
     """The gaps that B windows are cut into, padded to T tokens.
 
     Attributes:
-        resume: (B, T) int64, the first token after the gap that token t lies in. The number of the window's tokens is
-            the end of the piece; T + 1 where there is no future.
+        resume: (B, T) int64, the first token after the gap that token t lies in. The number of the window's tokens
+            stands for the end of the piece, T + 1 for no future.
         ends: (B, T + 1) bool, a gap that has a future ends before this token.
-        kept: (B, T) bool, the token is given to those around it.
-        thinned: (B,) int64, before this token only those that are kept belong to the future.
-        density, loudness: (B, T) int64, classes of notes a second and of velocity that token t is told of its gap.
+        kept: (B, T) bool, the token is given, as a future, to the gaps before it.
+        thinned: (B,) int64, the future holds all tokens from this one on, and before it only those that are kept.
+        density, loudness: (B, T) int64, classes of the notes a second and of the mean velocity that the gap of token t
+            is told, 0 if it is not.
     """
 
     resume: Array
@@ -131,22 +134,26 @@ class Gaps:
 
     @classmethod
     def none(cls, count: int, length: int) -> Gaps:
-        """Return those of windows without a future."""
-        zeros = np.zeros((count, length), np.int64)
+        """Return the gaps of `count` windows, padded to `length` tokens, without a future, kept or told ones."""
+        shape = (count, length)
         return cls(
-            zeros + length + 1, np.zeros((count, length + 1), bool), np.zeros((count, length), bool),
-            np.zeros(count, np.int64), zeros.copy(), zeros.copy(),
-        )  # fmt: skip
+            resume=np.full(shape, length + 1, np.int64),
+            ends=np.zeros((count, length + 1), bool),
+            kept=np.zeros(shape, bool),
+            thinned=np.zeros(count, np.int64),
+            density=np.zeros(shape, np.int64),
+            loudness=np.zeros(shape, np.int64),
+        )
 
     def add(self, row: int, start: int, stop: int) -> None:
-        """Let window `row` have a gap of the tokens from `start` to `stop`, with what comes then as its future."""
+        """Let the tokens of window `row` from `start` to `stop` be a gap whose future is what comes from `stop` on."""
         self.resume[row, start:stop] = stop
         self.ends[row, stop] = True
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A shard of a batch: its windows, their gaps, and the whole batch's number of `tokens`."""
+    """A shard of a batch: its windows, their gaps, and the number of tokens of the whole batch."""
 
     windows: list[Window]
     gaps: Gaps
@@ -180,11 +187,21 @@ def _concatenated(gaps: Sequence[Gaps]) -> Gaps:
     return Gaps(**{name: np.concatenate([getattr(each, name) for each in gaps]) for name in vars(gaps[0])})
 
 
+def composer_names(corpus: Corpus, apart: Sequence[str]) -> tuple[str, ...]:
+    """Return the composers of the train split, sorted; a tag in `apart` stands for the composers of its pieces."""
+    pieces = (piece for piece in corpus.pieces if piece.split == "train")
+    return tuple(sorted({name for piece in pieces if (name := _composer(piece, apart))}))
+
+
+def _composer(piece: Piece, apart: Sequence[str]) -> str | None:
+    return piece.tag if piece.tag in apart else piece.composer
+
+
 def _sample_window(
     corpus: Corpus, piece: int, composers: dict[str, int], options: WindowOptions, rng: np.random.Generator
 ) -> Window:
-    total = corpus.pieces[piece].rows
-    last_start = max(0, total - options.length)
+    facts = corpus.pieces[piece]
+    last_start = max(0, facts.rows - options.length)
     edge = rng.random()
     if edge < BEGIN_SHARE:
         start = 0
@@ -192,10 +209,9 @@ def _sample_window(
         start = last_start
     else:
         start = int(rng.integers(last_start + 1))
-    stop = min(start + options.length, total)
-    facts = corpus.pieces[piece]
+    stop = min(start + options.length, facts.rows)
     plain = facts.tag in options.apart
-    composer = composers.get((facts.tag if plain else facts.composer) or "", 0)
+    composer = composers.get(_composer(facts, options.apart) or "", 0)
     if not plain and rng.random() < options.unknown_composer_share:
         composer = 0
     window = replace(_cut(corpus, piece, start, stop, composer), plain=plain)
@@ -235,7 +251,9 @@ def _stretched(rows: Array, options: WindowOptions, rng: np.random.Generator) ->
     return rows
 
 
-def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: int | None = None) -> list[Window]:
+def segments(
+    corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: int | None = None, *, tagged: bool = True
+) -> list[Window]:
     """Cut every piece of a split into consecutive windows of `length` rows, without composers.
 
     Args:
@@ -243,11 +261,12 @@ def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: in
         split: The name of one of its splits.
         length: Tokens a segment; a piece's last one may be shorter.
         limit: Return this many of them, evenly spread, instead of all.
+        tagged: Take the music of folders that were added, too.
 
     Raises:
         CorpusError: The split is empty.
     """
-    pieces = np.asarray(corpus.split(split), np.int64)
+    pieces = np.asarray([i for i in corpus.split(split) if tagged or corpus.pieces[i].tag is None], np.int64)
     counts = -(-np.diff(corpus.offsets)[pieces] // length)
     ends = np.cumsum(counts)
     total = int(counts.sum())
@@ -261,8 +280,21 @@ def segments(corpus: Corpus, split: str, length: int = SEGMENT_TOKENS, limit: in
     return windows
 
 
+def windows_from(corpus: Corpus, split: str, length: int, limit: int) -> list[Window]:
+    """Return the first `length` rows of the pieces of a split that have so many: at most `limit`, evenly spread."""
+    long = [i for i in corpus.split(split) if corpus.pieces[i].rows >= length]
+    some = long if len(long) <= limit else [long[i] for i in np.linspace(0, len(long) - 1, limit).astype(int)]
+    return [_cut(corpus, piece, 0, length) for piece in some]
+
+
 def sample_gaps(window: Window, options: WindowOptions, rng: np.random.Generator) -> Gaps:
-    """Cut a window into gaps, by tokens or by time, of log-uniform length, or let some of its events be kept."""
+    """Cut a window into gaps of log-uniform length, by tokens or by time; in some windows some notes are kept.
+
+    Where notes are kept, a gap lies between each two of them, and what comes after them is cut as usual.
+
+    Returns:
+        Gaps of one window, padded to `options.length` tokens.
+    """
     total, length = len(window.rows), options.length
     gaps = Gaps.none(1, length)
     onsets = np.cumsum(window.rows["shift"], dtype=np.int64)
@@ -290,56 +322,40 @@ def _gap_end(start: int, onsets: Array, timed: bool, options: WindowOptions, rng
     return start + int(np.exp(rng.uniform(low, high)))
 
 
+def _melody(rows: Array, _: np.random.Generator) -> Array:
+    return highest_tokens(rows)
+
+
+def _bass(rows: Array, _: np.random.Generator) -> Array:
+    return lowest_tokens(rows)
+
+
+def _at_random(rows: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(rng.random(len(rows)) < rng.uniform(*KEPT_SHARES))
+
+
+def _register(rows: Array, rng: np.random.Generator) -> Array:
+    parting = rng.integers(*PARTING_KEYS)
+    return np.asarray((rows["key"] >= parting) == (rng.random() < 0.5))
+
+
+KEEP = (_melody, _bass, _at_random, _register)
+
+
 def _keep_some(rows: Array, gaps: Gaps, rng: np.random.Generator) -> int:
-    """Keep some of the first events, in one of the ways a musician would; return the first that is not thinned."""
+    """Keep some of the first notes of window 0, as a musician would; return the first token that is not thinned."""
     total = len(rows)
     stop = int(rng.integers(max(1, total // 4), total + 1))
     kept = KEEP[int(rng.integers(len(KEEP)))](rows[:stop], rng)
     kept &= rows["key"][:stop] < KEYS
     gaps.kept[0, :stop], gaps.thinned[0] = kept, stop
     ends = np.append(np.flatnonzero(kept), stop)
-    if stop == total:  # the end of the window is a future only if something is kept
+    if stop == total:  # what follows the window is not known: what comes after the last kept note has no future
         ends = ends[:-1]
     gaps.ends[0, ends] = True
     first = np.searchsorted(ends, np.arange(stop), side="right")
     gaps.resume[0, :stop] = np.append(ends, gaps.resume.shape[1] + 1)[first]
     return stop
-
-
-def highest(rows: Array) -> Array:
-    """Return which notes have none above them that begins within `CHORD_TICKS`: (T,) bool."""
-    return _outermost(rows, 1)
-
-
-def lowest(rows: Array) -> Array:
-    """Return which notes have none below them that begins within `CHORD_TICKS`: (T,) bool."""
-    return _outermost(rows, -1)
-
-
-def _outermost(rows: Array, sign: int) -> Array:
-    note = rows["key"] < KEYS
-    onset, key = np.cumsum(rows["shift"], dtype=np.int64)[note], sign * rows["key"][note].astype(np.int64)
-    best = np.ones(len(key), bool)
-    for apart in range(1, CHORD_NOTES):
-        near = onset[apart:] - onset[:-apart] <= CHORD_TICKS
-        best[apart:] &= ~(near & (key[:-apart] > key[apart:]))
-        best[:-apart] &= ~(near & (key[apart:] > key[:-apart]))
-    kept = np.zeros(len(rows), bool)
-    kept[note] = best
-    return kept
-
-
-def _at_random(rows: Array, rng: np.random.Generator) -> Array:
-    return rng.random(len(rows)) < rng.uniform(*KEPT_SHARES)
-
-
-def _register(rows: Array, rng: np.random.Generator) -> Array:
-    middle = rng.integers(30, 60)  # about the keys where hands part
-    return (rows["key"] >= middle) == (rng.random() < 0.5)
-
-
-CHORD_TICKS, CHORD_NOTES = 5, 12  # notes that begin so near one another are a chord, of no more notes
-KEEP = (lambda rows, _: highest(rows), lambda rows, _: lowest(rows), _at_random, _register)
 
 
 def _tell(

@@ -13,6 +13,8 @@ Array = NDArray[Any]
 f32 = np.float32
 
 MIN_EXPONENT = f32(-80)
+
+
 def round_even(x: Array) -> Array:
     """Round to the nearest whole number, halves to even; |x| < 2^22."""
     return (x + f32(12582912)) - f32(12582912)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from music_generator.engine.mathf import exponential, round_even
 from music_generator.model.config import (
-    CLASSES,
     EVENT_HEADS,
     EVENT_TAPS,
     FINGERPRINT,
@@ -105,9 +104,7 @@ class Memories:
         state: (N,) `MEMORY_DTYPE`.
     """
 
-    def __init__(
-        self, config: ModelConfig, size: int, precision: str, fixed: int = 0, ring: int | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, size: int, precision: str, fixed: int = 0, ring: int | None = None) -> None:
         """Make memories without events.
 
         Args:
@@ -204,7 +201,9 @@ class Recalled:
 class MemoryReader:
     """The memory of a model: takes events in and looks up the last ones."""
 
-    def __init__(self, config: ModelConfig, precision: str, tensors: Mapping[str, Array], linears: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: ModelConfig, precision: str, tensors: Mapping[str, Array], linears: Mapping[str, Any]
+    ) -> None:
         self.tensors, self.linears, self.int8 = tensors, linears, precision == "int8"
         self.scale, self.null = tensors["memory.scales"]
         self.unit = f32(STORED_LEVELS * QUERY_LEVELS) if self.int8 else f32(1)

@@ -60,7 +60,6 @@ f32 = np.float32
 BINS: dict[str, Bins] = {"shift": SHIFT_BINS, "velocity": VELOCITY_BINS, "duration": DURATION_BINS}
 
 
-
 def time_bin(ticks: Array) -> Array:
     """Return the class of a time to go; `NO_FUTURE` for an onset that never comes."""
     return np.asarray(np.searchsorted(TIME_TO_GO_EDGES, ticks, side="right"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from music_generator.data.corpus import Corpus
 from music_generator.data.windows import SEGMENT_TOKENS, segments, windows_from
@@ -24,7 +23,6 @@ LONG_TOKENS = 2048  # of a piece from its beginning on; the second half of them 
 EARLY_TOKENS = 512  # the first ones
 KEPT_TOKENS = 512  # of a passage whose melody is kept
 
-Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 
@@ -40,24 +38,24 @@ def evaluate_context(
         count: Pieces, passages and segments to measure, at most, of each.
         progress: Called with how much is done and all.
     """
-    steps = (_long_context, _kept_melody, _learnt)
-    found = []
-    for done, step in enumerate(steps):
-        if progress:
-            progress(done, len(steps))
-        found.append(step(engine, corpus, split, count))
-    if progress:
-        progress(len(steps), len(steps))
-    long_context, kept_melody, (train, held_out) = found
+    progress = progress or (lambda *_: None)
+    long_context = _long_context(engine, corpus, split, count)
+    progress(1, 3)
+    kept_melody = _kept_melody(engine, corpus, split, count)
+    progress(2, 3)
+    train = _segment_nats(engine, corpus, "train", count)
+    held_out = _segment_nats(engine, corpus, split, count)
+    progress(3, 3)
+    assert held_out is not None
     return ContextUse(long_context, kept_melody, train, held_out)
 
 
 def _long_context(engine: Engine, corpus: Corpus, split: str, count: int) -> LongContext | None:
-    """Return the nats of late and early events of the same pieces, given all before; None if no piece is long enough."""
+    """Return the nats of early and late events of the same pieces, given all before; None if none is long enough."""
     windows = windows_from(corpus, split, LONG_TOKENS, count)
     if not windows:
         return None
-    nats = np.concatenate([scores.nats.sum(2) for scores in _batches(windows, lambda some: score_passages(engine, some))])
+    nats = np.concatenate([each.nats.sum(2) for each in _scored(engine, windows)])
     late, early = nats[:, LONG_TOKENS // 2 :], nats[:, :EARLY_TOKENS]
     return LongContext(len(windows), float(early.mean()), float(late.mean()))
 
@@ -77,21 +75,15 @@ def _kept_melody(engine: Engine, corpus: Corpus, split: str, count: int) -> Kept
     return KeptMelody(events, *(float(total[name].sum() / max(events, 1)) for name in ("without", "with")))
 
 
-def _learnt(engine: Engine, corpus: Corpus, split: str, count: int) -> tuple[float | None, float]:
-    """Return the nats of as many training segments, of no tag, and of held-out ones."""
-    means = []
-    for name in ("train", split):
-        if not any(corpus.pieces[i].tag is None for i in corpus.split(name)):
-            means.append(None)
-            continue
-        windows = segments(corpus, name, SEGMENT_TOKENS, count, tagged=False)
-        scored = _batches(windows, lambda some: score_passages(engine, some))
-        nats = np.concatenate([each.nats.sum(2)[np.isfinite(each.nats).all(2)] for each in scored])
-        means.append(float(nats.mean()))
-    train, held_out = means
-    assert held_out is not None
-    return train, held_out
+def _segment_nats(engine: Engine, corpus: Corpus, split: str, count: int) -> float | None:
+    """Return the nats per event of segments of a split, of no tag, given the past; None if there are none."""
+    if not any(corpus.pieces[i].tag is None for i in corpus.split(split)):
+        return None
+    windows = segments(corpus, split, SEGMENT_TOKENS, count, tagged=False)
+    nats = np.concatenate([each.nats.sum(2).ravel() for each in _scored(engine, windows)])
+    return float(np.nanmean(nats))
 
 
-def _batches(windows: Sequence[Window], score: Callable[[Sequence[Window]], Scores]) -> list[Scores]:
-    return [score(windows[first : first + BATCH_WINDOWS]) for first in range(0, len(windows), BATCH_WINDOWS)]
+def _scored(engine: Engine, windows: Sequence[Window]) -> list[Scores]:
+    starts = range(0, len(windows), BATCH_WINDOWS)
+    return [score_passages(engine, windows[first : first + BATCH_WINDOWS]) for first in starts]

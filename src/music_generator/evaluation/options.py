@@ -16,6 +16,7 @@ class EvaluationOptions:
     Attributes:
         network_segments: Segments of each split for the network in float32; all if None.
         engine_segments: Segments of each split for the engine; all if None.
+        context_windows: Pieces, passages and segments for the use of context, at most, of each.
         performances: Performances of each kind to generate.
         seconds: Length of the excerpts whose distributions and originality are measured.
         structure_seconds: Length of the excerpts whose structure is measured; the longer of the two is generated.
@@ -30,6 +31,7 @@ class EvaluationOptions:
 
     network_segments: int | None = None
     engine_segments: int | None = 128
+    context_windows: int = 64
     performances: int = 100
     seconds: float = 60.0
     structure_seconds: float = 120.0
@@ -39,7 +41,7 @@ class EvaluationOptions:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
     def __post_init__(self) -> None:
-        for name in ("network_segments", "engine_segments", "performances", "gaps"):
+        for name in ("network_segments", "engine_segments", "context_windows", "performances", "gaps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be at least 1, not {value}")
@@ -50,4 +52,4 @@ class EvaluationOptions:
             raise InputError(f"`split` must be {' or '.join(SPLITS[1:])}, not {self.split!r}")
 
 
-QUICK = {"network_segments": 48, "engine_segments": 16, "performances": 40, "gaps": 24}
+QUICK = {"network_segments": 48, "engine_segments": 16, "context_windows": 16, "performances": 40, "gaps": 24}

@@ -246,7 +246,10 @@ def _context(report: Report) -> list[str]:
             ["events 1,025 to 2,048 of the same, given all before", f"{long.late:.3f}"],
         ]
     rows += [
-        [f"what stands around a melody, {context.kept_melody.events} events", f"{context.kept_melody.without_melody:.3f}"],
+        [
+            f"what stands around a melody, {context.kept_melody.events} events",
+            f"{context.kept_melody.without_melody:.3f}",
+        ],
         ["the same, given the whole melody", f"{context.kept_melody.with_melody:.3f}"],
         ["held-out segments", f"{context.held_out:.3f}"],
     ]

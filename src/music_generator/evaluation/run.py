@@ -16,8 +16,8 @@ from music_generator.data.corpus import SPLITS, Corpus
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.evaluation import samples
-from music_generator.evaluation.distributions import compare_sample, draw_overlaps
 from music_generator.evaluation.context import evaluate_context
+from music_generator.evaluation.distributions import compare_sample, draw_overlaps
 from music_generator.evaluation.infilling import evaluate_gaps
 from music_generator.evaluation.likelihood import split_likelihood
 from music_generator.evaluation.options import QUICK, EvaluationOptions
@@ -25,6 +25,7 @@ from music_generator.evaluation.originality import copies_no_more, copying, trai
 from music_generator.evaluation.render_markdown import markdown
 from music_generator.evaluation.report import (
     Comparison,
+    ContextUse,
     Endings,
     GapLength,
     HeldOut,
@@ -183,8 +184,8 @@ class _Evaluation:
         }  # fmt: skip
 
     def _context(self, bundle: Bundle) -> ContextUse:
-        count = self.options.engine_segments or CONTEXT_PIECES
-        return evaluate_context(Engine(bundle), self.corpus, self.split, count, self._counting("context"))
+        count = self.options.context_windows
+        return evaluate_context(Engine(bundle, threads=2), self.corpus, self.split, count, self._counting("context"))
 
     def _distributions(self, kinds: dict[str, Sample]) -> dict[str, Comparison]:
         comparisons = {}

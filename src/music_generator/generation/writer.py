@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.engine import MAX_CONTEXT, Engine
-from music_generator.engine.noise import NoiseSource
 from music_generator.engine.memory import Entries
+from music_generator.engine.noise import NoiseSource
 from music_generator.engine.rules import DONE, INVALID, WRITING, SpanState, habituate, repeats_at_end
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError

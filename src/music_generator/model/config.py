@@ -19,7 +19,7 @@ from music_generator.music.tokens import (
 
 CELLS = ("lstm", "gru", "rnn")
 DIRECTIONS = ("both", "forward")
-MOST_LAYERS, MOST_UNITS = 64, 16_384
+MOST_LAYERS, MOST_UNITS, MOST_EVENTS = 64, 16_384, 65_536
 
 FIELDS = ("shift", "key", "velocity", "duration")
 
@@ -43,7 +43,7 @@ RECENCY_TICKS = TICKS_PER_SECOND
 RELEASE_TICKS = TICKS_PER_SECOND // 5
 RECENCY_SIZE = 3 * NUM_KEYS
 
-# the memory (model/memory.py): heads that look up keys and intervals of events, half each, then those of groups of notes
+# the memory (model/memory.py): heads that look up keys and intervals of events, half each, then those of groups
 EVENT_HEADS, GROUP_HEADS = 4, 2
 MEMORY_HEADS = EVENT_HEADS + GROUP_HEADS
 POINTED = tuple(range(EVENT_HEADS, MEMORY_HEADS))  # the heads that point at keys
@@ -53,20 +53,21 @@ EVENT_TAPS, GROUP_TAPS = 8, 6  # events and groups that a fingerprint tells of
 GROUP_TICKS = 3  # after the last note from which on a note begins a new group
 INTERVAL_REACH = 48  # semitones, in fingerprints
 INTERVALS = 2 * INTERVAL_REACH + 1
-NO_STEP, START_STEP, STEPS = INTERVALS, INTERVALS + 1, INTERVALS + 2  # of an event that is a pedal or follows one
+# kinds of events after the intervals and the keys: a pedal or what follows one has no interval; the start of a window
+NO_STEP, START_STEP, STEPS = INTERVALS, INTERVALS + 1, INTERVALS + 2
 START_KEY = NUM_KEYS + 1
 ROLL_CENTRE = 45  # the place of interval 0 in a roll of intervals, which is as long as one of keys
 LOW_BEFORE = 60  # the lowest key of the group before the first one
-WAITS = len(SHIFT_BINS) + 1
+WAITS = len(SHIFT_BINS) + 1  # classes of the time before a group; the last one is not used
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of a network.
 
-    Sizes are numbers of units; `memory` is how many events the memory reaches back, 0 for a network without one;
-    `steered`: it can be told density and loudness; `composers` are the names it was trained with, index 0 being
-    "unknown".
+    Sizes are numbers of units. `memory` is the number of events that the memory holds while music is written, 0 for a
+    network without a memory; in training it holds the whole window. A network that is `steered` can be told density and
+    loudness. `composers` are the names it was trained with; their classes begin at 1, because class 0 is "unknown".
     """
 
     cell: str = "lstm"
@@ -92,6 +93,12 @@ class ModelConfig:
             size, most = getattr(self, name), MOST_LAYERS if name.endswith("layers") else MOST_UNITS
             if not isinstance(size, int) or not 1 <= size <= most:
                 raise InputError(f"`{name}` must be at least 1 and at most {most}, a whole number, not {size!r}")
+        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or not 0 <= self.memory <= MOST_EVENTS:
+            raise InputError(
+                f"`memory` must be at least 0 and at most {MOST_EVENTS}, a whole number, not {self.memory!r}"
+            )
+        if not isinstance(self.steered, bool):
+            raise InputError(f"`steered` must be true or false, not {self.steered!r}")
         if not all(isinstance(composer, str) for composer in self.composers):
             raise InputError("`composers` must be names")
         if not 0 <= self.dropout < 1:

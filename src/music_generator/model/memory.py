@@ -14,7 +14,7 @@ Shapes: B windows, T tokens, M = 6 heads, F units of a fingerprint, V units of a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,16 +52,16 @@ TIME_SCALE = 0.3  # of the first weights: what is played counts more than when
 
 @dataclass
 class Remembered:
-    """What a window's memory holds.
+    """The memory of windows, and the states that look into it: before each token and after all, T + 1.
 
     Attributes:
-        query: (B, M, T + 1, F), fingerprints of the last events before each token and after all, of length 1.
-        stored: (B, M, T, F), those under which the events stand.
-        values: (B, M, T, V + K + 1): what is read of an event: its embedding, a roll of its key or interval, and 1.
-        last_key: (B, T + 1), the key of the last event; below: (B, T + 1), the lowest key of the group before the last.
+        query: (B, M, T + 1, F), fingerprints of the last events, of length 1: those that a state looks up.
+        stored: (B, M, T, F), fingerprints of what came before each event: those that the events stand under.
+        values: (B, M, T, V + K + 1), what is read of an event: its embedding, a roll of its key or interval, and 1.
+        last_key: (B, T + 1), the key of the last event.
+        below: (B, T + 1), the lowest key of the group before that of the last event.
         after_pedal: (B, T + 1) bool, the last event is a pedal, or there is none.
-        future_from: (B, T + 2), the first event of the future from each place on whose fingerprint lies wholly in it; none
-            at place T + 1.
+        future_from: (B, T + 2), as `future_from` returns it.
     """
 
     query: Tensor
@@ -72,19 +72,88 @@ class Remembered:
     after_pedal: Tensor
     future_from: Tensor
 
+    def at(self, states: Tensor) -> Remembered:
+        """Return the same memory with some of the states alone, (B, N)."""
+        index = states[:, None, :, None].expand(-1, *self.query.shape[1:2], -1, self.query.shape[-1])
+        of_states = {name: getattr(self, name).gather(1, states) for name in ("last_key", "below", "after_pedal")}
+        return replace(self, query=self.query.gather(2, index), **of_states)
+
 
 @dataclass
 class Recalled:
-    """What the memory says at each token and after all.
+    """What is read of the memory at N states.
 
     Attributes:
-        context, key: (B, T + 1, D), added to the context and to the key head's.
-        pointed: (B, T + 1, G, K), the share of the attention of the `POINTED` heads on each key.
+        context: (B, N, D), added to the context.
+        key: (B, N, D), added to the context of the key head.
+        pointed: (B, N, G, K), the share of the attention of each of the `POINTED` heads on each key.
     """
 
     context: Tensor
     key: Tensor
     pointed: Tensor
+
+
+@dataclass
+class Groups:
+    """The groups that T events belong to: (B, T) each. A pedal counts to the group before it.
+
+    Attributes:
+        note: bool, the event is a note.
+        start: bool, the event begins a group.
+        number: The number of the group, from 1; 0 before the first one.
+        first: The place of the first event of the group.
+        wait: The class of the time since the note before.
+        below: The lowest key of the group before, `LOW_BEFORE` if there is none.
+        below_two: The lowest key of the group before that.
+    """
+
+    note: Tensor
+    start: Tensor
+    number: Tensor
+    first: Tensor
+    wait: Tensor
+    below: Tensor
+    below_two: Tensor
+
+
+def find_groups(key: Tensor, onset: Tensor, wait_edges: Tensor) -> Groups:
+    """Return the groups of events.
+
+    Args:
+        key: (B, T).
+        onset: (B, T), in ticks.
+        wait_edges: The ticks at which the classes of the time since the note before begin, but for the first.
+    """
+    batch, length = key.shape
+    note = key < KEYS
+    last_note = torch.where(note, onset, -NO_ONSET).cummax(1).values[:, :-1]
+    since = onset - F.pad(last_note, (1, 0), value=-NO_ONSET)
+    start = note & (since >= GROUP_TICKS)
+    number = start.cumsum(1)
+    place = torch.arange(length, device=key.device)
+    first = torch.where(start, place, 0).cummax(1).values
+    low = torch.full((batch, int(number.max()) + 1), NUM_KEYS, device=key.device)
+    low = low.scatter_reduce(1, number, torch.where(note, key, NUM_KEYS), "amin")
+    low[:, 0] = LOW_BEFORE
+    below, below_two = (low.gather(1, (number - back).clamp(min=0)) for back in (1, 2))
+    return Groups(note, start, number, first, torch.bucketize(since, wait_edges, right=True), below, below_two)
+
+
+def future_from(groups: Groups) -> Tensor:
+    """Return for each place the first event whose fingerprints tell of nothing before the place: (B, T + 2).
+
+    The last two places are those after all events and of no future; there the answer is T or more, as wherever no event
+    is late enough. A fingerprint of events reaches back by one more event than it has taps, because an interval has two
+    ends; one of groups by two more groups, because the first one may be cut.
+    """
+    length = groups.number.shape[1]
+    never = groups.number.new_full((len(groups.number), 1), NO_ONSET)
+    numbers = torch.cat([torch.where(groups.note, groups.number, NO_ONSET), never, never], 1)
+    first = numbers.flip(1).cummin(1).values.flip(1)  # the group of the first note from each place on
+    by_groups = torch.searchsorted(groups.number.contiguous(), first + GROUP_TAPS + 2)
+    by_events = torch.arange(length + 2, device=never.device) + EVENT_TAPS + 1
+    return torch.maximum(by_groups, by_events)
 
 
 class EventFingerprints(nn.Module):
@@ -102,7 +171,7 @@ class EventFingerprints(nn.Module):
             self.taps.weight.mul_(0.85 ** torch.arange(EVENT_TAPS - 1, -1, -1).float())
 
     def forward(self, kind: Tensor, shift: Tensor) -> Tensor:
-        """Take kinds (B, T + 1), the first of which marks the beginning, and shifts (B, T)."""
+        """Return fingerprints; `kind` is (B, T + 1), the first of which marks the start, and `shift` is (B, T)."""
         x = self.kind(kind) + F.pad(self.shift(shift), (0, 0, 1, 0))
         z = self.taps(F.pad(x.transpose(1, 2), (EVENT_TAPS - 1, 0)))
         return F.normalize(z.view(len(z), self.heads, FINGERPRINT, -1).transpose(2, 3), dim=-1)
@@ -122,7 +191,15 @@ class GroupFingerprints(nn.Module):
             self.taps.mul_(0.5 ** torch.arange(GROUP_TAPS).float()[:, None, None])
 
     def forward(self, groups: Groups, kind: Tensor) -> tuple[Tensor, Tensor]:
-        """Return those of the last groups at each state (B, T + 1, F) and those before each event's own (B, T, F)."""
+        """Return fingerprints of the last groups at each state and of those before the group of each event.
+
+        Args:
+            groups: The groups of T events.
+            kind: (B, T), what an event is to its group.
+
+        Returns:
+            (B, T + 1, F) and (B, T, F); all 0 where there is no group.
+        """
         note, start, number = groups.note[..., None], groups.start[..., None], groups.number
         x = self.kind(kind) * note + self.wait(groups.wait) * start
         batch, _, size = x.shape
@@ -139,74 +216,25 @@ class GroupFingerprints(nn.Module):
         return F.pad(F.normalize(query, dim=-1), (0, 0, 1, 0)), F.normalize(stored, dim=-1)
 
 
-@dataclass
-class Groups:
-    """The groups of a window: (B, T) each.
-
-    Attributes:
-        note: bool, the event is a note.
-        start: bool, it begins a group.
-        number: of its group, 0 before the first.
-        first: the place of the first event of its group.
-        wait: the class of the time since the note before.
-        below, below_two: the lowest key of the group before, and of the one before that.
-    """
-
-    note: Tensor
-    start: Tensor
-    number: Tensor
-    first: Tensor
-    wait: Tensor
-    below: Tensor
-    below_two: Tensor
-
-
-def find_groups(key: Tensor, onset: Tensor, wait_edges: Tensor) -> Groups:
-    """Return the groups of events, given keys and onsets (B, T) in ticks."""
-    batch, length = key.shape
-    note = key < KEYS
-    last_note = torch.where(note, onset, -NO_ONSET).cummax(1).values[:, :-1]
-    since = onset - F.pad(last_note, (1, 0), value=-NO_ONSET)
-    start = note & (since >= GROUP_TICKS)
-    number = start.cumsum(1)
-    place = torch.arange(length, device=key.device)
-    first = torch.where(start, place, 0).cummax(1).values
-    low = torch.full((batch, int(number.max()) + 1), NUM_KEYS, device=key.device)
-    low = low.scatter_reduce(1, number, torch.where(note, key, NUM_KEYS), "amin")
-    low[:, 0] = LOW_BEFORE
-    below, below_two = (low.gather(1, (number - back).clamp(min=0)) for back in (1, 2))
-    return Groups(note, start, number, first, torch.bucketize(since, wait_edges, right=True), below, below_two)
-
-
-def future_from(groups: Groups) -> Tensor:
-    """Return for each place the first event whose fingerprint tells of nothing before the place: (B, T + 2).
-
-    The last two places are those after all events and of no future. A fingerprint of events reaches back by one more
-    than its taps, because an interval has two ends; one of groups by two more, because the first group may be cut.
-    """
-    batch, length = groups.number.shape
-    never = groups.number.new_full((batch, 1), NO_ONSET)
-    numbers = torch.cat([torch.where(groups.note, groups.number, NO_ONSET), never, never], 1)
-    first = numbers.flip(1).cummin(1).values.flip(1)  # the group of the first note from each place on
-    by_groups = torch.searchsorted(groups.number.contiguous(), first + GROUP_TAPS + 2)
-    by_events = torch.arange(length + 2, device=never.device) + EVENT_TAPS + 1
-    return torch.maximum(by_groups, by_events)
-
-
 def laid(roll: Tensor, reference: Tensor) -> Tensor:
-    """Lay a roll of intervals (..., K) at reference keys (...): a roll of keys (..., K); what leaves the piano is lost."""
+    """Return a roll of intervals (..., K) from reference keys (...) as one of keys; what leaves the piano is lost."""
     at = torch.arange(KEYS, device=roll.device) - reference[..., None] + ROLL_CENTRE
     fits = (at >= 0) & (at < NUM_KEYS)
-    return F.pad(roll.gather(-1, at.clamp(0, NUM_KEYS - 1)) * fits, (0, NUM_KEYS - KEYS))
+    keys: Tensor = roll.gather(-1, at.clamp(0, NUM_KEYS - 1)) * fits
+    return F.pad(keys, (0, NUM_KEYS - KEYS))
 
 
 def relative_class(interval: Tensor) -> Tensor:
-    """Return where an interval stands in a roll of intervals; those that are too wide stand at its ends."""
+    """Return the place of intervals (...) in a roll of intervals; those that are too wide stand at its ends."""
     return (interval + ROLL_CENTRE).clamp(0, NUM_KEYS - 1)
 
 
 class Memory(nn.Module):
-    """The memory of the events of a window, and its head that points at keys."""
+    """The memory of the events of a window, and the head that points at keys.
+
+    Attributes:
+        wait_edges: The ticks at which the classes of the time before a group begin, but for the first.
+    """
 
     wait_edges: Tensor
 
@@ -235,7 +263,7 @@ class Memory(nn.Module):
         self.register_buffer("wait_edges", torch.as_tensor(SHIFT_BINS.edges[1:-1]), persistent=False)
 
     def remember(self, fields: dict[str, Tensor], onset: Tensor) -> Remembered:
-        """Store a window: classes of its fields and onsets in ticks, (B, T) each."""
+        """Return the memory of windows, given the classes of their fields and their onsets in ticks: (B, T) each."""
         key = fields["key"]
         before = F.pad(key[:, :-1], (1, 0))
         pedal = key >= KEYS
@@ -269,6 +297,7 @@ class Memory(nn.Module):
         )
 
     def _values(self, fields: dict[str, Tensor], groups: Groups, step: Tensor, known: Tensor) -> Tensor:
+        """Return what is read of each event; `step` is the place of its interval, where that is `known`."""
         key = fields["key"]
         followed, in_group = (
             sum((values[name](fields[name]) for name in VALUE_FIELDS), torch.zeros((), device=key.device))
@@ -284,16 +313,16 @@ class Memory(nn.Module):
         return torch.stack([torch.cat([value, roll, one], -1) for value, roll in rolls], 1)
 
     def recall(self, remembered: Remembered, allowed: Tensor | None = None) -> Recalled:
-        """Look up the last events at each token and after all.
+        """Look up the last events at N states.
 
         Args:
-            remembered: the window's memory.
-            allowed: (B, T + 1, T) bool, the events that each state may look at; those before it if None.
+            remembered: The memory, with all T + 1 states or, if `allowed` is given, N of them.
+            allowed: (B, N, T) bool, the events that each state may look at; if None, the events before it.
         """
         query, stored, values = remembered.query, remembered.stored, remembered.values
         scale = self.log_scale.exp()
-        batch, heads, length, size = stored.shape
-        # entry 0 is to look at nothing; its score is split into two numbers, for bfloat16
+        batch, heads, _, size = stored.shape
+        # entry 0 stands for nothing; its score is split into two numbers, because bfloat16 is coarse
         null = (self.null * scale).float()
         coarse = null.to(torch.bfloat16).to(null.dtype)
         width = -(-values.shape[-1] // 16) * 16
@@ -308,12 +337,13 @@ class Memory(nn.Module):
         return self._recalled(remembered, read.float())
 
     def _recalled(self, remembered: Remembered, read: Tensor) -> Recalled:
+        """Return what the heads read, (B, M, N, V + K + 1), with all rolls as rolls of keys."""
         value, roll, taken = read[..., :VALUE], read[..., VALUE : VALUE + NUM_KEYS], read[..., VALUE + NUM_KEYS]
         half = EVENT_HEADS // 2
         steps = torch.stack([laid(roll[:, head], remembered.last_key) for head in range(half, EVENT_HEADS)], 1)
         steps = steps * ~remembered.after_pedal[:, None, :, None]
         group_steps = laid(roll[:, -1], remembered.below)[:, None]
-        rolls = torch.cat([roll[:, :half], steps, roll[:, -2:-1], group_steps], 1).transpose(1, 2)  # (B, T + 1, M, K)
+        rolls = torch.cat([roll[:, :half], steps, roll[:, -2:-1], group_steps], 1).transpose(1, 2)  # (B, N, M, K)
         of_keys = torch.cat([rolls.flatten(2), taken.transpose(1, 2)], -1)
         return Recalled(
             self.to_context(torch.cat([value.transpose(1, 2).flatten(2), of_keys], -1)),
@@ -322,10 +352,13 @@ class Memory(nn.Module):
         )
 
     def point(self, logits: Tensor, context: Tensor, shift: Tensor, pointed: Tensor) -> Tensor:
-        """Mix the distribution of the key with what is pointed at; return logarithms of probabilities.
+        """Return the logarithms of the key's probabilities, with what is pointed at mixed in: (..., K).
+
+        A probability is at least 1e-9, so that no key is impossible.
 
         Args:
-            logits: (..., K), the key head's; context: (..., D), what they are made of.
+            logits: (..., K), those of the key head.
+            context: (..., D), what they are made of.
             shift: (...), the class of the token's shift.
             pointed: (..., G, K), as in `Recalled`.
         """
@@ -333,4 +366,4 @@ class Memory(nn.Module):
         own, share = share[..., :1], share[..., 1:]
         own = own + (share * (1 - pointed.sum(-1))).sum(-1, keepdim=True)
         mixed = own * logits.float().softmax(-1) + (share[..., None] * pointed).sum(-2)
-        return mixed.clamp(min=LEAST_CHANCE).log()
+        return torch.as_tensor(mixed.clamp(min=LEAST_CHANCE).log())

@@ -29,7 +29,17 @@ from music_generator.model.config import (
     ModelConfig,
 )
 from music_generator.model.memory import Memory, Recalled, Remembered
-from music_generator.music.tokens import DENSITIES, DURATION_BINS, END, KEYS, LOUDNESSES, NUM_KEYS, RESUME, SHIFT_BINS, SHIFT_CLASSES
+from music_generator.music.tokens import (
+    DENSITIES,
+    DURATION_BINS,
+    END,
+    KEYS,
+    LOUDNESSES,
+    NUM_KEYS,
+    RESUME,
+    SHIFT_BINS,
+    SHIFT_CLASSES,
+)
 from music_generator.parallel import WHOLE, Shard
 
 CELL_CLASSES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -46,14 +56,14 @@ class Batch:
         present: (B, T) bool, False past the end of a short piece.
         start, stop: (B,) int64, the input key (`EDGE_OF_PIECE` or `CUT`) before and after the window.
         composer: (B,) int64, 0 if not known.
-        resume: (B, T) int64, the first token after the gap that token t lies in. The number of present tokens is the end
-            of the piece, as a future in which nothing comes; T + 1: there is no future.
+        resume: (B, T) int64, the first token after the gap that token t lies in. The number of present tokens stands
+            for the end of the piece, a future in which nothing comes, and T + 1 for no future.
         gap_ends: (B, T + 1) bool, a gap that has a future ends before this token.
-        kept: (B, T) bool, the token is given to those who fill the gaps around it.
-        thinned: (B,) int64, before this token the future holds only the tokens that are kept.
-        density, loudness: (B, T) int64, classes that token t's gap is told; 0 if it is not.
+        kept: (B, T) bool, the token is given, as a future, to the gaps before it.
+        thinned: (B,) int64, the future holds all tokens from this one on, and before it only those that are kept.
+        density, loudness: (B, T) int64, classes that the gap of token t is told; 0 if it is not.
         ends: (B,) bool, the piece ends after the last present token.
-        plain: (B,) bool, neither velocities nor pedals are learnt.
+        plain: (B,) bool, neither velocities nor pedals are learnt from the window.
     """
 
     shift: Tensor
@@ -91,21 +101,29 @@ class Batch:
 
     @property
     def in_future(self) -> Tensor:
-        """Whether token t is part of the future of what lies before it: (B, T) bool."""
+        """Whether token t belongs to the future of the gaps before it: (B, T) bool."""
         place = torch.arange(self.key.shape[1], device=self.key.device)
         return self.present & (self.kept | (place >= self.thinned[:, None]))
+
+    @property
+    def starts(self) -> Tensor:
+        """The onset of token r in ticks, r = 0 … T; past the last token that of the last one: (B, T + 1) int64."""
+        count = self.present.sum(1, keepdim=True)
+        last = self.onset.gather(1, (count - 1).clamp(min=0))
+        place = torch.arange(self.key.shape[1] + 1, device=self.key.device)
+        return torch.where(place < count, F.pad(self.onset, (0, 1)), last)
 
 
 @dataclass
 class Reading:
-    """What the network has read of a batch, whatever is asked next.
+    """The past of a batch as the network reads it, whatever future it is given next.
 
     Attributes:
-        batch: what was read.
+        batch: The batch.
         context: (B, T + 1, D), of the past before each token and after the last.
-        told: (B, T, D), what the gap of each token is told of its density and loudness.
-        key_recency: (B, T, D), what the key head gets of each key's last onset and release.
-        remembered: the memory, if there is one.
+        told: (B, T, D), of the density and the loudness that the gap of each token is told; added to its context.
+        key_recency: (B, T, D), of each key's last onset and release; added to the context of the key head.
+        remembered: The memory; None for a network without one.
     """
 
     batch: Batch
@@ -334,7 +352,8 @@ class Network(nn.Module):
     def read_future(self, batch: Batch) -> Tensor:
         """Return the context of the future from token r on, r = 0 … T: (B, T + 1, D); r's shift is not used.
 
-        Past the last token it is that of the piece's end, or of a cut.
+        After the last token it is that of the end of the piece, or of a cut. Tokens that are not `in_future` are left
+        out.
         """
         length = batch.key.shape[1]
         read = batch.in_future
@@ -406,39 +425,54 @@ class Network(nn.Module):
             Logits of each field of each token, (B, T, classes), which mean nothing where there is no future; and of the
             shift at the end of each gap that has a future, (N, classes) in order of (window, gap).
         """
-        batch = reading.batch
+        batch, remembered, recalled = reading.batch, reading.remembered, None
         length = batch.key.shape[1]
-        future, context = self.read_future(batch), reading.context
+        future, context = self.read_future(batch), reading.context[:, :-1]
+        if remembered is not None:
+            states = torch.arange(length + 1, device=context.device).expand(len(context), -1)
+            known = self._known(remembered, batch, states, F.pad(batch.resume, (0, 1), value=length + 1))
+            recalled = self.memory.recall(remembered, known)
+            context = context + recalled.context[:, :-1]
         resume = batch.resume.clamp(max=length)
-        recalled = None
-        if reading.remembered is not None:
-            recalled = self.memory.recall(reading.remembered, self._known(reading.remembered, batch))
-            context = context + recalled.context
-        before, onset = F.pad(batch.onset, (1, 0)), batch.onset
-        # the end of a piece is met with its last event
-        last = onset.gather(1, (batch.present.sum(1, keepdim=True) - 1).clamp(min=0))
-        starts = torch.where(torch.arange(length + 1, device=onset.device) < batch.present.sum(1, keepdim=True),
-                             F.pad(onset, (0, 1)), last)  # fmt: skip
-        resume_onset = torch.where(batch.has_future, starts.gather(1, resume), NO_ONSET)
-        to_go = resume_onset - before[:, :-1]
+        resume_onset = torch.where(batch.has_future, batch.starts.gather(1, resume), NO_ONSET)
+        to_go = resume_onset - F.pad(batch.onset, (1, 0))[:, :-1]
         of_gap = future.gather(1, resume[..., None].expand(-1, -1, future.shape[-1]))
-        main = self.fuse(context[:, :-1] + reading.told, of_gap, self.time_to_go(self.time_to_go_bin(to_go)))
+        main = self.fuse(context + reading.told, of_gap, self.time_to_go(self.time_to_go_bin(to_go)))
         until_next = self._until_next(batch, resume)
         again = until_next.gather(2, batch.key.clamp(max=NUM_KEYS - 1)[..., None]).squeeze(2)
         key_extra = (
             reading.key_recency
-            + self.key_time_to_go(self.time_to_go_bin(resume_onset - onset))
+            + self.key_time_to_go(self.time_to_go_bin(resume_onset - batch.onset))
             + self.key_next(nearness(until_next))
         )
         duration_extra = self.next_onset(self.time_to_go_bin(again))
         logits = self._token_logits(batch, main, key_extra, duration_extra, recalled)
         logits["shift"] = self.mask_shift(logits["shift"], to_go, batch.has_future)
+        return logits, self._resumed(reading, future)
+
+    def _resumed(self, reading: Reading, future: Tensor) -> Tensor:
+        """Return the logits of the shift at the end of each gap that has a future, (N, classes)."""
+        batch = reading.batch
         rows, ends = batch.gap_ends.nonzero(as_tuple=True)
-        left = starts[rows, ends] - before[rows, ends]
-        ending = context[rows, ends] + reading.told[rows, (ends - 1).clamp(min=0)]
-        at_resume = self.fuse(ending, future[rows, ends], self.time_to_go(self.time_to_go_bin(left)))
-        resumed = self.heads["shift"](at_resume, {}, rows, len(context)).float()
-        return logits, self.mask_shift(resumed, left, torch.ones_like(ends, dtype=torch.bool))
+        left = batch.starts[rows, ends] - F.pad(batch.onset, (1, 0))[rows, ends]
+        context = reading.context[rows, ends] + reading.told[rows, (ends - 1).clamp(min=0)]
+        if reading.remembered is not None:
+            context = context + self._recalled_at_ends(reading.remembered, batch)
+        context = self.fuse(context, future[rows, ends], self.time_to_go(self.time_to_go_bin(left)))
+        logits = self.heads["shift"](context, {}, rows, len(batch.key)).float()
+        return self.mask_shift(logits, left, torch.ones_like(ends, dtype=torch.bool))
+
+    def _recalled_at_ends(self, remembered: Remembered, batch: Batch) -> Tensor:
+        """Return what the memory adds to the context at the end of each gap that has a future, (N, D).
+
+        The state there is also that of the next gap's first token, which has another future.
+        """
+        rows, ends = batch.gap_ends.nonzero(as_tuple=True)
+        order = batch.gap_ends.cumsum(1)[rows, ends] - 1
+        states = ends.new_zeros(len(batch.key), max(1, int(batch.gap_ends.sum(1).max())))
+        states[rows, order] = ends
+        recalled = self.memory.recall(remembered.at(states), self._known(remembered, batch, states, states))
+        return recalled.context[rows, order]
 
     def _token_logits(
         self,
@@ -456,22 +490,24 @@ class Network(nn.Module):
             contexts["duration"] = main + duration_extra
         logits = {name: self.heads[name](contexts[name], batch.fields).float() for name in FIELDS}
         if recalled is not None:
-            logits["key"] = self.memory.point(
-                logits["key"], contexts["key"], batch.shift, recalled.pointed[:, :-1]
-            )
+            logits["key"] = self.memory.point(logits["key"], contexts["key"], batch.shift, recalled.pointed[:, :-1])
         return logits
 
     @staticmethod
-    def _known(remembered: Remembered, batch: Batch) -> Tensor:
-        """Return the events that each state may look up: those before it and those of its future, (B, T + 1, T)."""
+    def _known(remembered: Remembered, batch: Batch, states: Tensor, resume: Tensor) -> Tensor:
+        """Return the events that states may look up, those before each and those of its future: (B, N, T).
+
+        Args:
+            remembered: The memory.
+            batch: The batch.
+            states: (B, N), the token that each state lies before.
+            resume: (B, N), the first token after the gap of each state, as in `Batch`.
+        """
         length = batch.key.shape[1]
-        place = torch.arange(length + 1, device=batch.key.device)
-        resume = torch.cat([batch.resume, batch.resume[:, -1:]], 1)
-        from_place = torch.where(resume <= length, resume.maximum(batch.thinned[:, None]), length + 1)
-        first = remembered.future_from.gather(1, from_place)
-        at = place[:-1]
-        past = at < place[:, None]
-        return past | ((at >= first[..., None]) & batch.present[:, None])
+        place = torch.arange(length, device=batch.key.device)
+        future = torch.where(resume <= length, resume.maximum(batch.thinned[:, None]), length + 1)
+        first = remembered.future_from.gather(1, future)[..., None]
+        return (place < states[..., None]) | ((place >= first) & batch.present[:, None])
 
     @staticmethod
     def _until_next(batch: Batch, resume: Tensor) -> Tensor:
@@ -496,31 +532,34 @@ class Network(nn.Module):
         return nats
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums of nats over the batch.
+        """Return sums of nats over the batch, of which the loss is all but `tokens`.
 
         Returns:
-            Each field's nats given the past alone, over the windows from which all of it is learnt, and their number
-            of `tokens`; `others`, all that is learnt besides: the other windows, each token given its future, and the
-            `decisions`, to resume at the end of each gap that has a future and to end with the piece.
+            Each field's nats of each token given the past alone, of the windows that are not `plain`, and the number
+            of these `tokens`. `others`: the same of the plain windows, in which velocities and pedals do not count, and
+            the nats of each token that has a future and is not kept, given that future. `decisions`: the nats of
+            resuming at the end of each gap that has a future, given it, and of ending with the piece, given the past
+            alone.
         """
         reading = self.read(batch)
         logits, ended = self.without_future(reading)
-        counted = batch.present & ~batch.plain[:, None]
         nats = self.nats(logits, batch)
+        counted = batch.present & ~batch.plain[:, None]
         sums = {name: (value * counted).sum() for name, value in nats.items()}
         sums["tokens"] = counted.sum()
         sums["decisions"] = (-ended.log_softmax(-1)[:, END] * batch.ends).sum()
-        plain = batch.present & batch.plain[:, None]
-        others = self._learnt(nats, batch, plain)
+        others = self._learnt(nats, batch, batch.present & batch.plain[:, None])
         if self.config.direction == "both":
             logits, resumed = self.with_future(reading)
-            others = others + self._learnt(self.nats(logits, batch), batch, batch.present & batch.has_future & ~batch.kept)
+            counted = batch.present & batch.has_future & ~batch.kept
+            others = others + self._learnt(self.nats(logits, batch), batch, counted)
             sums["decisions"] = sums["decisions"] - resumed.log_softmax(-1)[:, RESUME].sum()
         return sums | {"others": others}
 
     @staticmethod
     def _learnt(nats: dict[str, Tensor], batch: Batch, counted: Tensor) -> Tensor:
-        """Return the sum of what is learnt: of plain windows neither pedals nor velocities."""
-        counted = counted & ~(batch.plain[:, None] & (batch.key >= KEYS))
-        dynamics = counted & ~batch.plain[:, None]
-        return torch.stack([(nats[name] * (dynamics if name == "velocity" else counted)).sum() for name in FIELDS]).sum()
+        """Return the sum of the nats of the counted tokens, in plain windows without pedals and velocities."""
+        plain = batch.plain[:, None]
+        counted = counted & ~(plain & (batch.key >= KEYS))
+        learnt = {name: counted & ~plain if name == "velocity" else counted for name in FIELDS}
+        return torch.stack([(nats[name] * learnt[name]).sum() for name in FIELDS]).sum()

@@ -93,7 +93,10 @@ def layout(config: ModelConfig) -> list[LinearShape | Table]:
     if config.memory:
         parts += _memory(config)
     if config.steered:
-        parts += [Table("density", (DENSITIES, config.context_size)), Table("loudness", (LOUDNESSES, config.context_size))]
+        parts += [
+            Table("density", (DENSITIES, config.context_size)),
+            Table("loudness", (LOUDNESSES, config.context_size)),
+        ]
     for i, field in enumerate(FIELDS):
         parts += [Table(f"heads.{field}.given.{before}", (CLASSES[before], size)) for before in FIELDS[:i]]
         parts.append(LinearShape(f"heads.{field}.hidden", (size,), size))

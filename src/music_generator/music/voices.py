@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 
 Array = NDArray[Any]
 
@@ -27,3 +30,21 @@ def highest(onset_seconds: Array, pitch: Array) -> Array:
 def lowest(onset_seconds: Array, pitch: Array) -> Array:
     """Return which notes have no lower one in their chord: (n,) bool, given onsets in order and pitches (n,)."""
     return highest(onset_seconds, -np.asarray(pitch, np.int64))
+
+
+def highest_tokens(rows: Array) -> Array:
+    """Return which token rows (T,) are notes with no higher one in their chord: (T,) bool."""
+    return _of_tokens(rows, highest)
+
+
+def lowest_tokens(rows: Array) -> Array:
+    """Return which token rows (T,) are notes with no lower one in their chord: (T,) bool."""
+    return _of_tokens(rows, lowest)
+
+
+def _of_tokens(rows: Array, voice: Callable[[Array, Array], Array]) -> Array:
+    note = rows["key"] < KEYS
+    onset = np.cumsum(rows["shift"], dtype=np.int64) / TICKS_PER_SECOND
+    found = np.zeros(len(rows), bool)
+    found[note] = voice(onset[note], rows["key"][note])
+    return found

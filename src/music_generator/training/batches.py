@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -17,9 +18,9 @@ def to_batch(windows: Sequence[Window], length: int, gaps: Gaps | None = None) -
     """Pad B windows to `length` tokens and replace values by classes.
 
     Args:
-        windows: of at most `length` rows each.
+        windows: Of at most `length` rows each.
         length: T, the tokens of each row of the batch.
-        gaps: Those that the windows are cut into; none has a future if None.
+        gaps: The gaps that the windows are cut into; if None, no token has a future.
     """
     rows = np.zeros((len(windows), length), STORED_DTYPE)
     rows["duration"] = 1

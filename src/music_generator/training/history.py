@@ -34,7 +34,8 @@ class Progress:
         seconds: Seconds of training, all resumed parts together.
         tokens_per_second: Speed since the last report.
         learning_rate: AdamW's, of this step.
-        train: Nats per token since the last report: `total`, each field, and `decisions`.
+        train: Nats per token since the last report, given the past alone, of the windows that are not plain: `total`
+            and each field. Then `decisions`, the nats of resuming and ending in all windows, by the same tokens.
         validation: What `likelihood` returned after this step; None where there was no validation.
     """
 

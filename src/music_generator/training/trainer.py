@@ -97,6 +97,10 @@ def make_optimizers(network: Network, options: TrainingOptions, *, bfloat16: boo
 class Trainer:
     """A training run in a folder: make one, then call `run`.
 
+    The loss holds each token twice, given the past alone and, where it has a future, given that too. The training
+    losses of the history are those given the past alone, of the windows that are not plain: they compare with the
+    `continue` of the validation.
+
     Args:
         corpus: What to train and to validate on.
         folder: New, or with `resume` that of a run, which continues from its last checkpoint.
@@ -257,7 +261,7 @@ class Trainer:
         start, seconds_before = time.monotonic(), state.seconds
         saved, last_time, last_tokens = start, start, state.tokens
         for batch, tokens in self._batches(first, self.steps if until is None else min(self.steps, until)):
-            self._count(self._step(batch, tokens))
+            self._count(self._step(batch, tokens), tokens)
             now = time.monotonic()
             state.seconds = seconds_before + now - start
             if state.step == first + 1:
@@ -282,12 +286,12 @@ class Trainer:
         late = time.monotonic() - saved >= 60 * self.options.save_minutes
         return late or self.state.step % self.options.save_every == 0
 
-    def _count(self, sums: dict[str, float]) -> None:
-        """Add a step to the state."""
+    def _count(self, sums: dict[str, float], tokens: int) -> None:
+        """Add a step to the state; `tokens` are those of its whole batch, plain windows too."""
         state = self.state
         for name, value in sums.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
-        state.step, state.tokens = state.step + 1, state.tokens + int(sums["tokens"])
+        state.step, state.tokens = state.step + 1, state.tokens + tokens
 
     def _batches(self, first: int, stop: int) -> Iterator[tuple[Batch, int]]:
         """Yield the batches of steps; a thread makes the next one while this one is used."""
@@ -306,7 +310,7 @@ class Trainer:
         return to_batch(sampled.windows, options.length, sampled.gaps), sampled.tokens
 
     def _step(self, batch: Batch, tokens: int) -> dict[str, float]:
-        """Update the weights once; return the whole batch's sums, as `Network.forward` does."""
+        """Update the weights once and return the sums of `Network.forward` over the whole batch, of `tokens` tokens."""
         self._set_learning_rates()
         # dropout then depends on seed and step alone, on every device and after every resume
         torch.manual_seed(int(np.random.SeedSequence([self.options.seed, self.state.step]).generate_state(1)[0]))
