@@ -596,6 +596,17 @@ def test_a_folder_of_one_short_piece_trains(run, piece):
 
 
 @pytest.mark.slow
+def test_piano_rolls_are_trained_on_under_their_tag(run, piece, tiny_maestro):
+    (piece.parent / "rolls").mkdir()
+    shutil.copy(piece, "rolls")
+    prepared = run("prepare", "maestro", "--from", tiny_maestro, "--add", "rolls=rolls", "--out", "c", "--jobs", 1)
+    assert prepared.code == 0
+    assert run("train", "c", "--run", "run", *TINY, *SIZES).code == 0
+    names = json.loads(run("composers", "--json", "--model", "run").out)
+    assert names == ["Alban Berg", "Frédéric Chopin", "rolls"]
+
+
+@pytest.mark.slow
 def test_two_pieces_of_a_few_notes_train(run, tmp_path):
     (tmp_path / "mine").mkdir()
     for count in (3, 5):

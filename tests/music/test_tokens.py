@@ -19,9 +19,13 @@ from music_generator.music.performance import (
 )
 from music_generator.music.tempo_map import TempoMap
 from music_generator.music.tokens import (
+    DENSITIES,
+    DENSITY_EDGES,
     DURATION_BINS,
     END,
     KEYS,
+    LOUDNESS_EDGES,
+    LOUDNESSES,
     NUM_KEYS,
     RESUME,
     SHIFT_BINS,
@@ -31,7 +35,9 @@ from music_generator.music.tokens import (
     VELOCITY_BINS,
     Bins,
     decode,
+    density_class,
     encode,
+    loudness_class,
 )
 
 ALL_BINS = [SHIFT_BINS, DURATION_BINS, VELOCITY_BINS]
@@ -167,3 +173,12 @@ def test_where_the_bins_begin_and_end() -> None:
 
 def test_resume_and_end_are_the_classes_after_the_shift_bins() -> None:
     assert (len(SHIFT_BINS), len(SHIFT_BINS) + 1, len(SHIFT_BINS) + 2) == (RESUME, END, SHIFT_CLASSES)
+
+
+def test_classes_of_density_and_loudness() -> None:
+    """Eight each, from 1 on, because 0 is not told; an edge belongs to the class above it."""
+    for name, edges, count in ((density_class, DENSITY_EDGES, DENSITIES), (loudness_class, LOUDNESS_EDGES, LOUDNESSES)):
+        assert list(edges) == sorted(set(edges))
+        assert [name(edge) for edge in edges] == list(range(2, 9))
+        assert [name(edge - 0.01) for edge in edges] == list(range(1, 8))
+        assert (name(0.0), name(1000.0), count) == (1, 8, 9)

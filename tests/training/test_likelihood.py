@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the likelihood needs torch, of the extra `train`")
 
 from music_generator.data.corpus import Corpus  # noqa: E402
-from music_generator.data.windows import even_gaps, segments  # noqa: E402
+from music_generator.data.windows import Gaps, even_gaps, segments  # noqa: E402
 from music_generator.errors import CorpusError  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
@@ -43,10 +43,11 @@ def slow(network: Network, rows: np.ndarray, begins: bool, ends: bool, gap: int 
         between = slice(t + 1, stop)
         kept["key"][between], kept["velocity"][between], kept["duration"][between] = 7, 1, 1
         window = Window(kept, begins, ends)
-        resume = np.full((1, len(rows)), len(rows))
+        gaps = Gaps.none(1, len(rows))
         if stop < len(rows):
-            resume[0, t:stop] = stop
-        logits, _, _ = network.logits(to_batch([window], len(rows), resume))
+            gaps.add(0, t, stop)
+        reading = network.read(to_batch([window], len(rows), gaps))
+        logits, _ = network.without_future(reading) if stop == len(rows) else network.with_future(reading)
         found = {}
         for name in FIELDS:
             scores = logits[name][0, t].double()
@@ -98,10 +99,10 @@ def test_blind_is_continue_on_the_same_tokens(tiny_network: Network, short: Corp
 def test_probabilities_sum_to_one(tiny_network: Network, tiny_corpus: Corpus, gap: int | None) -> None:
     """Summed over every value on the grid (each bin as wide as it is) and the classes past the bins, under the mask."""
     windows = [Window(tiny_corpus.piece_rows(5)[:30], True, False)]
-    resume = np.full((1, 30), 30) if gap is None else even_gaps(windows, 30, gap)
-    batch = to_batch(windows, 30, resume)
+    batch = to_batch(windows, 30, None if gap is None else even_gaps(windows, 30, gap))
     with torch.no_grad():
-        logits, _, _ = tiny_network.logits(batch)
+        reading = tiny_network.read(batch)
+        logits, _ = tiny_network.without_future(reading) if gap is None else tiny_network.with_future(reading)
     for name in FIELDS:
         total = torch.zeros(1, 30, dtype=torch.float64)
         count = len(BINS[name]) if name in BINS else logits[name].shape[-1]
@@ -112,13 +113,13 @@ def test_probabilities_sum_to_one(tiny_network: Network, tiny_corpus: Corpus, ga
         if name == "shift":
             chances = logits["shift"].double().softmax(-1)
             total += chances[..., RESUME] + chances[..., END]
-            assert (chances[..., END if gap else RESUME][batch.resume < 30 if gap else batch.present] == 0).all()
+            assert (chances[..., END if gap else RESUME][batch.has_future if gap else batch.present] == 0).all()
         torch.testing.assert_close(total, torch.ones_like(total), atol=1e-5, rtol=0)
 
 
 def test_an_untrained_guess_costs_what_chance_does(short: Corpus) -> None:
-    """All weights 0: every class alike, so the nats are known."""
-    network = Network(ModelConfig(forward_size=8, backward_size=8, input_size=8, head_size=8))
+    """All weights 0: every class alike, so the nats are known. (A memory would point at keys by itself.)"""
+    network = Network(ModelConfig(forward_size=8, backward_size=8, input_size=8, head_size=8, memory=0))
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()

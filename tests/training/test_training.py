@@ -126,6 +126,24 @@ def test_what_is_reported(whole_run: tuple[Path, list[Progress]], tiny_corpus: C
     assert (checkpoint.state.step, checkpoint.state.tokens) == (12, reports[-1].tokens)
 
 
+@pytest.mark.parametrize("plain", [1, 5])
+def test_music_apart_counts_as_trained_on_but_not_in_the_training_losses(
+    tiny_corpus: Corpus, tmp_path: Path, plain: int
+) -> None:
+    """The losses are of the other windows alone; where all are plain, there is none, and still something is learnt."""
+    pieces = [replace(piece, tag="rolls") if i < plain else piece for i, piece in enumerate(tiny_corpus.pieces)]
+    corpus = replace(tiny_corpus, pieces=tuple(pieces))
+    trainer = Trainer(corpus, tmp_path / "run", replace(CONFIG, composers=("A", "rolls")), OPTIONS)
+    before = [weight.clone() for weight in trainer.network.parameters()]
+    reports: list[Progress] = []
+    trainer.run(reports.append, until=3)
+    assert [report.tokens for report in reports] == [3 * 4 * 32]
+    assert any(not torch.equal(one, other) for one, other in zip(before, trainer.network.parameters(), strict=True))
+    loss = reports[0].train
+    assert loss["total"] == 0 if plain == 5 else 17 < loss["total"] < 20
+    assert loss["decisions"] > 0
+
+
 def test_history(whole_run: tuple[Path, list[Progress]]) -> None:
     folder, reports = whole_run
     rows = history(folder)
