@@ -473,7 +473,7 @@ def test_segments_of_an_empty_split(tiny_corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"batch": 0}, r"`batch` \(0\) must be at least 1 and `length` \(256\) at least 2"),
+        ({"batch": 0}, r"`batch` \(0\) must be at least 1 and `length` \(1024\) at least 2"),
         ({"length": 1}, r"`length` \(1\) at least 2"),
         ({"future_share": 1.1}, "`future_share` must be 0 to 1, not 1.1"),
         ({"timed_share": -0.1}, "`timed_share` must be 0 to 1, not -0.1"),

@@ -40,17 +40,17 @@ def test_pieces_shorter_than_a_window_give_fewer_tokens_a_step(tiny_corpus: Corp
 
 
 def test_a_larger_corpus_has_the_default_options(tiny_corpus: Corpus) -> None:
-    for rows in ([256, 60_000], [1000] * 60):
+    for rows in ([1024, 60_000], [1500] * 60):
         assert fit_to_corpus(corpus_of(tiny_corpus, *rows), DEFAULT, ()) == (DEFAULT, [])
 
 
 def test_a_small_corpus_has_smaller_batches(tiny_corpus: Corpus) -> None:
-    """Twenty short files: 18 steps would hardly change a model, the same tokens in smaller steps do."""
-    corpus = corpus_of(tiny_corpus, *[700] * 20)
+    """Fifteen files: 37 steps would hardly change a model, the same tokens in smaller steps do."""
+    corpus = corpus_of(tiny_corpus, *[2000] * 15)
     options, lines = fit_to_corpus(corpus, DEFAULT, ())
-    assert options == replace(DEFAULT, windows=replace(WINDOWS, batch=8))
-    assert lines == ["8 windows a step, which makes 69 steps instead of 18"]
-    assert fit_to_corpus(corpus, DEFAULT, (), processes=16)[0].windows.batch == 16
+    assert options == replace(DEFAULT, windows=replace(WINDOWS, batch=4))
+    assert lines == ["4 windows a step, which makes 74 steps instead of 37"]
+    assert fit_to_corpus(corpus, DEFAULT, (), processes=8)[0].windows.batch == 8
     assert fit_to_corpus(corpus, DEFAULT, {"batch"})[0].windows == WINDOWS
 
 
@@ -60,7 +60,7 @@ def test_a_tiny_corpus_has_more_epochs_and_shorter_windows(tiny_corpus: Corpus) 
     assert options == replace(DEFAULT, steps=MIN_STEPS, windows=replace(WINDOWS, batch=4, length=40, longest_gap=10))
     assert lines == [
         "windows of 40 tokens with gaps of up to 10, as the longest piece has 40 tokens",
-        "4 windows a step, which makes 64 steps instead of 1",
+        "4 windows a step, which makes 64 steps instead of 3",
     ]
     assert total_steps(corpus, options) == MIN_STEPS
 

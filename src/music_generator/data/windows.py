@@ -57,8 +57,8 @@ class WindowOptions:
         InputError: A value is out of range.
     """
 
-    batch: int = 32
-    length: int = 256
+    batch: int = 8
+    length: int = 1024
     future_share: float = 0.75
     shortest_gap: int = 2
     longest_gap: int = 64

@@ -34,6 +34,12 @@ MAESTRO_CREDIT = (
     "ICLR 2019"
 )
 
+OTHER_CREDITS = {  # folders that are trained on beside it, by name
+    "asap": "Francesco Foscarin, Andrew McLeod, Philippe Rigaux, Florent Jacquemard and Masahiko Sakai: "
+    '"ASAP: a dataset of aligned scores and performances for piano transcription", ISMIR 2020; CC BY-NC-SA 4.0',
+    "rolls": "reproducing piano rolls of the Stanford University Libraries (pianoroll/pianolatron-data); MIT licence",
+}
+
 
 def bundle_run(
     run: str | Path,
@@ -72,7 +78,7 @@ def bundle_run(
         network,
         out or run / BUNDLE_FOLDER,
         provenance,
-        distributions(decode(corpus.piece_rows(i)) for i in corpus.split("train")),
+        distributions(decode(corpus.piece_rows(i)) for i in _own_pieces(corpus)),
         shown_music(corpus),
         precisions=precisions,
         texts=texts,
@@ -97,6 +103,12 @@ def _provenance(
         "software": {"music-generator-rnn": version("music-generator-rnn"), "torch": torch.__version__},
         "validation": validation,
     }
+
+
+def _own_pieces(corpus: Corpus) -> list[int]:
+    """Return the training pieces of the first folder: the others are told apart."""
+    train = corpus.split("train")
+    return [i for i in train if corpus.pieces[i].tag is None] or train
 
 
 def shown_music(corpus: Corpus) -> Batch:
@@ -127,6 +139,8 @@ def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:
     ]
     if provenance["licence"] == MAESTRO_LICENCE:
         lines += ["", f"MAESTRO: {MAESTRO_CREDIT}. Not for commercial use; share alike; credit them."]
+    for name in sorted(set(provenance["data"].split(" + ")) & set(OTHER_CREDITS)):
+        lines += ["", f"{name}: {OTHER_CREDITS[name]}."]
     lines += [
         "",
         "## Training",
