@@ -66,9 +66,7 @@ def generate(
     span = _with_end_and_recall(span, primer, future, open_end, recall)
     export = Export(out, name, not no_audio, not no_plots, format, soundfont)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
-    sampling = SamplingOptions(
-        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
-    )
+    sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
     _write(Request(span, sampling, model), export, batch, as_json)
 
 
@@ -144,9 +142,7 @@ def infill(
     span = tasks.to_infill(read_piece(piece), start, end, keep=kept)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
-    sampling = SamplingOptions(
-        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
-    )
+    sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
     _write(Request(span, sampling, model), export, batch, as_json)
 
 
@@ -179,9 +175,7 @@ def accompany(
     span = tasks.to_accompany(read_piece(piece), keep=read_keep(keep))
     export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
-    sampling = SamplingOptions(
-        temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns
-    )
+    sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
     _write(Request(span, sampling, model), export, batch, as_json)
 
 

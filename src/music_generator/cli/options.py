@@ -26,7 +26,9 @@ Composer = Annotated[
     str | None, typer.Option(help="style: a composer's name or part of it; `music-generator composers` lists them")
 ]
 Density = Annotated[float | None, typer.Option(help="notes a second to aim at  [default: as the model likes]")]
-Loudness = Annotated[float | None, typer.Option(help="mean velocity to aim at, 1 to 127  [default: as the model likes]")]
+Loudness = Annotated[
+    float | None, typer.Option(help="mean velocity to aim at, 1 to 127  [default: as the model likes]")
+]
 Returns = Annotated[float, typer.Option(help="how readily themes come back: 0 as learnt, more above, less below")]
 OpenEnd = Annotated[bool, typer.Option("--open-end", help="stop at the length instead of ending the piece there")]
 Variations = Annotated[

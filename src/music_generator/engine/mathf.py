@@ -13,6 +13,8 @@ Array = NDArray[Any]
 f32 = np.float32
 
 MIN_EXPONENT = f32(-80)
+
+
 def round_even(x: Array) -> Array:
     """Round to the nearest whole number, halves to even; |x| < 2^22."""
     return (x + f32(12582912)) - f32(12582912)
@@ -92,8 +94,10 @@ def logarithm(x: Array) -> Array:
     x = np.where(small, x + x, x) - f32(1)
     z = x * x
     y = x * f32(7.0376836292e-2)
-    for term in (-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
-                 -2.4999993993e-1):  # fmt: skip
+    for term in (
+        -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+        -2.4999993993e-1,
+    ):  # fmt: skip
         y += f32(term)
         y *= x
     y += f32(3.3333331174e-1)

@@ -43,7 +43,7 @@ RECENCY_TICKS = TICKS_PER_SECOND
 RELEASE_TICKS = TICKS_PER_SECOND // 5
 RECENCY_SIZE = 3 * NUM_KEYS
 
-# the memory (model/memory.py): heads that look up keys and intervals of events, half each, then those of groups of notes
+# the memory (model/memory.py): heads that look up keys and intervals of events, half each, then those of groups
 EVENT_HEADS, GROUP_HEADS = 4, 2
 MEMORY_HEADS = EVENT_HEADS + GROUP_HEADS
 POINTED = tuple(range(EVENT_HEADS, MEMORY_HEADS))  # the heads that point at keys
@@ -92,6 +92,10 @@ class ModelConfig:
             size, most = getattr(self, name), MOST_LAYERS if name.endswith("layers") else MOST_UNITS
             if not isinstance(size, int) or not 1 <= size <= most:
                 raise InputError(f"`{name}` must be at least 1 and at most {most}, a whole number, not {size!r}")
+        if not isinstance(self.memory, int) or not 0 <= self.memory <= MOST_UNITS:
+            raise InputError(f"`memory` must be a whole number from 0 to {MOST_UNITS}, not {self.memory!r}")
+        if not isinstance(self.steered, bool):
+            raise InputError(f"`steered` must be true or false, not {self.steered!r}")
         if not all(isinstance(composer, str) for composer in self.composers):
             raise InputError("`composers` must be names")
         if not 0 <= self.dropout < 1:
