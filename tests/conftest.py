@@ -44,14 +44,16 @@ def pytest_runtest_makereport(
 
 COMPOSERS = ("Alban Berg", "Frédéric Chopin")
 # parts of a network that begin as zeros
-SILENT = ("time_to_go", "composer", "fuse_out", "key_next", "next_onset")
+SILENT = (
+    "time_to_go", "composer", "fuse_out", "key_next", "next_onset", "memory.to_key", "memory.gate", "density", "loudness",
+)  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "lstm": {},  # the tiny one: two layers forward, one backward
-    "gru": {"cell": "gru"},
-    "rnn": {"cell": "rnn", "forward_layers": 3},
-    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2},
+    "gru": {"cell": "gru", "memory": 0},
+    "rnn": {"cell": "rnn", "forward_layers": 3, "memory": 100},
+    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2, "memory": 0, "steered": False},
     "lstm-forward": {"direction": "forward"},
-    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1},
+    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1, "steered": False},
 }
 SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")
 NOTES = 300
@@ -122,6 +124,7 @@ def tiny_network() -> Network:
         backward_size=12,
         input_size=10,
         head_size=14,
+        memory=64,
         composers=COMPOSERS,
     )
     with torch.random.fork_rng():
@@ -137,6 +140,10 @@ def woken(network: Network) -> Network:
         for name, weight in network.named_parameters():
             if any(part in name for part in SILENT):
                 weight.normal_(std=0.5)
+        if network.config.memory:  # it looks at many events, and what it says counts
+            network.memory.to_context.weight.normal_(std=0.1)
+            network.memory.null.fill_(0.25)
+            network.memory.log_scale.fill_(1.5)
     return network
 
 

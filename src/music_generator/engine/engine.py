@@ -137,8 +137,8 @@ class Engine:
         """Read what comes before.
 
         Args:
-            rows: tokens (`TOKEN_DTYPE`), none for the start of a piece. The last `MAX_CONTEXT` are read, and those that
-                the memory reaches are remembered.
+            rows: tokens (`TOKEN_DTYPE`), none for the start of a piece. The last `MAX_CONTEXT` are read, all are
+                remembered as far as the memory reaches back.
             composer: its class.
             first_tick: what the first shift counts from.
             cut: the rows do not begin the piece.
@@ -160,11 +160,10 @@ class Engine:
         )
 
     def _remember(self, rows: Array, onsets: Array, ring: int) -> Memories:
-        """Return one memory of the last of some tokens, whose ring has room for `ring` events."""
+        """Return one memory of tokens, whose ring has room for the last `ring` events."""
         memory = Memories(self.config, 1, self.precision, ring=ring)
         if self.config.memory:
-            last = slice(max(0, len(rows) - memory.ring), None)
-            self.backend.remember(_tokens(rows[last], onsets[last], CUT, 0), memory)
+            self.backend.remember(_tokens(rows, onsets, CUT, 0), memory)
         return memory
 
     def read_future(self, rows: Array, first_tick: int, composer: int = 0) -> FutureContext:
