@@ -164,7 +164,9 @@ def test_the_largest_sums_are_exact(cell: str, units: int, vectors: str, monkeyp
     """
     monkeypatch.setattr(kernel, "vectors", lambda: vectors)
     rng = np.random.default_rng(5)
-    config = ModelConfig(cell=cell, forward_size=units, backward_size=7, input_size=5, head_size=65, memory=60, composers=("A",))
+    config = ModelConfig(
+        cell=cell, forward_size=units, backward_size=7, input_size=5, head_size=65, memory=60, composers=("A",)
+    )
 
     def largest(part: LinearShape) -> Array:
         parts = []
@@ -201,7 +203,12 @@ def test_any_size_of_layers(precision: str, vectors: str, units: int, monkeypatc
     """Sizes that are no multiple of what vectors hold; no composers, one unit."""
     monkeypatch.setattr(kernel, "vectors", lambda: vectors)
     config = ModelConfig(
-        forward_layers=3, forward_size=units, backward_layers=2, backward_size=units + 1, input_size=2, head_size=units,
+        forward_layers=3,
+        forward_size=units,
+        backward_layers=2,
+        backward_size=units + 1,
+        input_size=2,
+        head_size=units,
         memory=33,
     )
     rng = np.random.default_rng(6)

@@ -323,7 +323,9 @@ def test_something_may_always_be_played(data: st.DataObject, span: SpanState, ha
         assert span.next_note - span.last_note <= span.longest_rest
 
 
-CONFIG = ModelConfig(forward_layers=1, forward_size=3, backward_layers=1, backward_size=2, input_size=2, head_size=4, memory=32)
+CONFIG = ModelConfig(
+    forward_layers=1, forward_size=3, backward_layers=1, backward_size=2, input_size=2, head_size=4, memory=32
+)
 SIZE = 4
 
 
