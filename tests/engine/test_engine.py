@@ -21,7 +21,7 @@ from music_generator.engine.memory import Memories
 from music_generator.engine.noise import GUMBEL_QUANTILES, NOISE_BLOCK_TOKENS, UNIFORMS, NoiseSource
 from music_generator.engine.reference import Reference
 from music_generator.engine.rules import SpanState
-from music_generator.engine.slots import ALL_CLASSES, CLASS_SLICES, Drawing, FutureContext, PastState, Slots
+from music_generator.engine.slots import ALL_CLASSES, CLASS_SLICES, Drawing, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import FACTS_FILE, PRETRAINED, Bundle, open_bundle, runtime_file

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the reference is compared with the 
 
 from some_slots import copied  # noqa: E402
 
-from conftest import COMPOSERS, rounded  # noqa: E402
+from conftest import COMPOSERS, rounded, with_future  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.data.windows import Gaps, even_gaps  # noqa: E402
 from music_generator.engine import reference  # noqa: E402
@@ -221,18 +221,10 @@ def test_one_future_is_that_of_all_futures(tiny_bundle: str, windows: list[Windo
 @torch.no_grad()
 def network_logits(network: Network, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Of each token's fields, as its gap has a future or not, and of the shift at each gap's end."""
-    reading = network.read(batch)
-    logits, _ = network.without_future(reading)
+    logits, _ = network.without_future(network.read(batch))
     if network.config.direction == "forward":
         return logits, torch.empty(0, RESUME + 1)
-    given, _ = network.with_future(reading)
-    # at its end a gap still remembers its own future, and not that of the gap after it
-    place = torch.arange(T).expand_as(batch.resume)
-    at_ends = replace(batch, resume=torch.where(batch.gap_ends[:, :-1], place, batch.resume))
-    with pytest.MonkeyPatch.context() as patch:
-        known = Network._known
-        patch.setattr(network, "_known", lambda remembered, _: known(remembered, at_ends), raising=False)
-        _, resumed = network.with_future(reading)
+    given, resumed = with_future(network, batch)
     has = batch.has_future[..., None]
     return {name: torch.where(has, given[name], logits[name]) for name in logits}, resumed
 
