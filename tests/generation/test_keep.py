@@ -1,4 +1,4 @@
-"""Kept notes come back exactly, whatever is written around them; pieces that end; passages that the music returns to."""
+"""Kept notes come back exactly, whatever is written around them; pieces end; the music returns to a passage."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_names_of_what_is_kept() -> None:
     "name", ["", "tenor", "softer", "softer:", "softer:128", "softer:-1", "below:1.5", "all:3", "N"]
 )
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="`keep` must be one of all, melody, bass, softer:N, .* not"):
+    with pytest.raises(InputError, match=r"`keep` must be one of all, melody, bass, softer:N, .* not"):
         read_keep(name)
 
 
