@@ -21,8 +21,10 @@ from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Pe
 from music_generator.music.tokens import decode
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from music_generator.model.bundle import Bundle
-    from music_generator.model.network import Network
+    from music_generator.model.network import Batch, Network
 
 # before torch is imported, here and in the processes that tests start: with so few units threads only wait
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,11 +51,11 @@ SILENT = (
 )  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "lstm": {},  # the tiny one: two layers forward, one backward
-    "gru": {"cell": "gru"},
-    "rnn": {"cell": "rnn", "forward_layers": 3},
-    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2},
+    "gru": {"cell": "gru", "memory": 0},
+    "rnn": {"cell": "rnn", "forward_layers": 3, "memory": 100},
+    "lstm-one-two": {"forward_layers": 1, "backward_layers": 2, "memory": 0, "steered": False},
     "lstm-forward": {"direction": "forward"},
-    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1},
+    "gru-forward": {"cell": "gru", "direction": "forward", "forward_layers": 1, "steered": False},
 }
 SPLITS = ("train", "train", "train", "train", "train", "validation", "validation", "test")
 NOTES = 300
@@ -124,6 +126,7 @@ def tiny_network() -> Network:
         backward_size=12,
         input_size=10,
         head_size=14,
+        memory=64,
         composers=COMPOSERS,
     )
     with torch.random.fork_rng():
@@ -139,6 +142,10 @@ def woken(network: Network) -> Network:
         for name, weight in network.named_parameters():
             if any(part in name for part in SILENT):
                 weight.normal_(std=0.5)
+        if network.config.memory:  # it looks at many events, and what it says counts
+            network.memory.to_context.weight.normal_(std=0.1)
+            network.memory.null.fill_(0.25)
+            network.memory.log_scale.fill_(1.5)
     return network
 
 
@@ -169,6 +176,20 @@ def rounded(network: Network) -> Network:
     copy = Network(network.config)
     copy.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
     return copy.eval()
+
+
+def with_future(network: Network, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """`Network.with_future` as generation asks for it: at its end a gap still remembers its own future."""
+    import torch
+
+    reading, known = network.read(batch), network._known
+    place = torch.arange(batch.key.shape[1]).expand_as(batch.resume)
+    at_ends = replace(batch, resume=torch.where(batch.gap_ends[:, :-1], place, batch.resume))
+    logits, _ = network.with_future(reading)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "_known", lambda remembered, _: known(remembered, at_ends), raising=False)
+        _, resumed = network.with_future(reading)
+    return logits, resumed
 
 
 @pytest.fixture(scope="session", params=KINDS)

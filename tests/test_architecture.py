@@ -41,7 +41,7 @@ TABLE: dict[str, set[str]] = {
             "plots", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
-NEEDS_TORCH = {"model.memory", "model.network", "model.export", "training.batches", "training.checkpoint",
+NEEDS_TORCH = {"model.network", "model.memory", "model.export", "training.batches", "training.checkpoint",
                "training.muon", "training.likelihood", "training.trainer", "training.release"}  # fmt: skip
 HEAVY = ("torch", "accelerate", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
 

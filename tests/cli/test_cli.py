@@ -13,20 +13,26 @@ import sys
 import wave
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import music_generator
+from conftest import KINDS
 from music_generator.cli import main as cli
 from music_generator.data import maestro
 from music_generator.data.corpus import Corpus
 from music_generator.model.bundle import FORMAT, open_bundle
+from music_generator.music.features import distributions
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
+from music_generator.music.tokens import Window, encode
+
+if TYPE_CHECKING:
+    from music_generator.model.network import Network
 
 COMMANDS = tuple(cli.COMMANDS)
 
@@ -183,6 +189,114 @@ def test_generate_in_all_modes(run, mode, arguments):
     assert len(written) == facts["notes"]
     outside = len(made) - len(written)
     assert outside == {"compose": 0, "lead-in": 24}.get(mode, outside)
+
+
+def test_music_around_kept_notes(run, piece):
+    """`accompany` and `infill --keep` leave the notes as they are in the file."""
+    notes = read_midi(piece).performance.notes
+    gap = (notes["onset"] >= 3) & (notes["onset"] < 8)
+    for arguments, kept in (
+        (("accompany", piece), notes),
+        (("accompany", piece, "--keep", "above:64"), notes[notes["pitch"] > 64]),
+        (("infill", piece, "--from", 3, "--to", 8, "--keep", "melody"), notes[gap]),
+        (("infill", piece, "--from", 3, "--to", 8, "--keep", "softer:60"), notes[gap & (notes["velocity"] < 60)]),
+    ):
+        done = run(*fast(*arguments, "--json", "--temperature", 1.3))
+        assert (done.code, done.err) == (0, "")
+        (path,) = json.loads(done.out)["files"]
+        found = set(map(tuple, read_midi(path).performance.notes[["onset", "pitch", "velocity"]].tolist()))
+        assert set(map(tuple, kept[["onset", "pitch", "velocity"]].tolist())) <= found
+        assert len(found) > len(kept)
+
+
+def made_by(run: Run, *arguments: object) -> bytes:
+    """The MIDI file that a command writes with seed 1."""
+    done = run(*fast(*arguments, "--json"))
+    assert (done.code, done.err) == (0, "")
+    return Path(json.loads(done.out)["files"][0]).read_bytes()
+
+
+def test_what_may_be_told_changes_the_music(run, piece):
+    """Density, loudness, how much returns, a passage to come back to, an open end: each is heard, and the same again."""
+    for command, options in (
+        (("generate", "--seconds", 8), (("--density", 3), ("--loudness", 90.5), ("--returns", -4), ("--open-end",))),
+        (("generate", "--primer", piece, "--seconds", 6), (("--recall", "2-7.5"), ("--density", 20), ("--open-end",))),
+        (("infill", piece, "--from", 1, "--to", 11), (("--density", 3), ("--loudness", 30), ("--returns", 5))),
+        (("accompany", piece, "--keep", "below:62"), (("--density", 3), ("--loudness", 30), ("--returns", 5))),
+    ):
+        written = [made_by(run, *command, *option) for option in ((), *options)]
+        assert len(set(written)) == len(written), command
+        assert made_by(run, *command, *options[0]) == written[1]
+    assert made_by(run, "generate", "--seconds", 3, "--returns", 1) == made_by(run, "generate", "--seconds", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("generate", "--density", 0), "`density` must be above 0 and at most 100 notes a second, not 0.0"),
+        (("generate", "--loudness", 128), "`loudness` must be 1 to 127, a mean velocity, not 128.0"),
+        (("generate", "--returns", 9), "`returns` must be -5 to 5, not 9.0"),
+        (("generate", "--returns", "nan"), "`returns` must be -5 to 5, not nan"),
+        (
+            ("generate", "--open-end", "--future", "piece.mid"),
+            "`--open-end` does not go with `--future`: the music ends",
+        ),
+        (("generate", "--recall", "2-4"), "`--recall` names seconds of the primer: name one with `--primer`"),
+        (("generate", "--recall", "2-4", "--future", "piece.mid"), "name one with `--primer`"),
+        (
+            ("generate", "--primer", "piece.mid", "--recall", "2"),
+            "`--recall` must be two seconds such as 12-20, not '2'",
+        ),
+        (("generate", "--primer", "piece.mid", "--recall", "a-b"), "must be two seconds such as 12-20, not 'a-b'"),
+        (("generate", "--primer", "piece.mid", "--recall", "1-2-3"), "not '1-2-3'"),
+        (("generate", "--primer", "piece.mid", "--recall", "4-2"), "must lie before the music that is written"),
+        (("generate", "--primer", "piece.mid", "--recall", "4-99"), "not from 4.0 to 99.0 s"),
+        (("generate", "--primer", "piece.mid", "--recall", "0.1-0.2"), "from 0.1 to 0.2 s, has no notes"),
+        (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"), "`keep` must be one of all, melody, bass"),
+        (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:200"), "N being 0 to 127, not 'softer:200'"),
+        (
+            ("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:1"),
+            "what is kept of the gap from 1.0 to 4.0 s",
+        ),
+        (("infill", "piece.mid", "--from", 1, "--to", 4, "--density", -1), "`density` must be above 0"),
+        (("accompany", "piece.mid", "--keep", "above:N"), "N being 0 to 127, not 'above:N'"),
+        (("accompany", "piece.mid", "--keep", "above:127"), "what is kept of the piece has no notes"),
+        (("accompany", "none.mid"), "none.mid: no such file"),
+    ],
+)
+def test_what_is_told_and_does_not_fit_is_refused(run, piece, arguments, text):
+    assert_refused(run(*fast(*arguments)), text)
+    assert files(piece.parent) == {"piece.mid"}
+
+
+@pytest.mark.parametrize("kind", ["gru-forward", "lstm-one-two"])
+def test_what_a_model_cannot_do_is_refused(run, piece, tiny_network, tmp_path, kind):
+    """One without a backward stack, and one that remembers nothing and cannot be told anything."""
+    folder = tmp_path / "model"
+    bundle_of_kind(tiny_network, kind, folder)
+    cannot = {
+        "gru-forward": {"cannot keep notes; use one trained with `both`": ("accompany", piece)},
+        "lstm-one-two": {
+            "this model has no memory": ("generate", "--primer", piece, "--recall", "2-4"),
+            "cannot be told a density": ("infill", piece, "--from", 1, "--to", 4, "--density", 4),
+            "cannot be told a loudness": ("accompany", piece, "--loudness", 40),
+        },
+    }[kind]
+    for text, arguments in cannot.items():
+        assert_refused(run(*fast(*arguments, "--model", folder)), text)
+    assert run(*fast("generate", "--seconds", 2, "--model", folder)).code == 0
+
+
+def bundle_of_kind(network: Network, kind: str, folder: Path) -> None:
+    """Write the bundle of a network of another kind."""
+    from music_generator.model.export import bundle_network
+    from music_generator.model.network import Batch, Network
+    from music_generator.training.batches import to_batch
+
+    other = Network(replace(network.config, **KINDS[kind]))
+    rows = encode(Performance(np.array([(0.5 * i, 0.4, 60, 64) for i in range(9)], NOTE_DTYPE)))
+    music: Batch = to_batch([Window(rows, True, True)], len(rows))
+    bundle_network(other, folder, {}, distributions([]), music)
 
 
 def test_infill_keeps_what_is_outside(run, piece):

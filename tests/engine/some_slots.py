@@ -9,14 +9,32 @@ from typing import Any
 import numpy as np
 
 from music_generator.engine.engine import Engine
+from music_generator.engine.memory import ENTRY_MULTIPLE, EVENT_UNITS, GROUP_UNITS, Entries, Memories
 from music_generator.engine.noise import NoiseSource
-from music_generator.engine.rules import SpanState
-from music_generator.engine.slots import Slots
-from music_generator.model.config import DIRECTIONS, NO_ONSET, ModelConfig
+from music_generator.engine.rules import LAGS, Habituation, SpanState
+from music_generator.engine.slots import Drawing, Slots
+from music_generator.model.config import (
+    DIRECTIONS,
+    EVENT_TAPS,
+    FINGERPRINT,
+    MEMORY_HEADS,
+    NO_ONSET,
+    ModelConfig,
+)
 from music_generator.model.pack import LinearShape, Table, check_packed, layout
-from music_generator.music.tokens import DURATION_BINS, NUM_KEYS, SHIFT_BINS, Array
+from music_generator.music.tokens import (
+    DENSITIES,
+    DURATION_BINS,
+    KEYS,
+    LOUDNESSES,
+    NUM_KEYS,
+    SHIFT_BINS,
+    VELOCITY_BINS,
+    Array,
+)
 
 NOW = 1000  # ticks
+FIXED = 64  # entries of a memory
 
 
 def futures(config: ModelConfig) -> list[bool]:
@@ -46,14 +64,14 @@ def some_span(rng: np.random.Generator) -> SpanState:
 
 
 def some_slots(engine: Engine, size: int, *, has_future: bool, scored: bool = False, seed: int = 0) -> Slots:
-    """Return slots; slot i is the same in any number of slots."""
-    slots = engine.slots(size, has_future=has_future, scored=scored)
+    """Return slots; slot i is the same in any number of slots. `has_future`: three of four have one."""
+    slots = engine.slots(size, scored=scored, fixed=FIXED)
     for slot in range(size):
-        fill_slot(slots, slot, seed + slot, 1 + len(engine.config.composers))
+        fill_slot(slots, slot, seed + slot, 1 + len(engine.config.composers), has_future=has_future)
     return slots
 
 
-def fill_slot(slots: Slots, slot: int, seed: int, composers: int = 1) -> None:
+def fill_slot(slots: Slots, slot: int, seed: int, composers: int = 1, *, has_future: bool = False) -> None:
     """Fill a slot by chance."""
     rng = np.random.default_rng([seed, 17])
     slots.states[slot] = rng.uniform(-1, 1, slots.states[slot].shape)
@@ -62,16 +80,71 @@ def fill_slot(slots: Slots, slot: int, seed: int, composers: int = 1) -> None:
     slots.last_onset[slot] = NOW - rng.integers(0, 1000, NUM_KEYS)
     slots.last_release[slot] = slots.last_onset[slot] + rng.integers(1, 1100, NUM_KEYS)
     slots.last_onset[slot, ::7], slots.last_release[slot, ::7] = -NO_ONSET, -NO_ONSET
+    slots.has_future[slot] = has_future and seed % 4 != 3
     slots.future_context[slot] = rng.normal(size=slots.context[slot].shape)
     slots.resume_tick[slot] = NOW + rng.integers(1, 400)
     slots.next_onset[slot] = slots.resume_tick[slot] + rng.integers(0, 900, NUM_KEYS)
     slots.next_onset[slot, ::5] = NO_ONSET
-    temperature = rng.uniform(0.5, 1.5)
+    slots.recent_keys[slot] = rng.integers(-1, NUM_KEYS, LAGS)
+    slots.lag_counts[slot] = rng.uniform(0, 40, LAGS) * (rng.random(LAGS) < 0.1)
+    fill_memory(slots.memory, slot, np.random.default_rng([seed, 18]))
+    drawing = some_drawing(rng)
+    slots.density[slot], slots.loudness[slot] = drawing.density, drawing.loudness
+    slots.null_factor[slot] = drawing.null_factor
     if slots.forced is None:
-        slots.begin(slot, some_span(rng), NoiseSource(seed, temperature), temperature, rng.uniform(0.2, 1.0))
+        slots.begin(slot, some_span(rng), NoiseSource(seed, drawing.temperature), drawing)
         return
     slots.span[slot] = astuple(replace(some_span(rng)))
     force(slots, slot, some_token(rng))
+
+
+def some_drawing(rng: np.random.Generator) -> Drawing:
+    """Any way of drawing; a half is told density or loudness."""
+    told = rng.integers(0, 2, 2)
+    return Drawing(
+        float(rng.uniform(0.5, 1.5)),
+        float(rng.uniform(0.2, 1.0)),
+        int(told[0] * rng.integers(1, DENSITIES)),
+        int(told[1] * rng.integers(1, LOUDNESSES)),
+        float(rng.uniform(0.8, 1.2)),
+        Habituation(float(rng.uniform(5, 30)), float(rng.uniform(0, 0.5)), float(rng.uniform(8, 100))),
+    )
+
+
+def fill_memory(memories: Memories, slot: int, rng: np.random.Generator) -> None:
+    """Fill a memory by chance: empty, filled in part or over and over; with fixed entries and bonuses, or without."""
+    if not memories.ring:
+        return
+    memories.pending[slot] = rng.normal(size=memories.pending[slot].shape)
+    groups_before = memories.pending[slot, -GROUP_UNITS:].reshape(-1, FINGERPRINT)
+    groups_before /= np.linalg.norm(groups_before, axis=1, keepdims=True)
+    query = np.concatenate([memories.pending[slot, :EVENT_UNITS], memories.pending[slot, EVENT_TAPS * EVENT_UNITS :]])
+    near = query[: MEMORY_HEADS * FINGERPRINT].reshape(MEMORY_HEADS, 1, FINGERPRINT)
+    entries = some_entries(rng, near, memories.fixed, memories.fingerprints.dtype == np.int8)
+    memories.set_fixed(slot, entries, int(rng.integers(0, memories.fixed + 1)) if memories.fixed else 0)
+    ring = some_entries(rng, near, memories.ring, memories.fingerprints.dtype == np.int8)
+    tiles = (MEMORY_HEADS, memories.ring // ENTRY_MULTIPLE, ENTRY_MULTIPLE, *memories.fingerprints.shape[3::2])
+    first = memories.fixed // ENTRY_MULTIPLE
+    memories.fingerprints[slot, :, first:] = ring.fingerprints.reshape(tiles).transpose(0, 1, 3, 2, 4)
+    if memories.fingerprints.dtype == np.int8:
+        memories.sums[slot, :, memories.fixed :] = ring.fingerprints.sum(-1, dtype=np.int32)
+    memories.events[slot, memories.fixed :] = ring.events
+    written = rng.choice([0, 1, memories.ring // 2, memories.ring - 1, memories.ring, 3 * memories.ring + 5])
+    state = memories.state[slot]
+    state["written"], state["last_key"] = written, rng.integers(-1, NUM_KEYS)
+    state["last_note"] = NOW - rng.integers(0, 6)
+    state["low"], state["below"], state["below_two"] = rng.integers(0, KEYS, 3)
+
+
+def some_entries(rng: np.random.Generator, near: Array, count: int, int8: bool) -> Entries:
+    """Entries whose fingerprints are more or less `near` (heads, 1, units)."""
+    unit = near / np.linalg.norm(near, axis=-1, keepdims=True)
+    x = rng.uniform(-0.5, 2, (MEMORY_HEADS, count, 1)) * unit + rng.normal(size=(MEMORY_HEADS, count, FINGERPRINT)) / 8
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    classes = (len(SHIFT_BINS), len(VELOCITY_BINS), len(DURATION_BINS), 2, NUM_KEYS, NUM_KEYS + 1, NUM_KEYS + 1, 1)
+    events = np.stack([rng.integers(0, size, count) for size in classes], 1).astype(np.uint8)
+    fingerprints = np.rint(90 * x).astype(np.int8) if int8 else x.astype(np.float32)
+    return Entries(fingerprints, events, rng.choice([0, 1.5, 4], count).astype(np.float32))
 
 
 def some_token(rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -93,14 +166,18 @@ def force(slots: Slots, slot: int, token: tuple[int, ...] | Array) -> None:
 
 
 def copied(slots: Slots) -> dict[str, Array]:
-    """Everything that is in the slots, copied.
+    """Everything that is in the slots, copied."""
+    return {name: value.copy() for name, value in arrays_of(slots).items()}
 
-    Without a future, the fuse layer's part of a context is used by nothing and not compared.
-    """
-    found = {name: value.copy() for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
-    if not slots.has_future:
-        found["context"] = found["context"][:, : found["context"].shape[1] // 2]
-    return found
+
+def arrays_of(slots: Slots) -> dict[str, Array]:
+    """The arrays of the slots and of their memories, by name."""
+    return {
+        name: value
+        for prefix, part in (("", slots), ("memory.", slots.memory))
+        for name, value in ((prefix + name, value) for name, value in vars(part).items())
+        if isinstance(value, np.ndarray)
+    }
 
 
 def stepped(engine: Engine, slots: Slots, turns: int = 6) -> list[dict[str, Array]]:
@@ -146,7 +223,10 @@ def some_tensors(config: ModelConfig, precision: str, weight: Callable[[Any], Ar
     found: dict[str, Array] = {}
     for part in layout(config):
         if isinstance(part, Table):
-            found[part.name] = rng.normal(size=part.shape).astype(np.float16 if precision == "int8" else np.float32)
+            dtype = np.float16 if precision == "int8" and not part.exact else np.float32
+            found[part.name] = rng.normal(size=part.shape).astype(dtype)
+            if part.name == "memory.scales":  # of the score, and of nothing
+                found[part.name] = rng.uniform([[3], [0]], [[9], [3]], part.shape).astype(dtype)
             continue
         assert isinstance(part, LinearShape)
         found[f"{part.name}.weight"] = weight(part)

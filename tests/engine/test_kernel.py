@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from some_slots import (
     NOW,
+    arrays_of,
     assert_near,
     assert_same,
     copied,
@@ -29,6 +30,7 @@ from some_slots import (
 from music_generator.data.corpus import Corpus
 from music_generator.engine import kernel
 from music_generator.engine.engine import Engine
+from music_generator.engine.memory import Entries, Memories
 from music_generator.engine.reference import Reference
 from music_generator.engine.rules import WRITING
 from music_generator.engine.slots import Slots
@@ -79,7 +81,14 @@ def test_reading_is_that_of_the_reference(exported: tuple[Any, Bundle], tiny_cor
 
 
 def vars_of(read: Any) -> dict[str, Array]:
-    return {name: np.asarray(value) for name, value in vars(read).items()}
+    """All that has been read, by name; of the memory's ring and of the future's entries too."""
+    found: dict[str, Array] = {}
+    for name, value in vars(read).items():
+        if isinstance(value, Memories | Entries):
+            found |= {f"{name}.{part}": array for part, array in vars(value).items() if isinstance(array, np.ndarray)}
+        elif value is not None:
+            found[name] = np.asarray(value)
+    return found
 
 
 @pytest.mark.parametrize("scored", [False, True], ids=["drawn", "forced"])
@@ -155,7 +164,9 @@ def test_the_largest_sums_are_exact(cell: str, units: int, vectors: str, monkeyp
     """
     monkeypatch.setattr(kernel, "vectors", lambda: vectors)
     rng = np.random.default_rng(5)
-    config = ModelConfig(cell=cell, forward_size=units, backward_size=7, input_size=5, head_size=65, composers=("A",))
+    config = ModelConfig(
+        cell=cell, forward_size=units, backward_size=7, input_size=5, head_size=65, memory=60, composers=("A",)
+    )
 
     def largest(part: LinearShape) -> Array:
         parts = []
@@ -171,9 +182,9 @@ def test_the_largest_sums_are_exact(cell: str, units: int, vectors: str, monkeyp
     assert any(passes) == (units > 1000)
     found = []
     for backend in backends:
-        slots = Slots(config, 4, has_future=True, scored=True)
+        slots = Slots(config, 4, "int8", scored=True, fixed=40)
         for slot in range(4):
-            fill_slot(slots, slot, slot, 2)
+            fill_slot(slots, slot, slot, 2, has_future=True)
             slots.states[slot] = 1 if slot == 0 else np.sign(slots.states[slot])
         turns = []
         for turn in range(4):
@@ -192,7 +203,13 @@ def test_any_size_of_layers(precision: str, vectors: str, units: int, monkeypatc
     """Sizes that are no multiple of what vectors hold; no composers, one unit."""
     monkeypatch.setattr(kernel, "vectors", lambda: vectors)
     config = ModelConfig(
-        forward_layers=3, forward_size=units, backward_layers=2, backward_size=units + 1, input_size=2, head_size=units
+        forward_layers=3,
+        forward_size=units,
+        backward_layers=2,
+        backward_size=units + 1,
+        input_size=2,
+        head_size=units,
+        memory=33,
     )
     rng = np.random.default_rng(6)
 
@@ -212,9 +229,9 @@ def test_any_size_of_layers(precision: str, vectors: str, units: int, monkeypatc
         found = []
         for backend in backends:
             states, contexts = backend.encode(tokens, 0, backward=has_future, every=True)
-            slots = Slots(config, 3, has_future=has_future)
+            slots = Slots(config, 3, precision, fixed=1)
             for slot in range(3):
-                fill_slot(slots, slot, 10 + slot)
+                fill_slot(slots, slot, 9 + slot, has_future=has_future)
             backend.step(slots, 0, 3, True)
             found.append([{"read": states, "contexts": contexts, **copied(slots)}])
         COMPARE[precision](*found)
@@ -231,7 +248,7 @@ def test_a_slot_is_the_same_in_any_company(bundle: Bundle, has_future: bool, pre
     alone = stepped(engine, some_slots(engine, 1, has_future=has_future, seed=9))
     for size, slot in ((2, 0), (2, 1), (3, 1), (4, 3), (9, 8), (33, 17)):
         slots = some_slots(engine, size, has_future=has_future, seed=100 * size)
-        fill_slot(slots, slot, 9, 1 + len(engine.config.composers))
+        fill_slot(slots, slot, 9, 1 + len(engine.config.composers), has_future=has_future)
         found = stepped(engine, slots)
         assert_same([{name: value[slot : slot + 1] for name, value in each.items()} for each in found], alone)
 
@@ -376,17 +393,24 @@ def stub(path: Path, source: str) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", path], input=source, text=True, check=True)
 
 
+CONTRACT = (
+    "version", "config", "token", "drawn", "span", "slots", "memory state", "memories", "event heads", "group heads",
+    "fingerprint", "value", "event taps", "group taps", "group ticks", "interval reach", "roll centre", "low before",
+    "entry columns", "lags", "tile",
+)  # fmt: skip
+
+
 @pytest.fixture
 def contract() -> list[int]:
-    """The version of the contract and the sizes of its structs in bytes, as the real library says them."""
+    """Version and numbers of the contract, and the sizes of its structs in bytes, as the real library says them."""
     function = ctypes.CDLL(str(kernel.LIBRARY)).contract
     function.restype = ctypes.POINTER(ctypes.c_int32)
-    return list(function()[:6])
+    return list(function()[: len(CONTRACT)])
 
 
 def contract_of(numbers: list[int]) -> str:
     facts = ", ".join(map(str, numbers))
-    return f"const int *contract(void) {{ static const int facts[16] = {{{facts}}}; return facts; }}"
+    return f"const int *contract(void) {{ static const int facts[32] = {{{facts}}}; return facts; }}"
 
 
 def assert_refused(
@@ -406,11 +430,12 @@ def test_a_library_without_a_contract_is_refused(bundle: Bundle, library: Path) 
     assert_refused(bundle, library)
 
 
-@pytest.mark.parametrize("place", range(6), ids=["version", "config", "token", "drawn", "span", "slots"])
+@pytest.mark.parametrize("place", range(len(CONTRACT)), ids=CONTRACT)
 @pytest.mark.parametrize("by", [-4, 1, 4])
 def test_a_library_of_another_version_is_refused(
     bundle: Bundle, library: Path, contract: list[int], place: int, by: int
 ) -> None:
+    assert contract[0] == kernel.CONTRACT_VERSION == 2
     contract[place] += by
     stub(library, contract_of(contract))
     assert_refused(bundle, library)
@@ -485,9 +510,10 @@ def check_guards(bundle: Bundle, precision: str, threads: int, rows: Array, monk
 
 
 def check_slots(engine: Engine, slots: Slots) -> None:
-    arrays = {name: guarded(value) for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+    arrays = {name: guarded(value) for name, value in arrays_of(slots).items()}
     for name, (inner, _) in arrays.items():
-        setattr(slots, name, inner)
+        part, _, own = name.rpartition(".")
+        setattr(slots.memory if part else slots, own, inner)
     stepped(engine, slots, 2)
     engine.backend.step(slots, 0, slots.size, False)
     if slots.forced is None:
@@ -513,7 +539,7 @@ def test_rows_of_written_tokens_are_within_their_array(bundle: Bundle) -> None:
 
 def test_numbers_far_out_lead_nowhere() -> None:
     """Whatever the finite floats of a stranger's bundle are: classes stay classes, and nothing else is written."""
-    config = ModelConfig(forward_size=5, backward_size=3, input_size=2, head_size=4)
+    config = ModelConfig(forward_size=5, backward_size=3, input_size=2, head_size=4, memory=32)
     rng = np.random.default_rng(7)
 
     def weight(part: LinearShape) -> Array:
@@ -526,9 +552,9 @@ def test_numbers_far_out_lead_nowhere() -> None:
                 tensors[name] = np.full_like(tensor, value)
         model = kernel.Kernel(config, "int8", tensors)
         for has_future in (False, True):
-            slots = Slots(config, 3, has_future=has_future)
+            slots = Slots(config, 3, "int8", fixed=32)
             for slot in range(3):
-                fill_slot(slots, slot, slot)
+                fill_slot(slots, slot, slot, has_future=has_future)
             for _ in range(5):
                 model.step(slots, 0, 3, True)
                 for place, name in enumerate(FIELDS):

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the reference is compared with the network, of the extra `train`")
 
-from conftest import COMPOSERS  # noqa: E402
+from some_slots import copied  # noqa: E402
+
+from conftest import COMPOSERS, rounded, with_future  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
-from music_generator.data.windows import even_gaps  # noqa: E402
+from music_generator.data.windows import Gaps, even_gaps  # noqa: E402
 from music_generator.engine import reference  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
+from music_generator.engine.memory import DURATION, KEY, SHIFT, VELOCITY, Memories  # noqa: E402
 from music_generator.engine.slots import CLASS_SLICES, FutureContext, Slots  # noqa: E402
 from music_generator.model.bundle import Bundle  # noqa: E402
-from music_generator.model.config import FIELDS, MASKED, NO_ONSET  # noqa: E402
+from music_generator.model.config import FIELDS, GROUP_HEADS, MASKED, MEMORY_HEADS, NO_ONSET  # noqa: E402
 from music_generator.model.network import Batch, Network, key_recency, last_events, next_onsets  # noqa: E402
 from music_generator.model.pack import LinearShape, quantize_weights  # noqa: E402
 from music_generator.music.tokens import (  # noqa: E402
+    DENSITIES,
+    KEYS,
+    LOUDNESSES,
     NUM_KEYS,
     RESUME,
+    TOKEN_DTYPE,
     Array,
     Window,
 )
 from music_generator.training.batches import to_batch  # noqa: E402
 
-T, GAP = 24, 5
+T, GAP = 48, 5
 PRECISIONS = ("int8", "float32")
 
 
@@ -44,14 +54,41 @@ def batch(windows: list[Window]) -> Batch:
     return to_batch(windows, T, even_gaps(windows, T, GAP))
 
 
-def without_future(batch: Batch) -> Batch:
-    return replace(batch, resume=torch.full_like(batch.resume, T))
+def told(gaps: Gaps) -> Gaps:
+    """Each gap told its density, its loudness, both or neither."""
+    gap = np.where(gaps.resume > T, 9, gaps.resume)
+    return replace(gaps, density=gap % DENSITIES * (gap % 2), loudness=gap % LOUDNESSES * (gap % 3 > 0))
+
+
+def some_gaps(kind: str, windows: list[Window]) -> Gaps:
+    """Gaps without a future; of five tokens; up to the piece's end; or around kept notes."""
+    count = len(windows)
+    if kind == "without":
+        return told(Gaps.none(count, T))
+    if kind == "with":
+        return told(even_gaps(windows, T, GAP))
+    gaps, rng = Gaps.none(count, T), np.random.default_rng(4)
+    for row, window in enumerate(windows):
+        if kind == "end":
+            gaps.add(row, 0, T // 2)
+            if window.ends:
+                gaps.add(row, T // 2, T)
+            continue
+        stop = T - 9 * row
+        kept = (rng.random(stop) < 0.4) & (window.rows["key"][:stop] < KEYS)
+        if row == 1:  # all that is kept is given before the future
+            kept[:] = window.rows["key"][:stop] < KEYS
+        gaps.kept[row, :stop], gaps.thinned[row] = kept, stop
+        ends = [*np.flatnonzero(kept).tolist(), *([stop] if stop < T else [])]
+        for start, end in pairwise([0, *ends]):  # a kept note itself lies in the gap after it
+            gaps.add(row, start, end)
+    return told(gaps)
 
 
 @torch.no_grad()
 def past_contexts(network: Network, batch: Batch) -> Array:
     """Before each token and after the last, the context and its part of the fuse layer's input: (T + 1, B, C)."""
-    context = network.read_past(batch)[0].transpose(0, 1)
+    context = network.read(batch).context.transpose(0, 1)
     if network.config.direction == "both":
         context = torch.cat([context, context @ network.fuse_in.weight[:, : network.config.head_size].T], -1)
     return np.asarray(context)
@@ -59,7 +96,7 @@ def past_contexts(network: Network, batch: Batch) -> Array:
 
 @torch.no_grad()
 def future_contexts(network: Network, batch: Batch) -> Array:
-    """The same of the future from each token on: (T, B, C)."""
+    """The same of the future from each token on and after all: (T + 1, B, C)."""
     future = network.read_future(batch).transpose(0, 1)
     size = network.config.head_size
     fused = future @ network.fuse_in.weight[:, size : 2 * size].T + network.fuse_in.bias
@@ -85,15 +122,25 @@ def states(network: Network, batch: Batch) -> Array:
     return np.stack([np.stack(each, 1) for each in found])
 
 
-def begun(engine: Engine, windows: list[Window], *, has_future: bool) -> tuple[Slots, list[list[FutureContext]]]:
-    """Slots before the first token of each window, and the futures from each token on."""
-    slots = engine.slots(len(windows), has_future=has_future, scored=True)
-    futures = []
+def begun(engine: Engine, windows: list[Window]) -> Slots:
+    """Slots before the first token of each window."""
+    slots = engine.slots(len(windows), scored=True, fixed=T)
     for b, window in enumerate(windows):
         slots.attach(b, engine.read_past(window.rows[:0], window.composer, cut=not window.begins))
-        if has_future:
-            futures.append(engine.read_futures(window.rows, window.composer, cut=not window.ends))
-    return slots, futures
+    return slots
+
+
+def futures_of(engine: Engine, window: Window, gaps: Gaps, row: int) -> dict[int, FutureContext | None]:
+    """The future from each token on at which a gap ends, as `Batch.resume` names it."""
+    thinned = int(gaps.thinned[row])
+    place = np.flatnonzero(np.append(gaps.kept[row, :thinned], np.ones(T - thinned, bool)))
+    onsets = np.cumsum(window.rows["shift"], dtype=np.int64)
+    rows = window.rows[place].astype(TOKEN_DTYPE)
+    rows["shift"] = np.diff(onsets[place], prepend=0)
+    first = int((place < thinned).sum())
+    read = engine.read_futures(rows, window.composer, cut=not window.ends, thinned=first)
+    ended = engine.read_end(int(onsets[-1]), window.composer)
+    return {**dict(zip(place.tolist(), read, strict=True)), T: ended, T + 1: None}
 
 
 def force(slots: Slots, batch: Batch, t: int) -> None:
@@ -151,7 +198,7 @@ def test_reading_futures(exported: tuple[Network, Bundle], batch: Batch, windows
         near = np.array(
             [each.context for each in rough.read_futures(window.rows, window.composer, cut=not window.ends)]
         )
-        assert np.abs(near - wanted[:, b]).mean() < 0.05
+        assert np.abs(near - wanted[:T, b]).mean() < 0.05
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -171,58 +218,177 @@ def test_one_future_is_that_of_all_futures(tiny_bundle: str, windows: list[Windo
 # --- steps
 
 
+@torch.no_grad()
+def network_logits(network: Network, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Of each token's fields, as its gap has a future or not, and of the shift at each gap's end."""
+    logits, _ = network.without_future(network.read(batch))
+    if network.config.direction == "forward":
+        return logits, torch.empty(0, RESUME + 1)
+    given, resumed = with_future(network, batch)
+    has = batch.has_future[..., None]
+    return {name: torch.where(has, given[name], logits[name]) for name in logits}, resumed
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("has_future", [False, True], ids=["without", "with"])
+@pytest.mark.parametrize("kind", ["without", "with", "end", "kept"])
 def test_steps_equal_the_network(
-    exported: tuple[Network, Bundle], batch: Batch, windows: list[Window], has_future: bool, precision: str
+    exported: tuple[Network, Bundle], windows: list[Window], kind: str, precision: str
 ) -> None:
     """Logits to 1e-4, contexts and states to 2e-5; in 8 bits logits to 0.03 and states to 0.05 in the mean."""
     network, bundle = exported
-    if has_future and network.config.direction == "forward":
+    if kind != "without" and network.config.direction == "forward":
         return
-    batch = batch if has_future else without_future(batch)
-    with torch.no_grad():
-        wanted, resumed, _ = network.logits(batch)
+    gaps = some_gaps(kind, windows)
+    batch = to_batch(windows, T, gaps)
+    wanted, resumed = network_logits(network, batch)
     contexts, wanted_states = past_contexts(network, batch), states(network, batch)
     engine = backend_of(bundle, precision)
-    slots, futures = begun(engine, windows, has_future=has_future)
-    exact, off, decisions = precision == "float32", [], []
-    for t in range(T):
-        force(slots, batch, t)
-        if has_future and t and t % GAP == 0:  # the gap before this token ends here
-            before = {name: value.copy() for name, value in vars(slots).items() if isinstance(value, np.ndarray)}
+    slots = begun(engine, windows)
+    futures = [futures_of(engine, window, gaps, b) for b, window in enumerate(windows)] if kind != "without" else []
+    exact, off = precision == "float32", []
+    ends, decisions = batch.gap_ends.numpy(), {}
+    slots.density[:], slots.loudness[:] = gaps.density[:, 0], gaps.loudness[:, 0]
+    for b in np.flatnonzero(ends[:, 0]).tolist():
+        slots.set_future(b, futures[b][0])
+    for t in range(T + 1):
+        if ends[:, t].any():  # the gap before this token ends here
+            before = copied(slots)
             engine.backend.step(slots, 0, slots.size, False)
-            decisions.append(slots.logits[:, RESUME].copy())
-            for name in ("states", "context", "span", "last_onset", "last_release"):
-                np.testing.assert_array_equal(getattr(slots, name), before[name])
-        if has_future and t % GAP == 0 and t + GAP < T:
-            for b in range(len(windows)):
-                slots.set_future(b, futures[b][t + GAP])
+            decisions |= {(b, t): slots.logits[b, RESUME].copy() for b in np.flatnonzero(ends[:, t]).tolist()}
+            for name, value in copied(slots).items():
+                if name not in ("drawn", "logits"):
+                    np.testing.assert_array_equal(value, before[name], err_msg=name)
+        if t == T:
+            break
+        force(slots, batch, t)
+        slots.density[:], slots.loudness[:] = gaps.density[:, t], gaps.loudness[:, t]
+        for b, each in enumerate(futures):
+            slots.set_future(b, each[int(gaps.resume[b, t])])
         engine.backend.step(slots, 0, slots.size, True)
         np.testing.assert_array_equal(slots.drawn, slots.forced)
-        counted = (batch.resume[:, t] < T).numpy() == has_future
         for name in FIELDS:
-            expected = wanted[name][:, t].numpy()[counted]
-            found = slots.logits[:, CLASS_SLICES[name]][counted]
-            difference = np.where(expected > MASKED, found - expected, 0)
+            expected = wanted[name][:, t].numpy()
+            difference = np.where(expected > MASKED, slots.logits[:, CLASS_SLICES[name]] - expected, 0)
             if exact:
-                np.testing.assert_allclose(difference, 0, atol=1e-4, err_msg=name)
-            off += [np.abs(difference).mean()] if counted.any() else []
-        width = slots.context.shape[1]
-        for found, expected in ((slots.context, contexts[t + 1][:, :width]), (slots.states, wanted_states[t + 1])):
+                np.testing.assert_allclose(difference, 0, atol=1e-4, err_msg=f"{name} {t}")
+            off.append(np.abs(difference).mean())
+        for found, expected in ((slots.context, contexts[t + 1]), (slots.states, wanted_states[t + 1])):
             if exact:
                 np.testing.assert_allclose(found, expected, atol=2e-5)
             else:
                 assert np.abs(found - expected).mean() < 0.05
         slots.span["now"] += slots.drawn[:, 4]
-    assert np.max(off) < (1e-5 if exact else 0.03)  # steps of weights are up to twice 1 / 127
-    if has_future:
-        expected = resumed[:, RESUME].reshape(len(windows), -1).T.numpy()  # in the order of window, gap
-        assert expected.shape == (4, len(windows))
-        if exact:
-            np.testing.assert_allclose(decisions, expected, atol=1e-4)
-        else:
-            assert np.abs(np.array(decisions) - expected).mean() < 0.05
+    assert np.mean(off) < (1e-5 if exact else 0.03)  # steps of weights are up to twice 1 / 127
+    places = list(zip(*(each.tolist() for each in ends.nonzero()), strict=True))  # in the order of window, gap
+    assert len(places) == ends.sum() == len(resumed)
+    assert (kind == "without") == (not places)
+    difference = np.array([decisions[place] for place in places]) - resumed[:, RESUME].numpy()
+    if exact:
+        np.testing.assert_allclose(difference, 0, atol=1e-4)
+    elif places:
+        assert np.abs(difference).mean() < 0.05
+
+
+def test_what_is_told_counts(exported: tuple[Network, Bundle], windows: list[Window]) -> None:
+    """Density and loudness change every field; a network that is not steered has no such inputs."""
+    network, bundle = exported
+    engine = backend_of(bundle, "float32")
+    slots = begun(engine, windows[:1] * 3)
+    slots.density[1], slots.loudness[2] = 3, 5
+    force(slots, to_batch(windows[:1] * 3, T), 0)
+    engine.backend.step(slots, 0, 3, False)
+    for slot in (1, 2):
+        for name in FIELDS:
+            one, other = slots.logits[[0, slot], CLASS_SLICES[name]]
+            assert np.allclose(one, other, atol=1e-5) == (not network.config.steered), name
+
+
+# --- the memory
+
+
+def remembered_by(network: Network, batch: Batch) -> Any:
+    with torch.no_grad():
+        return network.memory.remember(batch.fields, batch.onset)
+
+
+@pytest.mark.parametrize("count", [1, 5, 63, 64, 65, 200])
+def test_the_ring_holds_the_last_events(
+    tiny_bundle: Path, tiny_network: Network, tiny_corpus: Corpus, count: int
+) -> None:
+    """As the network stores them, in their order, also when the ring has wrapped around; 64 events."""
+    rows = tiny_corpus.piece_rows(0)[:count]
+    engine = Engine(tiny_bundle, precision="float32", backend="numpy")
+    memory = engine.read_past(rows).memory
+    batch = to_batch([Window(rows, True, True)], count)
+    wanted = remembered_by(rounded(tiny_network), batch)
+    entries = memory.entries(0)
+    assert len(entries) == min(count, 64)
+    np.testing.assert_allclose(entries.fingerprints, wanted.stored[0, :, -64:].numpy(), atol=1e-5)
+    for column, name in ((SHIFT, "shift"), (KEY, "key"), (VELOCITY, "velocity"), (DURATION, "duration")):
+        np.testing.assert_array_equal(entries.events[:, column], getattr(batch, name)[0, -64:])
+    assert memory.state["written"][0] == count
+    assert memory.state["below"][0] == wanted.below[0, -1]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("count", [0, 1, 40, 150])
+def test_what_is_recalled_is_what_the_network_recalls(
+    tiny_bundle: Path, tiny_network: Network, tiny_corpus: Corpus, count: int, precision: str
+) -> None:
+    """Of the events that the ring holds: on which keys the groups' heads point, and how sure they are."""
+    rows = tiny_corpus.piece_rows(0)[: max(count, 1)]
+    engine = Engine(tiny_bundle, precision=precision, backend="numpy")
+    network = rounded(tiny_network)
+    memory = engine.read_past(rows[:count]).memory
+    wanted = remembered_by(network, to_batch([Window(rows, True, True)], len(rows)))
+    place = torch.arange(len(rows))
+    now = torch.arange(len(rows) + 1)[:, None]
+    with torch.no_grad():
+        recalled = network.memory.recall(wanted, ((place < now) & (place >= now - 64))[None])
+    found = engine.backend.memory.recall(memory, 0, 1, np.ones(1, np.float32))
+    atol = 1e-5 if precision == "float32" else 0.02
+    np.testing.assert_allclose(found.rolls[0, -GROUP_HEADS:], recalled.pointed[0, count].numpy(), atol=atol)
+    assert found.taken.shape == (1, MEMORY_HEADS)
+    assert (found.taken > 0).all() == (count > 0)
+    for head in (0, 1, MEMORY_HEADS - 2):  # what is not laid loses nothing
+        np.testing.assert_allclose(found.rolls[0, head].sum(), found.taken[0, head], atol=1e-5)
+
+
+def test_the_score_of_nothing_says_how_much_returns(tiny_bundle: Path, tiny_corpus: Corpus) -> None:
+    engine = Engine(tiny_bundle, precision="float32", backend="numpy")
+    memory = engine.read_past(tiny_corpus.piece_rows(0)[:60]).memory
+    taken = [
+        engine.backend.memory.recall(memory, 0, 1, np.array([factor], np.float32)).taken for factor in (0.5, 1.0, 2.0)
+    ]
+    assert (taken[0] > taken[1]).all()
+    assert (taken[1] > taken[2]).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_fixed_entries_count_as_those_of_the_ring_and_bonuses_add_to_their_score(
+    tiny_bundle: Path, tiny_corpus: Corpus, precision: str
+) -> None:
+    """All that was read, once in the ring and once as fixed entries; then only some, with a bonus."""
+    engine = Engine(tiny_bundle, precision=precision, backend="numpy")
+    whole = engine.read_past(tiny_corpus.piece_rows(0)[:60]).memory
+    one, factor = np.ones(1, np.float32), engine.backend.memory
+    memories = Memories(engine.config, 1, precision, fixed=70)
+    memories.copy(0, whole, 0)
+    memories.state["written"] = 0  # the ring is not used
+    memories.set_fixed(0, whole.entries(0))
+    wanted, found = factor.recall(whole, 0, 1, one), factor.recall(memories, 0, 1, one)
+    for name in ("values", "rolls", "taken"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=1e-5, err_msg=name)
+    memories.set_fixed(0, whole.entries(0), 60)
+    assert not factor.recall(memories, 0, 1, one).taken.any()
+    taken = []
+    for bonus in (0.0, 2.0, 4.0):
+        memories.set_fixed(0, whole.entries(0).part(10, 30, bonus))
+        taken.append(factor.recall(memories, 0, 1, one).taken)
+    assert (taken[0] < taken[1]).all()
+    assert (taken[1] < taken[2]).all()
+    odds = [each / (1 - each) for each in taken]  # a bonus is nats of attention
+    np.testing.assert_allclose(odds[1] / odds[0], np.exp(2), rtol=1e-3 if precision == "float32" else 0.2)
 
 
 # --- parts
@@ -247,6 +413,15 @@ def test_key_recency_is_the_networks(now: int) -> None:
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
     assert found.min() >= 0  # what its fixed scale holds
     assert found.max() <= 1
+
+
+def test_the_logarithm_is_that_of_numpy() -> None:
+    """Of all that a probability may be, down to the least: to two units of the last digit."""
+    x = np.concatenate([np.geomspace(1e-9, 2, 200_001), [1.0, 0.5, 0.70710677, 0.7071068, 1e-9]]).astype(np.float32)
+    found = reference.logarithm(x.copy())
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.log(x.astype(np.float64)), rtol=2.5e-7, atol=1e-7)
+    assert found[np.flatnonzero(x == 1)[0]] == 0
 
 
 @pytest.mark.parametrize("name", ["exponential", "sigmoid", "tanh", "gelu"])

@@ -17,21 +17,28 @@ from music_generator.engine.reference import Reference
 from music_generator.engine.rules import (
     DONE,
     INVALID,
+    LAGS,
     SPAN_DTYPE,
     WRITING,
     Constraints,
+    Habituation,
     SpanState,
     accept,
     begin_at_span_start,
+    come_before_kept_note,
     constrain,
     end_before_span_end,
+    habituate,
     keep_keys_in_order,
     keep_repeats_short,
     keep_rests_short,
     repeats_at_end,
+    tiredness,
+    too_high,
     wait_for_a_key,
 )
 from music_generator.engine.slots import CLASS_SLICES, Slots
+from music_generator.errors import InputError
 from music_generator.model.config import NO_ONSET, ModelConfig
 from music_generator.model.pack import LinearShape
 from music_generator.music.tokens import END, KEYS, NUM_KEYS, RESUME, Array
@@ -166,6 +173,48 @@ def test_the_shift_waits_for_a_key(free_from: list[int], earliest: int, latest: 
     assert (constraints.earliest, constraints.latest) == wanted
 
 
+@pytest.mark.parametrize(
+    ("kept_key", "free_key", "earliest", "latest", "wanted"),
+    [
+        (-1, None, 0, 499, (499, False)),  # there is none
+        (41, None, 0, 499, (498, False)),  # all below are held: not in its tick
+        (41, 40, 0, 499, (499, False)),  # a lower one is free
+        (41, 41, 0, 499, (498, False)),  # only its own is
+        (41, 60, 0, 499, (498, False)),
+        (0, None, 0, 499, (498, False)),  # nothing is lower than the lowest
+        (0, None, 499, 499, (498, True)),  # nothing may come any more: the gap is over
+        (41, 40, 499, 499, (499, False)),
+        (0, None, 900, 900, (498, True)),
+    ],
+)
+def test_only_lower_keys_come_in_the_tick_of_a_kept_note(
+    kept_key: int, free_key: int | None, earliest: int, latest: int, wanted: tuple[int, bool]
+) -> None:
+    """It is struck at tick 1499, and the gap before it ends at 1500."""
+    constraints = Constraints(np.full(NUM_KEYS, 1500), earliest, latest)
+    if free_key is not None:
+        constraints.free_from[free_key] = 1499
+    come_before_kept_note(replace(SPAN, kept_key=kept_key), constraints)
+    assert (constraints.latest, constraints.may_resume) == wanted
+
+
+def test_keys_that_are_too_high_in_the_tick_of_a_kept_note() -> None:
+    span = replace(SPAN, kept_key=41)
+    assert [too_high(span, onset) for onset in (1000, 1498, 1499)] == [NUM_KEYS, NUM_KEYS, 41]
+    assert too_high(SPAN, 1499) == NUM_KEYS
+
+
+def test_nothing_comes_between_kept_notes_a_semitone_apart() -> None:
+    """The lower one has been taken at 1000; the upper one comes in the same tick."""
+    span = replace(SPAN, last_key=60, end=NOW + 1, next_note=NOW, kept_key=61)
+    found = constrain(span, free().free_from, True)
+    assert found.latest < found.earliest
+    assert found.may_resume
+    wider = constrain(replace(span, kept_key=62), free().free_from, True)
+    assert (wider.earliest, wider.latest) == (0, 0)
+    assert np.flatnonzero(wider.free_from <= NOW)[0] == 61
+
+
 def test_all_rules_together() -> None:
     """Held keys wait, keys rise; the gap may end; what the caller has given is not changed."""
     last_release = np.full(NUM_KEYS, -NO_ONSET, np.int32)
@@ -217,10 +266,10 @@ def test_the_last_note_that_is_wanted_ends_the_writing() -> None:
     assert (found.done, found.notes_left, found.now) == (DONE, 0, 1030)
 
 
-@pytest.mark.parametrize(("class_", "shift"), [(RESUME, 3), (END, 3), (10, 500), (10, 501)])
+@pytest.mark.parametrize(("class_", "shift"), [(RESUME, 3), (END, 3), (RESUME, 0), (10, 500), (10, 501)])
 def test_what_ends_the_writing_is_not_taken(class_: int, shift: int) -> None:
-    """To resume, to end, or an onset at the span's end or later."""
-    is_token, found = taken(SPAN, class_, 60, shift, 5)
+    """To resume, whatever else is drawn, to end, or an onset at the span's end or later."""
+    is_token, found = taken(SPAN, class_, 60 if shift else 40, shift, 5)
     assert not is_token
     assert found == replace(SPAN, done=DONE, place=1)
     assert taken(SPAN, 10, 60, 499, 5)[0]
@@ -234,7 +283,6 @@ def test_what_ends_the_writing_is_not_taken(class_: int, shift: int) -> None:
         (0, 39, 0, 5),
         (0, -1, 0, 5),
         (0, 60, 3, -1),
-        (RESUME, 40, 0, 5),
     ],
 )
 def test_what_is_no_token_is_told(token: tuple[int, ...]) -> None:
@@ -250,6 +298,56 @@ def test_what_is_no_token_is_told(token: tuple[int, ...]) -> None:
 )
 def test_repeats_at_the_end(keys: list[int], wanted: tuple[int, int]) -> None:
     assert repeats_at_end(np.array(keys, np.uint8)) == wanted
+
+
+# --- habituation
+
+
+def habituated(keys: Array, options: Habituation) -> tuple[Array, Array]:
+    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(LAGS, np.float32)
+    for key in keys.tolist():
+        habituate(recent_keys, lag_counts, key, np.float32(options.keep))
+    return recent_keys, lag_counts
+
+
+def test_recent_keys_and_how_often_each_lag_repeated() -> None:
+    recent_keys, lag_counts = habituated(np.array([5, 7, 5, 7, 5]), Habituation(window=2))
+    assert recent_keys[:6].tolist() == [5, 7, 5, 7, 5, -1]
+    assert lag_counts[:5].tolist() == [0, 1 + 0.5 + 0.25, 0, 1, 0]
+    assert not lag_counts[5:].any()
+
+
+def test_the_key_that_a_lag_says_next_becomes_less_likely() -> None:
+    """By nats for each count above the limit; of several lags the most counts."""
+    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(LAGS, np.float32)
+    recent_keys[:4], lag_counts[[0, 1, 3, 9]] = (60, 62, 64, 62), (24, 26, 34, 90)
+    found = tiredness(recent_keys, lag_counts, np.float32(24), np.float32(0.5))
+    assert np.flatnonzero(found).tolist() == [62]  # lag 10 says nothing: there is no event
+    assert found[62] == 5
+    assert not tiredness(recent_keys, lag_counts, np.float32(90), np.float32(0.5)).any()
+    assert not tiredness(recent_keys, lag_counts, np.float32(24), np.float32(0)).any()
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 7])
+def test_a_circle_tires(period: int) -> None:
+    """Whatever the figure is, its next key loses more and more nats, and no other; what does not repeat loses none."""
+    options, lost = Habituation(), []
+    for count in (20, 100, 700):
+        recent_keys, lag_counts = habituated(np.arange(count) % period, options)
+        taken = tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats))
+        lost.append(float(taken[count % period]))
+        assert np.flatnonzero(taken).tolist() == ([count % period] if lost[-1] else [])
+    assert 0 == lost[0] < 2 < lost[1] < lost[2]
+    recent_keys, lag_counts = habituated(np.random.default_rng(1).integers(0, KEYS, 700), options)
+    assert not tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats)).any()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"above": -1.0}, {"nats": -0.1}, {"nats": 101}, {"window": 0.5}, {"window": np.nan}]
+)
+def test_habituation_out_of_range_is_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="`habituation` must have `above` of at least 0, `nats` of 0 to 100 and"):
+        Habituation(**changes)
 
 
 # --- whatever the state is
@@ -281,6 +379,7 @@ def spans(draw: st.DrawFn) -> SpanState:
         future_repeats=draw(st.integers(0, 12)),
         longest_repeat=draw(st.one_of(st.integers(1, 9), st.just(NO_ONSET))),
         notes_left=draw(st.sampled_from([-1, 1, 2, NO_ONSET])),
+        kept_key=draw(st.one_of(st.just(-1), st.sampled_from([0, 1, KEYS - 1]), st.integers(0, KEYS - 1))),
     )
 
 
@@ -304,10 +403,15 @@ def releases(draw: st.DrawFn, now: int) -> Array:
 @ANY
 @given(st.data(), spans(), st.booleans())
 def test_something_may_always_be_played(data: st.DataObject, span: SpanState, has_future: bool) -> None:
-    """The limits do not cross, a key is free at the earliest onset, and each rule holds unless a key is waited for."""
+    """The limits cross only if the gap is over; a key is free at the earliest onset; rules hold unless a key waits"""
+    span = span if has_future else replace(span, kept_key=-1)
     last_release = data.draw(releases(span.now))
     found = constrain(span, last_release, has_future)
-    assert 0 <= found.earliest <= found.latest
+    assert found.earliest >= 0
+    if found.latest < found.earliest:
+        assert span.kept_key >= 0
+        assert found.may_resume
+        return
     assert (found.free_from <= span.now + found.earliest).any()
     assert found.earliest >= span.start - span.now
     assert (found.free_from >= last_release).all()
@@ -324,7 +428,9 @@ def test_something_may_always_be_played(data: st.DataObject, span: SpanState, ha
         assert span.next_note - span.last_note <= span.longest_rest
 
 
-CONFIG = ModelConfig(forward_layers=1, forward_size=3, backward_layers=1, backward_size=2, input_size=2, head_size=4)
+CONFIG = ModelConfig(
+    forward_layers=1, forward_size=3, backward_layers=1, backward_size=2, input_size=2, head_size=4, memory=32
+)
 SIZE = 4
 
 
@@ -345,19 +451,21 @@ def backends() -> tuple[Kernel, Reference]:
 
 @pytest.mark.skipif(kernel.vectors() is None, reason="no kernel was built here")
 @settings(ANY, max_examples=60)
-@given(st.data(), st.booleans(), st.integers(0, 1000))
-def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: bool, seed: int) -> None:
+@given(st.data(), st.lists(st.booleans(), min_size=SIZE, max_size=SIZE), st.integers(0, 1000))
+def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: list[bool], seed: int) -> None:
     """From any state both write the same tokens and come to the same states, and break no rule."""
     begun = [data.draw(spans()) for _ in range(SIZE)]
+    begun = [span if has else replace(span, kept_key=-1) for span, has in zip(begun, has_future, strict=True)]
     held = [data.draw(releases(span.now)) for span in begun]
     favoured = data.draw(
         st.lists(st.sampled_from(["", "pedals", "repeat", "now", "resume"]), min_size=SIZE, max_size=SIZE)
     )
     found = []
     for backend in backends():
-        slots = Slots(CONFIG, SIZE, has_future=has_future)
+        slots = Slots(CONFIG, SIZE, "int8", fixed=32)
         for slot, (span, last_release) in enumerate(zip(begun, held, strict=True)):
             fill_slot(slots, slot, seed + slot)
+            slots.has_future[slot] = has_future[slot]
             slots.last_release[slot], slots.last_onset[slot] = last_release, np.minimum(last_release, span.now) - 1
             slots.next_onset[slot] = span.next_note + np.arange(NUM_KEYS)
             slots.resume_tick[slot] = span.end
@@ -398,6 +506,7 @@ def span_at_a_limit(rng: np.random.Generator) -> SpanState:
         future_repeats=max(0, longest_repeat + near() - 2),
         longest_repeat=longest_repeat,
         notes_left=int(rng.choice([-1, 1, 2])),
+        kept_key=int(rng.choice([-1, -1, 0, key, key + 1, KEYS - 1])),
     )
 
 
@@ -407,10 +516,12 @@ def test_the_kernel_has_the_same_rules_near_every_limit(has_future: bool) -> Non
     """Two tokens of each of many states, with noise that favours what a rule may forbid."""
     size, rng, found = 900, np.random.default_rng(8), []
     begun = [span_at_a_limit(rng) for _ in range(size)]
+    begun = begun if has_future else [replace(span, kept_key=-1) for span in begun]
     for backend in backends():
-        slots = Slots(CONFIG, size, has_future=has_future)
+        slots = Slots(CONFIG, size, "int8")
         for slot, span in enumerate(begun):
             fill_slot(slots, slot, slot)
+            slots.has_future[slot] = has_future
             slots.last_release[slot] = np.where(slots.last_release[slot] % 4 == 0, NOW + slot % 7, -NO_ONSET)
             slots.top_p[slot] = 1
             slots.span[slot] = astuple(span)
@@ -442,13 +553,14 @@ def favour(noise: Array, what: str, span: SpanState) -> None:
 
 
 def check_written(rows: Array, span: SpanState, last_release: Array) -> None:
-    """Keys are free when they are struck and rise within a tick; onsets lie in the span."""
+    """Keys are free when they are struck and rise within a tick, up to a kept note's; onsets lie in the span."""
     now, last_key, release = span.now, span.last_key, last_release.copy()
     for shift, key, velocity, duration in rows[rows[:, 1] >= 0].tolist():
         assert shift > 0 or (shift == 0 and key > last_key)
         now, last_key = now + shift, key
         assert span.start <= now < span.end
         assert release[key] <= now
+        assert now < span.end - 1 or span.kept_key < 0 or key < span.kept_key
         assert 1 <= velocity <= 127
         assert duration >= 1
         release[key] = now + duration

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from conftest import made_performance
+from music_generator.engine.rules import Habituation
 from music_generator.errors import InputError
-from music_generator.generation import Generated, SamplingOptions, to_compose
+from music_generator.generation import Generated, SamplingOptions, Span, to_compose, to_continue, to_infill
 from music_generator.generation.batch import BatchOptions, Plan, Request, plan_batch, write_batch
+from music_generator.generation.keep import melody
 from music_generator.music.features import Distributions
 from music_generator.music.midi import write_midi
 from music_generator.parallel import Shard
@@ -121,7 +124,10 @@ def test_a_shard_without_pieces_leaves_nothing(request_, output):
     [
         ({"sampling": SamplingOptions(seed=7, temperature=2.0, top_p=0.5)}, "temperature, top_p;"),
         ({"span": to_compose(3.0)}, "end;"),
-        ({"span": to_compose(2.0, notes=4)}, "notes;"),
+        ({"span": to_compose(2.0, notes=4)}, "notes, closes;"),
+        ({"span": to_compose(2.0, open_end=True)}, "closes;"),
+        ({"sampling": SamplingOptions(seed=7, density=6.0, loudness=50.0, returns=2.0)}, "density, loudness, returns;"),
+        ({"sampling": SamplingOptions(seed=7, habituation=Habituation(9.0))}, "habituation;"),
     ],
 )
 def test_pieces_of_another_request_are_refused(request_, output, changes, named):
@@ -185,3 +191,20 @@ def test_what_goes_wrong_in_a_process_is_raised(request_, output):
     unknown = replace(request_, sampling=SamplingOptions(seed=7, composer="Schopen"))
     with pytest.raises(InputError, match="unknown composer 'Schopen'"):
         run(unknown, output, BatchOptions(variations=4, jobs=2))
+
+
+def test_a_shard_with_a_passage_to_come_back_to_and_kept_notes_resumes(request_, output):
+    """What is asked for is compared with what was stored as JSON."""
+    piece = made_performance(1, 20)
+    span = to_continue(piece, 1.0, recall=(0.5, 1.5))
+    for each in (span, to_infill(piece, 0.5, 1.5, keep=melody)):
+        asked, folder = replace(request_, span=each), folder_of(output, each)
+        assert run(asked, folder, SHARD) == ([7, 9, 11], 0)
+        assert run(asked, folder, SHARD) == ([], 3)
+    with pytest.raises(InputError, match="differ from those asked for in recall;"):
+        run(replace(request_, span=replace(span, recall=(0.5, 1.0))), folder_of(output, span), SHARD)
+
+
+def folder_of(output: Scores, span: Span) -> Scores:
+    """A folder for the pieces of a span."""
+    return replace(output, folder=output.folder / str(span.end))

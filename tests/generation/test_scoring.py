@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="scores are compared with the network, of the extra `train`")
 
-from conftest import made_performance  # noqa: E402
+from conftest import made_performance, with_future  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.data.windows import even_gaps  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
@@ -33,7 +33,7 @@ from music_generator.music.tokens import (  # noqa: E402
 )
 from music_generator.training.batches import to_batch  # noqa: E402
 
-PIECE = made_performance(4, notes=60)
+PIECE = made_performance(4, notes=55)  # no more events than the tiny network's memory reaches back
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,14 @@ def exact(tiny_bundle: Path) -> Engine:
 def network_nats(network: Network, rows: Array, composer: int, gap: int | None) -> tuple[Array, Array]:
     """The network's nats of a whole piece (T, 4), each gap known to go on, and of its decisions to resume."""
     windows, length = [Window(rows, True, True, composer)], len(rows)
-    resume = np.full((1, length), length) if gap is None else even_gaps(windows, length, gap)
-    batch = to_batch(windows, length, resume)
-    logits, resumed, _ = network.logits(batch)
+    batch = to_batch(windows, length, None if gap is None else even_gaps(windows, length, gap))
+    if gap is None:
+        logits, resumed = network.without_future(network.read(batch))
+    else:
+        logits, resumed = with_future(network, batch)
     nats = np.stack([network.nats(logits, batch)[name][0].numpy() for name in FIELDS], 1).astype(np.float64)
     if gap is not None:
-        has_future = resume[0] < length
+        has_future = batch.has_future[0].numpy()
         stay = 1 - logits["shift"][0].double().softmax(-1)[:, RESUME].numpy()
         nats[:, 0] += np.log(stay)
         nats[~has_future] = np.nan

@@ -16,13 +16,14 @@ torch = pytest.importorskip("torch", reason="weights are those of the network, o
 from conftest import KINDS, rounded  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.errors import BundleError  # noqa: E402
-from music_generator.model.config import TIME_TO_GO_EDGES  # noqa: E402
+from music_generator.model.config import MEMORY_HEADS, TIME_TO_GO_EDGES, VALUE  # noqa: E402
 from music_generator.model.export import input_ranges  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
 from music_generator.model.pack import (  # noqa: E402
     LEVELS,
     PRECISIONS,
     LinearShape,
+    Table,
     check_packed,
     constants,
     layout,
@@ -43,20 +44,24 @@ from music_generator.training.release import shown_music  # noqa: E402
 # --- ranges
 
 
+OF_MEMORY = {"memory.values", "memory.gate"}
 RANGED = {f"heads.{name}.{part}" for name in ("shift", "key", "velocity", "duration") for part in ("hidden", "out")}
 
 
-@pytest.mark.parametrize("name", ["heads.key.out", "heads.duration.hidden", "fuse"])
+@pytest.mark.parametrize("name", ["heads.key.out", "heads.duration.hidden", "fuse", "memory.values", "memory.gate"])
 def test_ranges_hold_all_inputs_of_the_maps(tiny_network: Network, tiny_corpus: Corpus, name: str) -> None:
     """The very smallest and largest input of each map of heads and of `fuse`, on the music that is shown."""
     music = shown_music(tiny_corpus)
     ranges = input_ranges(tiny_network, music)
-    assert set(ranges) == RANGED | {"fuse"}
+    assert set(ranges) == RANGED | {"fuse"} | OF_MEMORY
     seen: list[torch.Tensor] = []
-    layer = tiny_network.get_submodule("fuse_out" if name == "fuse" else name)
-    hook = layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    layer = tiny_network.get_submodule({"fuse": "fuse_out", "memory.values": "memory.to_context"}.get(name, name))
+    read = slice(MEMORY_HEADS * VALUE if name == "memory.values" else None)
+    hook = layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0][..., read]))
     with torch.no_grad():
-        tiny_network.logits(music)
+        reading = tiny_network.read(music)
+        tiny_network.without_future(reading)
+        tiny_network.with_future(reading)
     hook.remove()
     assert ranges[name] == (min(float(each.min()) for each in seen), max(float(each.max()) for each in seen))
     assert ranges == input_ranges(tiny_network, music)
@@ -66,15 +71,14 @@ def test_ranges_hold_all_inputs_of_the_maps(tiny_network: Network, tiny_corpus: 
 def test_ranges_are_found_in_music_without_any_future(tiny_network: Network, tiny_corpus: Corpus) -> None:
     """No gap is resumed at: the head of shift is asked for no decision; one window of one token is enough."""
     for rows in (tiny_corpus.piece_rows(0)[:30], tiny_corpus.piece_rows(0)[:1]):
-        alone = to_batch([Window(rows, True, True)], 30, np.full((1, 30), 30))
-        ranges = input_ranges(tiny_network, alone)
-        assert set(ranges) == RANGED | {"fuse"}
+        ranges = input_ranges(tiny_network, to_batch([Window(rows, True, True)], 30))
+        assert set(ranges) == RANGED | {"fuse"} | OF_MEMORY
         assert all(np.isfinite(each).all() and each[0] < each[1] for each in ranges.values())
 
 
 def test_ranges_of_a_forward_network_and_what_it_was_doing(tiny_network: Network, tiny_corpus: Corpus) -> None:
     torch.manual_seed(0)
-    network = Network(replace(tiny_network.config, direction="forward", dropout=0.5)).train()
+    network = Network(replace(tiny_network.config, direction="forward", memory=0, dropout=0.5)).train()
     music = shown_music(tiny_corpus)
     ranges = input_ranges(network, music)
     assert set(ranges) == RANGED
@@ -189,6 +193,18 @@ def test_packed_weights_are_the_folded_ones(tiny_network: Network, tiny_corpus: 
             assert 0 <= zero_point <= LEVELS
 
 
+def test_scales_of_the_memory_are_float32_in_every_precision(
+    some: tuple[str, dict[str, Array]], tiny_network: Network
+) -> None:
+    _, tensors = some
+    exact = [part.name for part in layout(tiny_network.config) if isinstance(part, Table) and part.exact]
+    assert exact == ["memory.scales"]
+    assert tensors["memory.scales"].dtype == np.float32
+    memory = tiny_network.memory
+    scale = memory.log_scale.detach().exp()
+    np.testing.assert_allclose(tensors["memory.scales"], torch.stack([scale, memory.null.detach() * scale]), rtol=1e-3)
+
+
 def test_what_is_packed_does_not_depend_on_the_machine(tiny_network: Network, tiny_corpus: Corpus) -> None:
     """The same weights and ranges, the same bytes."""
     network = rounded(tiny_network)
@@ -230,6 +246,16 @@ def spoil(name: str, value: float) -> Change:
         (spoil(BIAS, np.nan), f"tensor '{BIAS}' holds NaN or infinity"),
         (spoil(TABLE, np.inf), f"tensor '{TABLE}' holds NaN or infinity"),
         (spoil("heads.shift.out.bias", -np.inf), "tensor 'heads.shift.out.bias' holds NaN or infinity"),
+        (lambda t: t.pop("memory.scales"), "tensor 'memory.scales' must be float32 of 2×6, but is missing"),
+        (spoil("memory.scales", np.nan), "tensor 'memory.scales' holds NaN or infinity"),
+        (put("memory.scales", lambda x: x.astype(np.float16)), "must be float32 of 2×6, but is float16 of 2×6"),
+        (put("memory.scales", lambda x: x[:, :5]), "'memory.scales' must be float32 of 2×6, but is float32 of 2×5"),
+        (lambda t: t.pop("memory.group_keys_wait"), "tensor 'memory.group_keys_wait' must be OF_TABLE of 89×384, but"),
+        (put("memory.event_keys", lambda x: x[:92]), "'memory.event_keys' must be OF_TABLE of 93×1024, but is"),
+        (put("memory.values.weight", lambda x: x[:-1]), "'memory.values.weight' must be TYPE of 384×28, but is"),
+        (lambda t: t.pop("memory.keys.bias"), "tensor 'memory.keys.bias' must be float32 of 42, but is missing"),
+        (spoil("density", np.inf), "tensor 'density' holds NaN or infinity"),
+        (put("loudness", lambda x: x[1:]), "tensor 'loudness' must be OF_TABLE of 9×28, but is OF_TABLE of 8×28"),
     ],
 )  # fmt: skip
 def test_a_tensor_that_does_not_fit_is_named(
@@ -263,7 +289,8 @@ def test_a_model_of_another_precision_or_size_is_refused(
     other = {"int8": "float32", "float32": "int8"}[precision]
     with pytest.raises(BundleError, match=r"tensor .* is not one of this model's|tensor .* must be"):
         check_packed(tensors, tiny_network.config, other, "file")
-    for change in ({"head_size": 15}, {"forward_layers": 1}, {"cell": "rnn"}, {"direction": "forward"}):
+    sizes = {"head_size": 15}, {"forward_layers": 1}, {"cell": "rnn"}, {"direction": "forward"}
+    for change in (*sizes, {"memory": 0}, {"steered": False}):
         with pytest.raises(BundleError, match=r"tensor .* is not one of this model's|tensor .* must be"):
             check_packed(tensors, replace(tiny_network.config, **change), precision, "file")
 

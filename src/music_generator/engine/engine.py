@@ -137,14 +137,14 @@ class Engine:
         """Read what comes before.
 
         Args:
-            rows: tokens (`TOKEN_DTYPE`), of which the last `MAX_CONTEXT` are read, and those that the memory reaches are
-                remembered; none for the start of a piece.
+            rows: tokens (`TOKEN_DTYPE`), none for the start of a piece. The last `MAX_CONTEXT` are read, all are
+                remembered as far as the memory reaches back.
             composer: its class.
             first_tick: what the first shift counts from.
             cut: the rows do not begin the piece.
         """
         onsets = first_tick + np.cumsum(rows["shift"], dtype=np.int64)
-        memory = self._remember(rows[-self.config.memory :], onsets[-self.config.memory :], self.config.memory)
+        memory = self._remember(rows, onsets, self.config.memory)
         recent_keys = np.full(LAGS, -1, np.int32)
         recent_keys[: len(rows)] = rows["key"][-LAGS:][::-1]
         skipped = max(0, len(rows) - MAX_CONTEXT)
@@ -160,9 +160,10 @@ class Engine:
         )
 
     def _remember(self, rows: Array, onsets: Array, ring: int) -> Memories:
-        """Return one memory of tokens, whose ring has room for `ring` events."""
+        """Return one memory of tokens, whose ring has room for the last `ring` events."""
         memory = Memories(self.config, 1, self.precision, ring=ring)
-        self.backend.remember(_tokens(rows, onsets, CUT, 0), memory)
+        if self.config.memory:
+            self.backend.remember(_tokens(rows, onsets, CUT, 0), memory)
         return memory
 
     def read_future(self, rows: Array, first_tick: int, composer: int = 0) -> FutureContext:
@@ -215,7 +216,7 @@ class Engine:
         return self._remember(rows, onsets, len(rows)).entries(0).part(first, stop, bonus)
 
     def _future_entries(self, rows: Array, thinned: int) -> tuple[Entries | None, Array]:
-        """Return what stands in a memory of tokens after the `thinned` ones, and where it begins for each token (T,)."""
+        """Return the entries of tokens after the `thinned` ones, and which is the first for each token (T,)."""
         whole = rows[thinned:]
         firsts = np.zeros(len(rows), np.int64)
         if not self.config.memory or not len(whole):

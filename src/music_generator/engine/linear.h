@@ -157,7 +157,8 @@ static void multiply_sparse(const Linear *linear, int outputs, int rows, const u
             for (int part = 0; part < TILE_PARTS; part++)
                 total[part] = (Sums)BROADCAST(0);
             for (int group = 0; group < count; group++) {
-                const int8_t *weights = linear->weights8 + (int64_t)tile * linear->inputs + (int64_t)groups[group] * TILE_OUTPUTS;
+                const int8_t *weights = linear->weights8 + (int64_t)tile * linear->inputs;
+                weights += (int64_t)groups[group] * TILE_OUTPUTS;
                 int32_t four;
                 __builtin_memcpy(&four, inputs + groups[group], 4);
                 Bytes input = BROADCAST(four);

@@ -58,7 +58,8 @@ static void begin_memory(const Model *model, const Memories *memories, int64_t s
         pending[i] = 0.0f;
     const int64_t width = (int64_t)EVENT_TAPS * half;
     add_taps(pending, model->memory.event_keys.kinds + (num_keys + 1) * width, EVENT_TAPS, half, EVENT_UNITS);
-    add_taps(pending + half, model->memory.event_intervals.kinds + (2 * INTERVAL_REACH + 2) * width, EVENT_TAPS, half, EVENT_UNITS);
+    add_taps(pending + half, model->memory.event_intervals.kinds + (2 * INTERVAL_REACH + 2) * width, EVENT_TAPS, half,
+             EVENT_UNITS);
 }
 
 static void store_fingerprint(const Model *model, const Memories *memories, int64_t slot, int head, int entry, const float *x)
@@ -145,7 +146,8 @@ static void remember_event(const Model *model, const Memories *memories, int64_t
         float *registers = groups + head * FINGERPRINT;
         add_taps(registers, kinds[head]->kinds + kind[head] * group_width, GROUP_TAPS, FINGERPRINT, GROUP_UNITS);
         if (starts)
-            add_taps(registers, kinds[head]->times + wait_class(model, wait) * group_width, GROUP_TAPS, FINGERPRINT, GROUP_UNITS);
+            add_taps(registers, kinds[head]->times + wait_class(model, wait) * group_width, GROUP_TAPS, FINGERPRINT,
+                     GROUP_UNITS);
     }
     state->last_note = onset;
 }
@@ -189,7 +191,11 @@ static int mass_rows(const Model *model)
 static void lay_out_recall(const Model *model, int32_t entries, RecallScratch *scratch, Arena *arena)
 {
     const Memory *memory = &model->memory;
-    scratch->stride = max_int(FINGERPRINT * (int)sizeof(float), max_int(input_bytes(&memory->event_values), input_bytes(&memory->group_values)));
+    const Linear *values[] = {&memory->event_values, &memory->group_values};
+    int bytes = FINGERPRINT * (int)sizeof(float), inputs = memory->keys.inputs;
+    for (int i = 0; i < 2; i++)
+        bytes = max_int(bytes, input_bytes(values[i])), inputs = max_int(inputs, values[i]->inputs);
+    scratch->stride = bytes;
     for (int column = 0; column < ROLLED_COLUMNS; column++)
         scratch->column_sizes[column] = column_size(model, column);
     scratch->query = TAKE(arena, float, MEMORY_HEADS * FINGERPRINT);
@@ -197,7 +203,7 @@ static void lay_out_recall(const Model *model, int32_t entries, RecallScratch *s
     scratch->scores = TAKE(arena, float, MEMORY_HEADS * entries);
     scratch->mass = TAKE(arena, float, mass_rows(model) * MASS_WIDTH);
     scratch->shares = TAKE(arena, float, mass_rows(model));
-    scratch->groups = TAKE(arena, int32_t, max_int(memory->keys.inputs, max_int(memory->event_values.inputs, memory->group_values.inputs)));
+    scratch->groups = TAKE(arena, int32_t, inputs);
     scratch->lines = TAKE(arena, float, EVENT_HEADS * TILE_OUTPUTS * ((VALUE + TILE_OUTPUTS - 1) / TILE_OUTPUTS));
 }
 
@@ -313,9 +319,9 @@ static void attend(const Model *model, const Memories *memories, int64_t slot, f
         score_entries(model, memories, slot, head, ring, last, scratch);
         for (int i = from; i < to; i++)
             scores[i] += memories->bonus[slot * memories->fixed + i];
-        nothing[head] = model->memory.null[head] * null_factor;
-        most[head] = largest_of(scores + ring, last - ring, largest_of(scores + from, to - from, nothing[head]));
-        exponentials(nothing + head, 1, most[head], int8, nothing + head);
+        const float null = model->memory.null[head] * null_factor;
+        most[head] = largest_of(scores + ring, last - ring, largest_of(scores + from, to - from, null));
+        exponentials(&null, 1, most[head], int8, nothing + head);
     }
     for (int i = 0; i < mass_rows(model) * MASS_WIDTH; i++)
         scratch->mass[i] = 0.0f;

@@ -1,9 +1,9 @@
 """The memories of the pieces that are written side by side, as arrays, and what is read of one in NumPy.
 
-`model/memory.py` says what the memory is. Here its maps are folded into tables of what an event adds to the fingerprints
-of the next events, so that a fingerprint is kept up to date by a few additions. An event is an entry: entries of what
-has been read and written form a ring, in which a new one takes the place of the oldest; before them stand fixed ones,
-those of the future or of a passage that the music shall come back to.
+`model/memory.py` says what the memory is. Here its maps are folded into tables of what an event adds to the
+fingerprints of the next events, so that a fingerprint is kept up to date by a few additions. An event is an entry:
+entries of what has been read and written form a ring, in which a new one takes the place of the oldest; before them
+stand fixed ones, those of the future or of a passage that the music shall come back to.
 
 Shapes: N memories, E entries, M = 6 heads, F = 64 units of a fingerprint, K = 91 keys.
 """
@@ -54,9 +54,9 @@ PENDING = EVENT_TAPS * EVENT_UNITS + (GROUP_TAPS + 1) * GROUP_UNITS
 MEMORY_DTYPE = np.dtype([(name, np.int32) for name in (
     "written", "fixed_from", "fixed_to", "last_key", "last_note", "low", "below", "below_two",
 )])  # fmt: skip
-"""How far a memory has come. written: events in all; fixed_from, fixed_to: the fixed entries that are used; last_key: of
-the last event, -1 if there is none; last_note: its onset in ticks; low, below, below_two: the lowest keys of the group
-that is being struck, of the one before, and of the one before that."""
+"""The progress of a memory. written: events in all; fixed_from, fixed_to: the fixed entries that are used; last_key: of
+the last event, -1 if there is none; last_note: onset of the last note in ticks; low, below, below_two: the lowest keys
+of the group that is being struck, of the one before, and of the one before that."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Memories:
         self._fixed_of[to] = self._fixed_of[slot]
 
     def set_fixed(self, slot: int, entries: Entries | None, first: int = 0) -> None:
-        """Let a memory have these fixed entries, of which those from `first` on are used; no more than there is room."""
+        """Let a memory have these fixed entries, as many as there is room for; those from `first` on are used."""
         count = 0 if entries is None else min(len(entries), self.fixed)
         if entries is not None and self._fixed_of[slot] is not entries:
             self._fixed_of[slot] = entries
@@ -170,7 +170,7 @@ class Memories:
     def natural(self, slot: int) -> Array:
         """Return the fingerprints of all entries, (M, E, F)."""
         heads, tiles, _, width, _ = (found := self.fingerprints[slot]).shape
-        return found.transpose(0, 1, 3, 2, 4).reshape(heads, tiles * width, FINGERPRINT)
+        return np.asarray(found.transpose(0, 1, 3, 2, 4).reshape(heads, tiles * width, FINGERPRINT))
 
 
 def future_from(keys: Array, onsets: Array) -> Array:
@@ -201,9 +201,7 @@ class Recalled:
 class MemoryReader:
     """The memory of a model: takes events in and looks up the last ones."""
 
-    def __init__(
-        self, config: ModelConfig, precision: str, tensors: Mapping[str, Array], linears: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, precision: str, tensors: Mapping[str, Array], linears: Mapping[str, Any]) -> None:
         self.tensors, self.linears, self.int8 = tensors, linears, precision == "int8"
         self.scale, self.null = tensors["memory.scales"]
         self.unit = f32(STORED_LEVELS * QUERY_LEVELS) if self.int8 else f32(1)
@@ -265,7 +263,9 @@ class MemoryReader:
         ):
             groups[:, part] += self._rows(f"memory.group_{name}", kind, GROUP_TAPS)
             if wait is not None:
-                groups[:, part] += self._rows(f"memory.group_{name}_wait", int(SHIFT_BINS.index(wait)), GROUP_TAPS)
+                groups[:, part] += self._rows(
+                    f"memory.group_{name}_wait", int(SHIFT_BINS.index(np.asarray(wait))), GROUP_TAPS
+                )
 
     def _rows(self, name: str, kind: int, taps: int) -> Array:
         return np.asarray(self.tensors[name][kind].reshape(taps, -1))

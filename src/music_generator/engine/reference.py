@@ -168,7 +168,7 @@ class Reference:
         self.linears = linears
         self.forward = Stack(tensors, linears, "forward", config)
         self.backward = Stack(tensors, linears, "backward", config) if self.both else None
-        self.memory = MemoryReader(config, precision, tensors, linears) if config.memory else None
+        self.memory = MemoryReader(precision, tensors, linears) if config.memory else None
 
     def close(self) -> None:
         """Do nothing: there are no threads to end."""
@@ -176,7 +176,7 @@ class Reference:
     # ---- reading
 
     def remember(self, tokens: Array, memory: Memories) -> None:
-        """Take tokens (T, 6), as `encode` takes them, into the one memory of `memory`; the first marks the beginning."""
+        """Take tokens (T, 6), as `encode` takes them, into a memory; the first marks the beginning."""
         if self.memory is None:
             return
         self.memory.begin(memory, 0)
@@ -222,7 +222,7 @@ class Reference:
             self._commit(slots, first + np.arange(count), onset, recency)
 
     def _draw_tokens(self, slots: Slots, first: int, count: int, forced: Array | None) -> tuple[Array, Array]:
-        """Draw tokens into `slots.drawn`; return their onsets (count,) and the recency of each key then (count, 3 K)."""
+        """Draw tokens into `slots.drawn`; return their onsets (n,) and the recency of each key then (n, 3 K)."""
         rows = slice(first, first + count)
         drawn, now = slots.drawn[rows], slots.span["now"][rows]
         forced = slots.forced if forced is None else forced
@@ -343,6 +343,7 @@ class Reference:
         fits = np.zeros(CLASSES["shift"], bool)
         fits[:RESUME] = SHIFT_BINS.edges[:-1] <= constraints.latest
         fits[: RESUME - 1] &= SHIFT_BINS.edges[1:-1] - 1 >= constraints.earliest
+        fits &= constraints.earliest <= constraints.latest  # none if the kept note comes first
         fits[RESUME] = constraints.may_resume
         chosen = int((np.where(fits, logits, f32(MASKED)) + noise[CLASS_SLICES["shift"]]).argmax())
         ticks = value_in_bin("shift", chosen, uniforms[0])

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.errors import InputError
 from music_generator.model.config import NO_ONSET
 from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME
 
 Array = NDArray[Any]
 
 WRITING, DONE, INVALID = range(3)
+MOST_NATS = 100.0  # of `Habituation`
 LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
 f32 = np.float32
 
@@ -172,6 +174,13 @@ class Habituation:
     above: float = 24.0
     nats: float = 0.15
     window: float = 64.0
+
+    def __post_init__(self) -> None:
+        if not (self.above >= 0 and 0 <= self.nats <= MOST_NATS and self.window >= 1):
+            raise InputError(
+                f"`habituation` must have `above` of at least 0, `nats` of 0 to {MOST_NATS:g} and `window` of at least "
+                f"1, not {self.above}, {self.nats} and {self.window}"
+            )
 
     @property
     def keep(self) -> float:

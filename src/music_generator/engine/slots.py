@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class Drawing:
     density: int = 0
     loudness: int = 0
     null_factor: float = 1.0
-    habituation: Habituation = Habituation()
+    habituation: Habituation = field(default_factory=Habituation)
 
 
 class Slots:

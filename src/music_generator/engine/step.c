@@ -114,7 +114,8 @@ static void recall_stage(const Model *model, const Slots *slots, int32_t first, 
         if (!model->config.has_memory)
             continue;
         float *read = scratch->values + (int64_t)row * heads * VALUE, *rolls = scratch->rolls + (int64_t)row * heads * keys;
-        recall(model, &slots->memory, slot, slots->null_factor[slot], &scratch->recall, read, rolls, scratch->taken + row * heads);
+        recall(model, &slots->memory, slot, slots->null_factor[slot], &scratch->recall, read, rolls,
+               scratch->taken + row * heads);
         set_inputs(values, scratch->inputs + row * scratch->stride, 0, read, heads * VALUE);
     }
     if (!model->config.has_memory)
@@ -207,7 +208,8 @@ static void run_head(const Model *model, int field, int32_t count, const StepScr
     multiply(&head->out, head->out.outputs, count, scratch->inputs, scratch->stride, scratch->logits, scratch->wide);
 }
 
-static void keep_logits(const Model *model, const Slots *slots, int field, int32_t first, int32_t count, const StepScratch *scratch)
+static void keep_logits(const Model *model, const Slots *slots, int field, int32_t first, int32_t count,
+                        const StepScratch *scratch)
 {
     const int classes = model->config.classes[field];
     if (!slots->logits)
@@ -251,8 +253,8 @@ static void draw_shift(const Model *model, const Slots *slots, int64_t slot, con
     const float *noise = noise_of(model, slots, slot, SHIFT);
     for (int i = 0; i < count; i++) {
         int fits = i == bins && constraints->may_resume; /* the class after the bins; the last one, to end, is not drawn */
-        if (i < bins) /* the last bin is open */
-            fits = opens[i] <= constraints->latest &&
+        if (i < bins) /* the last bin is open; none fits if the kept note comes first */
+            fits = constraints->earliest <= constraints->latest && opens[i] <= constraints->latest &&
                    (i == bins - 1 || opens[i] + width[i] - 1 >= constraints->earliest);
         logits[i] = (fits ? logits[i] : MASKED) + noise[i];
     }
@@ -379,8 +381,8 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
         float *logits = scratch->logits + row * scratch->wide;
         const int32_t *free_from = scratch->free_from + (int64_t)row * keys, onset = scratch->onset[row];
         const int above = too_high(&slots->span[slot], keys, onset);
-        tire(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, slots->habituation + slot * 3, keys, scratch->line,
-             logits);
+        tire(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, slots->habituation + slot * 3, keys,
+             scratch->line, logits);
         for (int key = 0; key < keys; key++)
             logits[key] = free_from[key] > onset || key >= above ? MASKED : logits[key];
         slots->drawn[slot].classes[KEY] =

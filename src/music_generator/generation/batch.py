@@ -85,8 +85,8 @@ class Request:
         """Return the request as JSON data, without the seed; music and model as their SHA-256."""
         facts = {name: value for name, value in asdict(self.sampling).items() if name != "seed"}
         facts |= {"start": self.span.start, "end": self.span.end, "notes": self.span.notes}
-        facts |= {"closes": self.span.closes, "recall": self.span.recall, "kept": _digest(self.span.kept)}
-        facts |= {"past": _digest(self.span.past), "future": _digest(self.span.future)}
+        facts |= {"closes": self.span.closes, "recall": self.span.recall and list(self.span.recall)}
+        facts |= {name: _digest(getattr(self.span, name)) for name in ("past", "future", "kept")}
         manifest = open_bundle(self.model).folder / FACTS_FILE
         return facts | {"model": hashlib.sha256(manifest.read_bytes()).hexdigest()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from music_generator.errors import InputError
 from music_generator.music.voices import highest, lowest
 
 Array = NDArray[Any]
+Keep = Callable[[Array], Array]  # of a span's notes (n,): which of them stay, (n,) bool
 
 
 def everything(notes: Array) -> Array:
@@ -28,8 +30,8 @@ def bass(notes: Array) -> Array:
     return lowest(notes["onset"], notes["pitch"])
 
 
-KEEP = {"all": everything, "melody": melody, "bass": bass}
-_LIMITS = {
+KEEP: dict[str, Keep] = {"all": everything, "melody": melody, "bass": bass}
+_LIMITS: dict[str, Callable[[Array, int], Array]] = {
     "softer": lambda notes, limit: notes["velocity"] < limit,
     "louder": lambda notes, limit: notes["velocity"] > limit,
     "below": lambda notes, limit: notes["pitch"] < limit,
@@ -38,7 +40,7 @@ _LIMITS = {
 NAMES = (*KEEP, *(f"{name}:N" for name in _LIMITS))
 
 
-def read_keep(text: str) -> Any:
+def read_keep(text: str) -> Keep:
     """Return the function that a name such as `melody` or `softer:60` stands for.
 
     Velocities limit `softer` and `louder`, MIDI pitches `below` and `above`.
@@ -49,7 +51,7 @@ def read_keep(text: str) -> Any:
     name, _, number = text.partition(":")
     if text in KEEP:
         return KEEP[text]
-    if name not in _LIMITS or not number.isdecimal() or not 0 <= int(number) <= 127:
+    if name not in _LIMITS or not number.isdecimal() or len(number) > 3 or int(number) > 127:
         raise InputError(f"`keep` must be one of {', '.join(NAMES)}, N being 0 to 127, not {text!r}")
     rule, limit = _LIMITS[name], int(number)
     return lambda notes: rule(notes, limit)

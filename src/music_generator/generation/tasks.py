@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from numpy.typing import NDArray
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
-from music_generator.generation.keep import everything
+from music_generator.generation.keep import Keep, everything
 from music_generator.generation.span import SamplingOptions, Span, onsets
 from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LONGEST_SECONDS, Performance
 from music_generator.music.tokens import TICKS_PER_SECOND
 from music_generator.music.voices import CHORD_SECONDS
-
-Keep = Callable[[NDArray[Any]], NDArray[Any]]  # of a span's notes (n,): which of them stay, (n,) bool
 
 PIECE_SECONDS, JOIN_SECONDS = 60.0, 8.0  # default lengths of new music: without and with a future
 BATCH = 64  # pieces written at a time

@@ -18,9 +18,9 @@ from music_generator.engine.rules import DONE, INVALID, WRITING, SpanState, habi
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.generation.span import SamplingOptions, Span, onsets, variations
-from music_generator.model.config import NO_ONSET
+from music_generator.model.config import NO_ONSET, ModelConfig
 from music_generator.music.performance import LONGEST_SECONDS, LOWEST_PITCH, Performance
-from music_generator.music.tokens import DURATION_BINS, KEYS, SHIFT_BINS, TICKS_PER_SECOND, VELOCITY_BINS, encode
+from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, TOKEN_DTYPE, bin_rows, encode
 
 Array = NDArray[Any]
 
@@ -45,9 +45,11 @@ class Writer:
             options: how tokens are drawn.
 
         Raises:
-            InputError: the span does not fit its past and future, or the composer is not known.
+            InputError: the span does not fit its past and future, the composer is not known, or the model cannot do
+                what is asked for.
         """
         _check_span(span)
+        _check_model(engine.config, span, options)
         self.engine = engine
         (self.options,) = variations(options, 1)
         composer = engine.composer(options.composer)
@@ -142,18 +144,19 @@ class Writer:
 
     def _take(self, slots: Slots, slot: int, kept: _Kept) -> list[int]:
         """Take a kept note into a slot; return it as a row."""
-        state, tick, key, duration = self.state, kept.onset, kept.key, kept.duration
-        shift = tick - state.now
-        forced = np.zeros((slots.size, 6), np.int32)
-        classes = (SHIFT_BINS.index(shift), key, VELOCITY_BINS.index(kept.velocity), DURATION_BINS.index(duration))
-        forced[slot] = *map(int, classes), shift, duration
+        state, key = self.state, kept.key
+        shift = kept.onset - state.now
+        row = np.array((shift, key, kept.velocity, kept.duration), TOKEN_DTYPE)
+        forced = np.zeros_like(slots.drawn)
+        forced[slot] = *(int(each) for each in bin_rows(row).values()), shift, kept.duration
         slots.span[slot] = astuple(state)
         self.engine.backend.step(slots, slot, 1, True, forced)
+        slots.last_release[slot, key] = kept.release
         habituate(slots.recent_keys[slot], slots.lag_counts[slot], key, slots.habituation[slot, 2])
-        state.now, state.last_key, state.last_note = tick, key, tick
+        state.now, state.last_key, state.last_note = kept.onset, key, kept.onset
         state.repeats = state.repeats + 1 if key == state.repeated_key else 1
         state.repeated_key = key
-        return [shift, key, kept.velocity, duration]
+        return [shift, key, kept.velocity, kept.duration]
 
 
 class BatchWriter:
@@ -242,12 +245,13 @@ class _Gap:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A kept note as a token, in ticks."""
+    """A kept note as a token, in ticks; `release` is the first tick at which its key may be struck again."""
 
     onset: int
     key: int
     velocity: int
     duration: int
+    release: int
 
 
 def _plan_gaps(engine: Engine, span: Span, state: SpanState, future: Array, composer: int) -> list[_Gap]:
@@ -255,26 +259,42 @@ def _plan_gaps(engine: Engine, span: Span, state: SpanState, future: Array, comp
 
     A future that is farther than in training is not told yet, so a long gap is two.
     """
-    closes = span.closes and engine.config.direction == "both"
-    kept = encode(span.kept)
-    far = int(FARTHEST_FUTURE_SECONDS * TICKS_PER_SECOND)
-    if len(kept):
-        contexts = _kept_futures(engine, kept, future, composer)
-        ticks = np.cumsum(kept["shift"], dtype=np.int64).tolist()
-        columns = zip(ticks, *(kept[name].tolist() for name in ("key", "velocity", "duration")), strict=True)
-        notes = [_Kept(*each) for each in columns]
-        gaps = [_Gap(note.onset + 1, note.onset, context, note) for note, context in zip(notes, contexts, strict=False)]
-        begun = notes[-1].onset
-    else:
-        gaps, begun = [], max(state.now, state.start)
+    notes, kept = _kept_notes(span.kept), encode(span.kept)
+    contexts = _kept_futures(engine, kept, future, composer) if notes else []
+    wanted = [_Gap(note.onset + 1, note.onset, each, note) for note, each in zip(notes, contexts, strict=False)]
     last: FutureContext | None = None
     if len(future):
-        last = contexts[len(kept)] if len(kept) else engine.read_future(future, int(future["shift"][0]), composer)
-    elif closes or len(kept):
+        last = contexts[-1] if notes else engine.read_future(future, int(future["shift"][0]), composer)
+    elif engine.config.direction == "both" and (span.closes or notes):
         last = engine.read_end(state.end - 1, composer)
-    if last is not None and state.end - begun > far:
-        gaps.append(_Gap(state.end - far, state.end - far, None))
-    return [*gaps, _Gap(state.end, state.next_note, last)]
+    wanted.append(_Gap(state.end, state.next_note, last))
+    return _split_long(wanted, max(state.now, state.start))
+
+
+def _split_long(wanted: list[_Gap], begin: int) -> list[_Gap]:
+    """Return the gaps with long ones as two, the first of them without a future."""
+    far, gaps = int(FARTHEST_FUTURE_SECONDS * TICKS_PER_SECOND), list[_Gap]()
+    for gap in wanted:
+        if gap.future is not None and gap.end - begin > far:
+            gaps.append(_Gap(gap.end - far, gap.end - far, None))
+        gaps.append(gap)
+        begin = gap.end
+    return gaps
+
+
+def _kept_notes(kept: Performance) -> list[_Kept]:
+    """Return kept notes as tokens, in their order."""
+    rows, last_release = encode(kept), dict[tuple[int, int], int]()
+    onsets = np.rint(kept.notes["onset"] * TICKS_PER_SECOND).astype(np.int64).tolist()
+    keys = (kept.notes["pitch"] - LOWEST_PITCH).tolist()
+    for onset, key, release in zip(onsets, keys, _release_ticks(kept.notes).tolist(), strict=True):
+        last_release[onset, key] = max(release, last_release.get((onset, key), release))
+    notes, onset = [], 0
+    for shift, key, velocity, duration in rows.tolist():
+        onset += shift
+        release = max(last_release[onset, key], onset + duration)
+        notes.append(_Kept(onset, key, velocity, duration, release))
+    return notes
 
 
 def _kept_futures(engine: Engine, kept: Array, future: Array, composer: int) -> list[FutureContext]:
@@ -294,6 +314,8 @@ def _recalled(engine: Engine, span: Span, past: Array) -> Entries | None:
     first, last = (seconds * TICKS_PER_SECOND for seconds in span.recall)
     onsets = np.cumsum(past["shift"], dtype=np.int64)
     low, high = np.searchsorted(onsets, [first, last]).tolist()
+    if low == high:
+        raise InputError(f"the passage to come back to, from {span.recall[0]} to {span.recall[1]} s, has no notes")
     return engine.recalled(past, low, min(high, low + MAX_RECALLED), RECALL_BONUS)
 
 
@@ -335,10 +357,28 @@ def _begin(span: Span, options: SamplingOptions, read: PastState, past: Array, f
 def _hold_past_keys(read: PastState, past: Performance) -> None:
     """Keep keys from being struck while the past holds them, to the fraction of a tick, however old the onset is."""
     for events, key, first in ((past.notes, "pitch", -LOWEST_PITCH), (past.pedals, "pedal", KEYS)):
-        onset, duration = events["onset"], events["duration"]
-        ticks = np.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6)
-        ticks += ticks / TICKS_PER_SECOND - onset < duration
-        np.maximum.at(read.last_release, events[key] + first, ticks.astype(np.int32))
+        np.maximum.at(read.last_release, events[key] + first, _release_ticks(events))
+
+
+def _release_ticks(events: Array) -> Array:
+    """Return the first tick at or after the release of each event: (n,) int32."""
+    onset, duration = events["onset"], events["duration"]
+    ticks = np.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6)
+    ticks += ticks / TICKS_PER_SECOND - onset < duration
+    return np.asarray(ticks.astype(np.int32))
+
+
+def _check_model(config: ModelConfig, span: Span, options: SamplingOptions) -> None:
+    """Check that a model can do what is asked for."""
+    if len(span.kept) and config.direction != "both":
+        raise InputError("this model has no backward stack and cannot keep notes; use one trained with `both`")
+    if span.recall is not None and not config.memory:
+        raise InputError(
+            "this model has no memory and cannot come back to a passage; use another, or leave `recall` out"
+        )
+    for name in ("density", "loudness"):
+        if getattr(options, name) is not None and not config.steered:
+            raise InputError(f"this model cannot be told a {name}; use another, or leave `{name}` out")
 
 
 def _check_span(span: Span) -> None:

@@ -292,10 +292,9 @@ def _fold_memory(folded: dict[str, Array], w: dict[str, Array], config: ModelCon
     for name, time in (
         ("event_keys", "shift"), ("event_intervals", "shift"), ("group_keys", "wait"), ("group_intervals", "wait")
     ):  # fmt: skip
-        if time == "shift":  # (units, features, taps), the last tap being that of the event itself
-            taps = w[f"memory.{name}.taps.weight"].transpose(2, 1, 0)[::-1]
-        else:
-            taps = w[f"memory.{name}.taps"]
+        # (taps, features, units), the first tap being that of the event itself
+        of_events = time == "shift"
+        taps = w[f"memory.{name}.taps.weight"].transpose(2, 1, 0)[::-1] if of_events else w[f"memory.{name}.taps"]
         for part, table in (("kind", f"memory.{name}"), (time, f"memory.{name}_{time}")):
             rows = w[f"memory.{name}.{part}.weight"]
             rows = rows[:shifts] if part == time else rows
