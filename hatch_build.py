@@ -38,16 +38,9 @@ VARIANTS = {
     "wasm": {"simd128": ["-msimd128", "-DCONTRACT"]},
 }
 FLAGS = [
-    "-O3",
-    "-std=c11",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-ffreestanding",
-    "-ffp-contract=off",
-    "-fno-math-errno",
+    "-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-fno-math-errno",
     "-fvisibility=hidden",
-]
+]  # fmt: skip
 LINK = {
     "win": ["-shared", "-s"],  # Windows needs an entry from its C library
     "wasm": ["-nostdlib", "-s", "-Wl,--no-entry", "-Wl,--export-dynamic", "-Wl,--export=__heap_base"],

@@ -21,10 +21,8 @@ from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Array, Pe
 from music_generator.music.tokens import decode
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from music_generator.model.bundle import Bundle
-    from music_generator.model.network import Batch, Network
+    from music_generator.model.network import Network
 
 # before torch is imported, here and in the processes that tests start: with so few units threads only wait
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -176,20 +174,6 @@ def rounded(network: Network) -> Network:
     copy = Network(network.config)
     copy.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
     return copy.eval()
-
-
-def with_future(network: Network, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-    """`Network.with_future` as generation asks for it: at its end a gap still remembers its own future."""
-    import torch
-
-    reading, known = network.read(batch), network._known
-    place = torch.arange(batch.key.shape[1]).expand_as(batch.resume)
-    at_ends = replace(batch, resume=torch.where(batch.gap_ends[:, :-1], place, batch.resume))
-    logits, _ = network.with_future(reading)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "_known", lambda remembered, _: known(remembered, at_ends), raising=False)
-        _, resumed = network.with_future(reading)
-    return logits, resumed
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the reference is compared with the 
 
 from some_slots import copied  # noqa: E402
 
-from conftest import COMPOSERS, rounded, with_future  # noqa: E402
+from conftest import COMPOSERS, rounded  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.data.windows import Gaps, even_gaps  # noqa: E402
 from music_generator.engine import reference  # noqa: E402
@@ -224,7 +224,7 @@ def network_logits(network: Network, batch: Batch) -> tuple[dict[str, torch.Tens
     logits, _ = network.without_future(network.read(batch))
     if network.config.direction == "forward":
         return logits, torch.empty(0, RESUME + 1)
-    given, resumed = with_future(network, batch)
+    given, resumed = network.with_future(network.read(batch))
     has = batch.has_future[..., None]
     return {name: torch.where(has, given[name], logits[name]) for name in logits}, resumed
 

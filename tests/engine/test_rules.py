@@ -41,7 +41,7 @@ from music_generator.engine.slots import CLASS_SLICES, Slots
 from music_generator.errors import InputError
 from music_generator.model.config import NO_ONSET, ModelConfig
 from music_generator.model.pack import LinearShape
-from music_generator.music.tokens import END, KEYS, NUM_KEYS, RESUME, Array
+from music_generator.music.tokens import END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS, Array
 
 NOW = 1000
 SPAN = SpanState(NOW, 40, NOW, NOW + 500, NOW, NOW + 500, 400)
@@ -481,6 +481,24 @@ def test_the_kernel_has_the_same_rules(data: st.DataObject, has_future: list[boo
     assert (states["done"] != INVALID).all()
     for slot, (span, release) in enumerate(zip(begun, held, strict=True)):
         check_written(rows[:, slot], span, release)
+
+
+@pytest.mark.skipif(kernel.vectors() is None, reason="no kernel was built here")
+@pytest.mark.parametrize("width", [1, 2, 9])
+def test_a_wide_bin_does_not_let_a_token_into_the_tick_of_a_kept_note(width: int) -> None:
+    """The lowest key is kept at the span's beginning: the gap is over, though a bin holds both limits."""
+    bin_ = int(np.flatnonzero(SHIFT_BINS.widths > width)[0])
+    onset = NOW + int(SHIFT_BINS.edges[bin_]) + width
+    span = replace(SPAN, start=onset, end=onset + 1, next_note=onset, kept_key=0)
+    for backend in backends():
+        slots = Slots(CONFIG, 1, "int8")
+        fill_slot(slots, 0, 1)
+        slots.has_future[0], slots.span[0] = 1, astuple(span)
+        slots.noise[0, 0, CLASS_SLICES["shift"].start + bin_] += 50
+        (rows,) = backend.write(slots, 1, 1)
+        assert slots.drawn[0, 0] == RESUME
+        assert rows[0, 0, 1] == -1
+        assert slots.span["done"][0] == DONE
 
 
 FAVOURED = ("", "pedals", "repeat", "now", "late", "resume", "soft")

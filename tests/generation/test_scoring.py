@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="scores are compared with the network, of the extra `train`")
 
-from conftest import made_performance, with_future  # noqa: E402
+from conftest import made_performance  # noqa: E402
 from music_generator.data.corpus import Corpus  # noqa: E402
 from music_generator.data.windows import even_gaps  # noqa: E402
 from music_generator.engine.engine import Engine  # noqa: E402
@@ -49,7 +49,7 @@ def network_nats(network: Network, rows: Array, composer: int, gap: int | None) 
     if gap is None:
         logits, resumed = network.without_future(network.read(batch))
     else:
-        logits, resumed = with_future(network, batch)
+        logits, resumed = network.with_future(network.read(batch))
     nats = np.stack([network.nats(logits, batch)[name][0].numpy() for name in FIELDS], 1).astype(np.float64)
     if gap is not None:
         has_future = batch.has_future[0].numpy()

@@ -139,7 +139,7 @@ static void multiply(const Linear *linear, int outputs, int rows, const uint8_t 
 static void multiply_sparse(const Linear *linear, int outputs, int rows, const uint8_t *inputs, int64_t stride, float *y,
                             int64_t y_stride, int32_t *groups)
 {
-    if (linear->precision == FLOAT32 || INPUT_OFFSET || linear->zero_point) {
+    if (linear->precision == FLOAT32 || INPUT_OFFSET != 0 || linear->zero_point != 0) {
         multiply(linear, outputs, rows, inputs, stride, y, y_stride);
         return;
     }

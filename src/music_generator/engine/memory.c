@@ -74,7 +74,7 @@ static void store_fingerprint(const Model *model, const Memories *memories, int6
     }
     int32_t sum = 0;
     for (int i = 0; i < FINGERPRINT; i++) {
-        int8_t value = (int8_t)round_even(x[i] * STORED_LEVELS);
+        int8_t value = (int8_t)clamp(round_even(x[i] * STORED_LEVELS), -STORED_LEVELS, STORED_LEVELS); /* of NaN: a number */
         ((int8_t *)memories->fingerprints)[at + (i / 4) * 4 * TILE_OUTPUTS + place * 4 + i % 4] = value;
         sum += value;
     }

@@ -272,7 +272,9 @@ class MemoryReader:
 
     def _store(self, memories: Memories, slot: int, entry: int, fingerprints: Array) -> None:
         tile, place = divmod(entry, ENTRY_MULTIPLE)
-        stored = round_even(fingerprints * STORED_LEVELS) if self.int8 else fingerprints
+        stored = fingerprints
+        if self.int8:  # a number, whatever a stranger's bundle gives
+            stored = np.fmin(np.fmax(round_even(fingerprints * STORED_LEVELS), -STORED_LEVELS), STORED_LEVELS)
         where = memories.fingerprints[slot, :, tile, :, place]
         where[:] = stored.reshape(where.shape)
         if self.int8:

@@ -182,7 +182,7 @@ def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, 
     """Yield the messages of a writing job: `begin`, then `events` of all variations, and a `variation` as each ends.
 
     A `variation` has all its events as they fit between past and future: those of its `events` messages, without the
-    ones that the future leaves no time to sound.
+    ones that the future leaves no time to sound, and pedals that end with the piece.
     """
     each = variations(request.options, request.count)
     yield {

@@ -1,9 +1,10 @@
 """Write a case for `driver.c` and `driver.mjs`: a model and spans to write, and what this machine's kernel writes.
 
-`python case.py FILE` leaves the case in FILE and prints one line a span: task, number of tokens, sum.
+`python case.py FILE [MODEL]` leaves the case in FILE and prints one line a span: task, number of tokens, sum.
 All numbers are 32 bits, little-endian: the Config of kernel.h; the tensors, each after its size in bytes; then each
-span: has_future, composer, the tokens of past and future after their numbers, the SpanState, resume_tick, next_onset,
-last_onset, last_release, inverse_temperature, top_p, and BLOCKS blocks of noise and of uniforms.
+span: composer; the tokens of past, future and memory after their numbers; the arrays of `SLOT_ARRAYS` and
+`MEMORY_ARRAYS`, each after its size in bytes; the memory's fixed entries and ring; and BLOCKS blocks of noise and of
+uniforms. What the driver finds out itself, by `encode` and `remember`, is not among them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from test_golden import spans
 
 from music_generator.engine import kernel
 from music_generator.engine.engine import Engine
+from music_generator.engine.memory import ENTRY_MULTIPLE, Memories
 from music_generator.engine.noise import NOISE_BLOCK_TOKENS
 from music_generator.engine.rules import SPAN_DTYPE
 from music_generator.generation import SamplingOptions, Span
@@ -30,16 +32,29 @@ BLOCKS = 4
 OPTIONS = SamplingOptions(seed=11)
 
 
+SLOT_ARRAYS = (
+    "span", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "inverse_temperature", "top_p",
+    "null_factor", "density", "loudness", "recent_keys", "lag_counts", "habituation",
+)  # fmt: skip
+MEMORY_ARRAYS = ("fingerprints", "sums", "events", "bonus", "pending", "state")
+FIXED = 512  # entries of a memory
+
+
 class _Recorder:
     """An engine's backend that keeps the tokens it is asked to read."""
 
     def __init__(self, backend: kernel.Kernel) -> None:
         self.read: dict[bool, np.ndarray] = {}
+        self.remembered: list[np.ndarray] = []
         self._backend = backend
 
     def encode(self, tokens: np.ndarray, composer: int, *, backward: bool, every: bool = False) -> object:
         self.read[backward] = tokens
         return self._backend.encode(tokens, composer, backward=backward, every=every)
+
+    def remember(self, tokens: np.ndarray, memory: Memories) -> None:
+        self.remembered.append(tokens)
+        self._backend.remember(tokens, memory)
 
 
 def write_array(file: BinaryIO, array: object, dtype: type = np.int32) -> None:
@@ -55,6 +70,27 @@ def fnv(rows: np.ndarray) -> int:
     return total
 
 
+def write_bytes(file: BinaryIO, data: bytes) -> None:
+    """Append bytes after their number, filled up to four."""
+    write_array(file, len(data))
+    file.write(data + b"\0" * (-len(data) % 4))
+
+
+def without_ring(memory: Memories, name: str) -> np.ndarray:
+    """Return an array of a memory as it is before anything has been remembered."""
+    array = getattr(memory, name).copy()
+    if name == "fingerprints":
+        array[:, :, memory.fixed // ENTRY_MULTIPLE :] = 0
+    elif name in ("sums", "events"):
+        array[(slice(None),) * (2 if name == "sums" else 1) + (slice(memory.fixed, None),)] = 0
+    elif name == "pending":
+        array[:] = 0
+    elif name == "state":
+        for field in set(array.dtype.names or ()) - {"fixed_from", "fixed_to"}:
+            array[field] = 0
+    return np.asarray(array)
+
+
 def write_span(file: BinaryIO, engine: Engine, task: str, span: Span) -> None:
     """Append a span, and print what is written there."""
     backend = engine.backend
@@ -63,17 +99,18 @@ def write_span(file: BinaryIO, engine: Engine, task: str, span: Span) -> None:
     vars(engine)["backend"] = recorder
     writer = Writer(engine, span, OPTIONS)
     vars(engine)["backend"] = backend
-    slots = engine.slots(1, has_future=writer.future is not None)
+    slots = engine.slots(1, fixed=FIXED)
     source = writer.attach(slots, 0)
-    write_array(file, [slots.has_future, slots.composer[0]])
-    for backward in (False, True):
-        tokens = recorder.read.get(backward, np.empty((0, kernel.TOKEN_COLUMNS)))
+    write_array(file, slots.composer)
+    none = np.empty((0, kernel.TOKEN_COLUMNS))
+    for tokens in (recorder.read[False], recorder.read.get(True, none), (recorder.remembered or [none])[0]):
         write_array(file, len(tokens))
         write_array(file, tokens)
-    write_array(file, slots.span.view(np.int32))
-    for array in (slots.resume_tick, slots.next_onset, slots.last_onset, slots.last_release):
-        write_array(file, array)
-    write_array(file, [slots.inverse_temperature[0], slots.top_p[0]], np.float32)
+    for name in SLOT_ARRAYS:
+        write_bytes(file, getattr(slots, name).tobytes())
+    for name in MEMORY_ARRAYS:
+        write_bytes(file, without_ring(slots.memory, name).tobytes())
+    write_array(file, [slots.memory.fixed, slots.memory.ring])
     written = []
     for block in range(BLOCKS):
         if block:
@@ -87,17 +124,15 @@ def write_span(file: BinaryIO, engine: Engine, task: str, span: Span) -> None:
     print(task, len(rows), f"{fnv(rows):016x}")
 
 
-def main(path: Path) -> None:
+def main(path: Path, model: str | None = None) -> None:
     """Write the case."""
-    engine = Engine(backend="kernel")
+    engine = Engine(model, backend="kernel")
     tensors = [*engine.bundle.runtime_tensors(engine.precision).values(), *constants()]
     with path.open("wb") as file:
         file.write(bytes(kernel.describe(engine.config, engine.precision)))
         write_array(file, len(tensors))
         for tensor in tensors:
-            data = tensor.tobytes()
-            write_array(file, len(data))
-            file.write(data + b"\0" * (-len(data) % 4))
+            write_bytes(file, tensor.tobytes())
         every = spans()
         write_array(file, [len(every), BLOCKS, SPAN_DTYPE.itemsize // 4])
         for task, span in every.items():
@@ -105,4 +140,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

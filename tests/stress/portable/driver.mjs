@@ -25,6 +25,7 @@ function take(size) {
   at += size;
   return address;
 }
+const takeSized = () => take(Math.ceil(takeInt() / 4) * 4);
 function putInts(values) {
   const address = allocate(4 * values.length);
   new Int32Array(kernel.memory.buffer, address, values.length).set(values);
@@ -33,18 +34,21 @@ function putInts(values) {
 
 // sizes of the structs, and places in them, of kernel.h
 const [, CONFIG, TOKEN, DRAWN, SPAN, SLOTS] = new Int32Array(kernel.memory.buffer, kernel.contract(), 6);
-const SPAN_DONE = 13, SPAN_PLACE = 14, FIELDS = 4, BLOCK = 32;
-const SLOT_FIELDS = ["span", "composer", "resume_tick", "last_onset", "last_release", "next_onset", "states", "context",
-  "future_context", "inverse_temperature", "top_p", "noise", "uniforms", "forced", "drawn", "logits", "block", "has_future"];
+const SPAN_DONE = 14, SPAN_PLACE = 15, FIELDS = 4, BLOCK = 32;
+const MEMORY_FIELDS = ["fingerprints", "sums", "events", "bonus", "pending", "state", "fixed", "ring"];
+const SLOT_FIELDS = ["span", "composer", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "states",
+  "context", "future_context", "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys",
+  "lag_counts", "habituation", "noise", "uniforms", "forced", "drawn", "logits", "block", ...MEMORY_FIELDS];
 if (SLOTS !== 4 * SLOT_FIELDS.length) throw new Error("Slots of another version");
 
 const config = take(CONFIG);
 const facts = new Int32Array(kernel.memory.buffer, config, CONFIG / 4).slice();
 const [, cell, hasBackward, layers, units, backwardLayers, backwardUnits, headUnits, , keys] = facts;
 const allClasses = facts.slice(11, 11 + FIELDS).reduce((a, b) => a + b);
+const hasMemory = facts[20];
 const contextBytes = 4 * headUnits * (hasBackward ? 2 : 1);
 const tensors = [];
-for (let left = takeInt(); left; left--) tensors.push(take(Math.ceil(takeInt() / 4) * 4));
+for (let left = takeInt(); left; left--) tensors.push(takeSized());
 const addresses = putInts(tensors);
 const model = allocate(Number(kernel.build(config, addresses, 0)));
 kernel.build(config, addresses, model);
@@ -58,21 +62,23 @@ function encode(backward, tokens, count, composer) {
 }
 
 function writeSpan(blocks) {
-  const [hasFuture, composer] = [takeInt(), takeInt()];
-  const pastCount = takeInt();
-  const past = take(pastCount * TOKEN);
-  const futureCount = takeInt();
-  const future = take(futureCount * TOKEN);
-  const [states, context] = encode(0, past, pastCount, composer);
-  const slots = { composer: putInts([composer]), states, context, forced: 0, logits: 0, block: BLOCK, has_future: hasFuture };
-  slots.future_context = hasFuture ? encode(1, future, futureCount, composer)[1] : 0;
-  slots.span = take(SPAN);
-  slots.resume_tick = take(4);
-  for (const name of ["next_onset", "last_onset", "last_release"]) slots[name] = take(4 * keys);
-  for (const name of ["inverse_temperature", "top_p"]) slots[name] = take(4);
+  const composer = takeInt();
+  const [past, future, remembered] = [0, 1, 2].map(() => {
+    const count = takeInt();
+    return { count, tokens: take(count * TOKEN) };
+  });
+  const [states, context] = encode(0, past.tokens, past.count, composer);
+  const slots = { composer: putInts([composer]), states, context, forced: 0, logits: 0, block: BLOCK };
+  slots.future_context = future.count ? encode(1, future.tokens, future.count, composer)[1] : 0;
+  for (const name of ["span", "has_future", "resume_tick", "last_onset", "last_release", "next_onset",
+    "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts", "habituation",
+    ...MEMORY_FIELDS.slice(0, -2)]) slots[name] = takeSized();
+  [slots.fixed, slots.ring] = [takeInt(), takeInt()];
+  const memory = putInts(MEMORY_FIELDS.map((name) => slots[name]));
+  if (hasMemory) kernel.remember(model, remembered.tokens, remembered.count, memory, 0);
   slots.drawn = allocate(DRAWN);
   const rows = allocate(16 * BLOCK);
-  const scratch = allocate(Number(kernel.step_bytes(model, 1)));
+  const scratch = allocate(Number(kernel.step_bytes(model, 1, slots.fixed + slots.ring)));
   let sum = 14695981039346656037n, total = 0;
   for (let i = 0; i < blocks; i++) {
     slots.noise = take(4 * BLOCK * allClasses);
