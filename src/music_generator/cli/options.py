@@ -18,9 +18,7 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Temperature = Annotated[float, typer.Option(help="randomness: above 1 wilder, below 1 calmer")]
-TopP = Annotated[
-    float, typer.Option("--top-p", help="use only the likeliest keys and velocities, up to this share of probability")
-]
+TopP = Annotated[float, typer.Option("--top-p", help="use only the likeliest keys, up to this share of probability")]
 Seed = Annotated[int | None, typer.Option(help="a seed gives the same music again; without one it is new each time")]
 Composer = Annotated[
     str | None, typer.Option(help="style: a composer's name or part of it; `music-generator composers` lists them")

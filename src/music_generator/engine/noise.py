@@ -39,14 +39,25 @@ GUMBEL_QUANTILES = (-_logarithm(-_logarithm((np.arange(1 << 16) + 0.5) / (1 << 1
 class NoiseSource:
     """A source of the random numbers of one piece; they depend on the seed and on the number of the token alone."""
 
-    def __init__(self, seed: int | None, temperature: float) -> None:
-        self._bits, self._temperature = np.random.PCG64(seed), np.float32(temperature)
+    def __init__(self, seed: int | None, temperature: float, shift_temperature: float | None = None) -> None:
+        """Begin with a seed.
+
+        Args:
+            seed: None takes another one each time.
+            temperature: of all fields.
+            shift_temperature: of the shift, if it has another one.
+        """
+        self._bits = np.random.PCG64(seed)
+        self._temperature = np.full(_CLASSES, temperature, np.float32)
+        if shift_temperature is not None:
+            self._temperature[: CLASSES["shift"]] = shift_temperature
 
     def fill(self, noise: Array, uniforms: Array) -> None:
         """Draw the random numbers of the next `NOISE_BLOCK_TOKENS` tokens.
 
         Args:
-            noise: becomes Gumbel noise times the temperature, (`NOISE_BLOCK_TOKENS`, classes of all fields) float32.
+            noise: becomes Gumbel noise times the temperature of its field, (`NOISE_BLOCK_TOKENS`, classes of all fields)
+                float32.
             uniforms: become numbers in [0, 1), (`NOISE_BLOCK_TOKENS`, `UNIFORMS`) float32.
         """
         wanted = NOISE_BLOCK_TOKENS * (_CLASSES + UNIFORMS)

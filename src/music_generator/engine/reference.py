@@ -249,7 +249,8 @@ class Reference:
             drawn[i, 1] = self._draw_key(slots, first + i, key_logits[i], constraints[i], int(onset[i]))
         velocity_logits = self._head("velocity", main, drawn)
         for i in range(len(constraints)):
-            drawn[i, 2] = self._draw(slots, first + i, "velocity", velocity_logits[i])
+            noise, _ = slots.noise_of(first + i)
+            drawn[i, 2] = (velocity_logits[i] + noise[CLASS_SLICES["velocity"]]).argmax()
         duration_logits = self._head("duration", main, drawn, *self._duration_terms(slots, rows, onset, drawn))
         for i in range(len(constraints)):
             noise, uniforms = slots.noise_of(first + i)

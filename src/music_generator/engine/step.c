@@ -399,9 +399,9 @@ static void velocity_stage(const Model *model, const Slots *slots, int32_t first
     keep_logits(model, slots, VELOCITY, first, count, scratch);
     for (int32_t row = 0; row < count && !slots->forced; row++) {
         int64_t slot = first + row;
-        slots->drawn[slot].classes[VELOCITY] = draw_from_nucleus(
-            scratch->logits + row * scratch->wide, noise_of(model, slots, slot, VELOCITY), model->config.classes[VELOCITY],
-            slots->inverse_temperature[slot], slots->top_p[slot], scratch->line);
+        float *logits = scratch->logits + row * scratch->wide;
+        add(logits, noise_of(model, slots, slot, VELOCITY), model->config.classes[VELOCITY]);
+        slots->drawn[slot].classes[VELOCITY] = largest(logits, model->config.classes[VELOCITY]);
     }
 }
 
