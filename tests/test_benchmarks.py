@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from music_generator.data.prepare import prepare
-from music_generator.model.config import CLASSES, FIELDS, ModelConfig
+from music_generator.model.config import (
+    CLASSES,
+    FIELDS,
+    INPUT_CLASSES,
+    MEMORY_HEADS,
+    VALUE,
+    VALUE_FIELDS,
+    ModelConfig,
+)
 from music_generator.music.midi import read_midi
 from music_generator.music.tokens import NUM_KEYS
 
@@ -51,7 +60,8 @@ def test_what_was_skipped_says_why() -> None:
 
 
 def test_weights_count_where_they_are_read_whole() -> None:
-    config = ModelConfig(forward_layers=1, forward_size=8, head_size=4, composers=("a",))
+    """With a memory, its maps too; its entries are no weights."""
+    config = ModelConfig(forward_layers=1, forward_size=8, head_size=4, composers=("a",), memory=0)
     gates, recency = 4 * 8, 3 * NUM_KEYS
     linears = {"forward": (recency + 8, gates), "key_recency": (recency, 4)}
     linears |= {f"hidden {field}": (4, 4) for field in FIELDS} | {
@@ -62,6 +72,11 @@ def test_weights_count_where_they_are_read_whole() -> None:
     )  # int8 weights, scales and biases, two numbers of the input
     wanted += (8 + recency) * 8 // 2 + 8 * 8 + 8  # half of the context's weights
     assert step_bytes(config, "int8") == wanted
+    heads, value = MEMORY_HEADS, VALUE
+    values = sum(INPUT_CLASSES[name] for name in VALUE_FIELDS)
+    maps = [(values, value), (values + 2, value), (heads * value, 8), (heads * (NUM_KEYS + 1), 12), (4, 3)]
+    memory = sum(i * o + 8 * o + 8 for i, o in maps)
+    assert step_bytes(replace(config, memory=64), "int8") == wanted + memory
 
 
 def test_a_failed_process_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:

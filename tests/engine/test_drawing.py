@@ -118,7 +118,7 @@ TEMPERED = [(1.0, 1.0), (0.6, 1.0), (1.7, 0.8), (1.0, 0.3), (0.7, 0.99), (1.0, 1
 def test_draws_follow_the_logits(
     engine: Engine, draws: int, has_future: bool, temperature: float, top_p: float
 ) -> None:
-    """8,000 draws of one slot; a field is drawn given those before it, which are made to win. Top-p: key, velocity."""
+    """8,000 draws of one slot; a field is drawn given those before it, which are made to win. Top-p: of the key."""
     slots = repeated(engine, draws, has_future=has_future)
     temper(slots, temperature, top_p)
     slots.uniforms[:, 0, 0] = 0.5  # one value of a wide bin: the key hears how late it is
@@ -127,15 +127,14 @@ def test_draws_follow_the_logits(
         logits = slots.logits[:, CLASS_SLICES[name]]
         assert (logits == logits[0]).all()
         chances = softmax(np.where(possible(slots, name), logits[0], -np.inf) / temperature)
-        if name in ("key", "velocity"):
+        if name == "key":
             chances = nucleus(chances, top_p)
         drawn = slots.drawn[:, FIELDS.index(name)]
         assert_follows(drawn, chances)
-        win(slots, name, int(drawn[0]) if name in ("key", "velocity") else 12)
+        win(slots, name, int(drawn[0]) if name == "key" else 12)
 
 
-@pytest.mark.parametrize("name", ["key", "velocity"])
-def test_a_tiny_top_p_draws_the_likeliest(engine: Engine, draws: int, name: str) -> None:
+def test_a_tiny_top_p_draws_the_likeliest_key(engine: Engine, draws: int) -> None:
     """Of those that may come; and so does the lowest temperature."""
     for temperature, top_p in ((1.0, 1e-6), (1e-3, 1.0)):
         slots = repeated(engine, draws // 10, seed=4)
@@ -143,19 +142,17 @@ def test_a_tiny_top_p_draws_the_likeliest(engine: Engine, draws: int, name: str)
         win(slots, "shift", 12)
         slots.uniforms[:, 0, 0] = 0.5
         step(engine, slots)
-        if name == "velocity":
-            assert np.ptp(slots.drawn[:, 1]) == 0
-        likeliest = np.where(possible(slots, name), slots.logits[0, CLASS_SLICES[name]], -np.inf).argmax()
-        assert (slots.drawn[:, FIELDS.index(name)] == likeliest).all()
+        likeliest = np.where(possible(slots, "key"), slots.logits[0, CLASS_SLICES["key"]], -np.inf).argmax()
+        assert (slots.drawn[:, FIELDS.index("key")] == likeliest).all()
 
 
-def test_times_are_not_cut_by_top_p(engine: Engine, draws: int) -> None:
+def test_times_and_velocities_are_not_cut_by_top_p(engine: Engine, draws: int) -> None:
     slots = repeated(engine, draws // 5)
     temper(slots, 1.0, 1e-6)
     step(engine, slots)
     assert len(np.unique(slots.drawn[:, 0])) > 20
     assert len(np.unique(slots.drawn[:, 3])) > 20
-    assert len(np.unique(slots.drawn[:, 2])) < len(np.unique(slots.drawn[:, 3]))
+    assert len(np.unique(slots.drawn[:, 2])) > 10
 
 
 def test_each_slot_has_its_own_temperature_and_top_p(engine: Engine, draws: int) -> None:

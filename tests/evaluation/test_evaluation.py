@@ -244,7 +244,7 @@ def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Pat
     assert plain["model"] == {"kind": "folder of MIDI files", "name": "midi"}
     assert "likelihood" not in plain
     assert "infilling" not in plain
-    assert plain["format"] == 3
+    assert plain["format"] == 4
     assert plain["distributions"]["files"]["lowest"] in plain["distributions"]["files"]["features"]
     assert "mean" not in plain["distributions"]["files"]["features"]["pitch_classes"]
     found = report.distributions["files"]

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.engine.memory import ENTRY_COLUMNS, ENTRY_MULTIPLE, MEMORY_DTYPE, Memories
+from music_generator.engine.memory import ENTRY_COLUMNS, MEMORY_DTYPE, Memories
 from music_generator.engine.rules import LAGS, SPAN_DTYPE, WRITING
 from music_generator.engine.slots import Slots
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
 from music_generator.model.config import (
     CELLS,
     CLASSES,
+    ENTRY_MULTIPLE,
     EVENT_HEADS,
     EVENT_TAPS,
     FIELDS,

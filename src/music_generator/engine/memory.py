@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from music_generator.engine.mathf import exponential, round_even
 from music_generator.model.config import (
+    ENTRY_MULTIPLE,
     EVENT_HEADS,
     EVENT_TAPS,
     FINGERPRINT,
@@ -42,7 +43,6 @@ from music_generator.music.tokens import KEYS, NUM_KEYS, SHIFT_BINS
 Array = NDArray[Any]
 f32 = np.float32
 
-ENTRY_MULTIPLE = 32  # of entries, as `TILE_OUTPUTS` of simd.h
 ENTRY_COLUMNS = 8
 SHIFT, VELOCITY, DURATION, START, KEY, STEP, GROUP_STEP = range(7)  # columns of an entry
 NO_CLASS = NUM_KEYS  # of an interval that is not known

@@ -152,7 +152,8 @@ def infill(
     Args:
         engine: the model.
         piece: the music.
-        start, end: the gap.
+        start: the second at which the gap begins.
+        end: the second before which it ends.
         options: how tokens are drawn.
         keep: says of each note of the gap whether it stays, given the gap's notes (n,); such as `keep.melody`.
     """

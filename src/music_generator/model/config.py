@@ -50,6 +50,7 @@ POINTED = tuple(range(EVENT_HEADS, MEMORY_HEADS))  # the heads that point at key
 FINGERPRINT, VALUE = 64, 64  # units of a head's fingerprint, and of what it reads of an event
 VALUE_FIELDS = ("shift", "velocity", "duration")  # of which a value is made
 EVENT_TAPS, GROUP_TAPS = 8, 6  # events and groups that a fingerprint tells of
+ENTRY_MULTIPLE = 32  # of the events that a memory holds; TILE_OUTPUTS of simd.h
 GROUP_TICKS = 3  # after the last note from which on a note begins a new group
 INTERVAL_REACH = 48  # semitones, in fingerprints
 INTERVALS = 2 * INTERVAL_REACH + 1
@@ -103,6 +104,11 @@ class ModelConfig:
             raise InputError("`composers` must be names")
         if not 0 <= self.dropout < 1:
             raise InputError(f"`dropout` must be at least 0 and below 1, not {self.dropout}")
+
+    @property
+    def memory_reach(self) -> int:
+        """How many events the memory holds: `memory`, rounded up to what the engine compares at a time."""
+        return -(-self.memory // ENTRY_MULTIPLE) * ENTRY_MULTIPLE
 
     def state_rows(self, layers: int) -> int:
         """Return the rows of a stack's state: two for each layer of an LSTM, its output and its memory, else one."""

@@ -402,7 +402,9 @@ class Network(nn.Module):
             Logits of each field of each token, (B, T, classes), and of the shift after the last token, (B, classes).
         """
         batch, both = reading.batch, self.config.direction == "both"
-        recalled = self.memory.recall(reading.remembered) if reading.remembered else None
+        recalled = None
+        if reading.remembered is not None:
+            recalled = self.memory.recall(reading.remembered, self._within_reach(batch))
         context = reading.context if recalled is None else reading.context + recalled.context
         rows, count = torch.arange(len(context), device=context.device), batch.present.sum(1)
         at_end = context[rows, count] + reading.told[rows, (count - 1).clamp(min=0)]
@@ -493,8 +495,16 @@ class Network(nn.Module):
             logits["key"] = self.memory.point(logits["key"], contexts["key"], batch.shift, recalled.pointed[:, :-1])
         return logits
 
-    @staticmethod
-    def _known(remembered: Remembered, batch: Batch, states: Tensor, resume: Tensor) -> Tensor:
+    def _within_reach(self, batch: Batch) -> Tensor | None:
+        """Return the past events that each state may look up, (B, T + 1, T); None if the memory holds all of them."""
+        length, reach = batch.key.shape[1], self.config.memory_reach
+        if length <= reach:
+            return None
+        place = torch.arange(length + 1, device=batch.key.device)
+        before = place[:, None] - place[:-1]
+        return ((before > 0) & (before <= reach)).expand(len(batch.key), -1, -1)
+
+    def _known(self, remembered: Remembered, batch: Batch, states: Tensor, resume: Tensor) -> Tensor:
         """Return the events that states may look up, those before each and those of its future: (B, N, T).
 
         Args:
@@ -507,7 +517,9 @@ class Network(nn.Module):
         place = torch.arange(length, device=batch.key.device)
         future = torch.where(resume <= length, resume.maximum(batch.thinned[:, None]), length + 1)
         first = remembered.future_from.gather(1, future)[..., None]
-        return (place < states[..., None]) | ((place >= first) & batch.present[:, None])
+        before = states[..., None] - place
+        past = (before > 0) & (before <= self.config.memory_reach)
+        return past | ((place >= first) & batch.present[:, None])
 
     @staticmethod
     def _until_next(batch: Batch, resume: Tensor) -> Tensor:
