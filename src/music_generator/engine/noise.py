@@ -56,8 +56,8 @@ class NoiseSource:
         """Draw the random numbers of the next `NOISE_BLOCK_TOKENS` tokens.
 
         Args:
-            noise: becomes Gumbel noise times the temperature of its field, (`NOISE_BLOCK_TOKENS`, classes of all fields)
-                float32.
+            noise: becomes Gumbel noise times the temperature of its field, float32 of shape (`NOISE_BLOCK_TOKENS`,
+                classes of all fields).
             uniforms: become numbers in [0, 1), (`NOISE_BLOCK_TOKENS`, `UNIFORMS`) float32.
         """
         wanted = NOISE_BLOCK_TOKENS * (_CLASSES + UNIFORMS)
