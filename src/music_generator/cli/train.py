@@ -57,6 +57,7 @@ def train(
     forward_size: Annotated[int, typer.Option("--size", help="units of a forward layer")] = ModelConfig.forward_size,
     backward_size: Annotated[int, typer.Option(help="units of a backward layer")] = ModelConfig.backward_size,
     forward_layers: Annotated[int, typer.Option("--layers", help="forward layers")] = ModelConfig.forward_layers,
+    memory: Annotated[int, typer.Option(help="events that the memory reaches back; 0: no memory")] = ModelConfig.memory,
     dropout: Annotated[float, typer.Option(help="share of units dropped in training")] = ModelConfig.dropout,
     batch: Annotated[int, typer.Option(help="windows per step; fewer for a small corpus")] = WindowOptions.batch,
     length: Annotated[
