@@ -31,7 +31,7 @@ MOST_NOTES_PER_SECOND = 100
 SHIFT_TEMPERATURE = 0.95  # of the others': a steadier rhythm, docs/experiments.md
 MOST_RETURNS = 5  # of `SamplingOptions.returns`
 PEDAL_TAIL_SECONDS = 1.0  # that a pedal may outlast the last note of a piece
-NULL_PER_RETURN = 0.04  # share that one of them takes off the memory's score of nothing
+NULL_PER_RETURN = 0.02  # share that one of them takes off the memory's score of nothing
 
 
 @dataclass(frozen=True)
