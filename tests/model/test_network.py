@@ -10,12 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network needs torch, of the extra `train`")
 
-from safetensors import safe_open  # noqa: E402
 
 from conftest import woken  # noqa: E402
 from music_generator.errors import InputError  # noqa: E402
 from music_generator.model import config as configs  # noqa: E402
-from music_generator.model.bundle import open_bundle  # noqa: E402
 from music_generator.model.config import (  # noqa: E402
     CUT,
     EDGE_OF_PIECE,
@@ -25,7 +23,6 @@ from music_generator.model.config import (  # noqa: E402
     RECENCY_TICKS,
     ModelConfig,
 )
-from music_generator.model.export import load_network  # noqa: E402
 from music_generator.model.network import (  # noqa: E402
     CLASSES,
     Batch,
@@ -563,19 +560,13 @@ def test_a_pedal_that_nothing_follows_is_lost_on_a_plain_window(tiny_network: Ne
 # --- networks without a memory and steering
 
 
-def test_a_network_without_memory_and_steering_is_the_one_before(tiny_network: Network) -> None:
-    """Its weights have the names of the bundled model, which is loaded; they are those of the new one but the added."""
-    bundle = open_bundle()
-    network = load_network(bundle)
-    assert (network.config.memory, network.config.steered) == (0, False)
-    with safe_open(bundle.weights, "pt") as file:
-        names = set(file.keys())
-    assert set(network.state_dict()) == names
+def test_a_network_may_have_neither_memory_nor_steering(tiny_network: Network) -> None:
+    """Then it lacks their weights and nothing else, and does not hear what is told."""
+    assert (tiny_network.config.memory > 0, tiny_network.config.steered) == (True, True)
     added = {name for name in tiny_network.state_dict() if name.startswith(("memory.", "density.", "loudness."))}
     assert added
-    assert set(tiny_network.state_dict()) - added == names
     plain = made(memory=0, steered=False)
-    assert set(plain.state_dict()) == names
+    assert set(plain.state_dict()) == set(tiny_network.state_dict()) - added
     found = everything(plain, make_batch([MIXED]))
     told = make_batch([MIXED])
     told.density[:], told.loudness[:] = 3, 4
