@@ -41,7 +41,7 @@ def evaluate_context(
     progress = progress or (lambda *_: None)
     long_context = _long_context(engine, corpus, split, count)
     progress(1, 3)
-    kept_melody = _kept_melody(engine, corpus, split, count)
+    kept_melody = _kept_melody(engine, corpus, split, count) if engine.config.direction == "both" else None
     progress(2, 3)
     train = _segment_nats(engine, corpus, "train", count)
     held_out = _segment_nats(engine, corpus, split, count)

@@ -318,13 +318,13 @@ class ContextUse:
 
     Attributes:
         long_context: None if no piece is long enough.
-        kept_melody: What a kept melody is worth.
+        kept_melody: What a kept melody is worth; None of a model that reads no future.
         train: Nats per event of training segments, not augmented, without a future; None without a train split.
         held_out: The same of held-out segments.
     """
 
     long_context: LongContext | None
-    kept_melody: KeptMelody
+    kept_melody: KeptMelody | None
     train: float | None
     held_out: float
 
