@@ -245,14 +245,12 @@ def _context(report: Report) -> list[str]:
             [f"events 1 to 512 of {long.pieces} long pieces", f"{long.early:.3f}"],
             ["events 1,025 to 2,048 of the same, given all before", f"{long.late:.3f}"],
         ]
-    rows += [
-        [
-            f"what stands around a melody, {context.kept_melody.events} events",
-            f"{context.kept_melody.without_melody:.3f}",
-        ],
-        ["the same, given the whole melody", f"{context.kept_melody.with_melody:.3f}"],
-        ["held-out segments", f"{context.held_out:.3f}"],
-    ]
+    if (kept := context.kept_melody) is not None:
+        rows += [
+            [f"the {kept.events:,} events around a melody", f"{kept.without_melody:.3f}"],
+            ["the same, given the whole melody", f"{kept.with_melody:.3f}"],
+        ]
+    rows.append(["held-out segments", f"{context.held_out:.3f}"])
     if context.train is not None:
         rows.append(["training segments, not augmented", f"{context.train:.3f}"])
     return lines + _table(["", "nats"], rows)
