@@ -250,7 +250,7 @@ def test_what_may_be_told_changes_the_music(run, piece):
         (("generate", "--primer", "piece.mid", "--recall", "a-b"), "must be two seconds such as 12-20, not 'a-b'"),
         (("generate", "--primer", "piece.mid", "--recall", "1-2-3"), "not '1-2-3'"),
         (("generate", "--primer", "piece.mid", "--recall", "4-2"), "must lie before the music that is written"),
-        (("generate", "--primer", "piece.mid", "--recall", "4-99"), "not from 4.0 to 99.0 s"),
+        (("generate", "--primer", "piece.mid", "--recall", "4-99"), "not from 4 to 99 s"),
         (("generate", "--primer", "piece.mid", "--recall", "0.1-0.2"), "from 0.1 to 0.2 s, has no notes"),
         (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"), "`keep` must be one of all, melody, bass"),
         (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:200"), "N being 0 to 127, not 'softer:200'"),

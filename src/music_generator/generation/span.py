@@ -152,10 +152,10 @@ class Span:
             tokens[name] = column
         written = decode(self._without_kept(tokens, first_tick), 0, tempo_map)
         if not len(self.past) and not len(self.future) and not len(self.kept):
-            return self._closed(written)
+            return self._with_pedals_ended(written)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         whole = replace(join([self.past, written, self.kept, self.future]), tempo_map=tempo_map)
-        return self._closed(whole)
+        return self._with_pedals_ended(whole)
 
     def _without_kept(self, tokens: Array, first_tick: int) -> Array:
         """Return the tokens with shifts from tick 0, without those of the kept notes: these come back as they were."""
@@ -167,15 +167,15 @@ class Span:
         tokens["shift"] = np.diff(onset[written], prepend=0)
         return tokens
 
-    def _closed(self, whole: Performance) -> Performance:
-        """Let pedals end with the piece if the span closes it: what sounds on after the last note is no music."""
-        if not self.closes or len(self.future) or not len(whole.notes) or not len(whole.pedals):
+    def _with_pedals_ended(self, whole: Performance) -> Performance:
+        """Let the written pedals end with the piece: what sounds on after the last note is no music."""
+        if not len(whole.notes) or not len(whole.pedals):
             return whole
         end = float((whole.notes["onset"] + whole.notes["duration"]).max()) + PEDAL_TAIL_SECONDS
-        pedals = whole.pedals[whole.pedals["onset"] < end].copy()
-        mine = pedals["onset"] >= self.start  # those of the past stay as they are
-        pedals["duration"][mine] = np.minimum(pedals["duration"], end - pedals["onset"])[mine]
-        return replace(whole, pedals=pedals)
+        pedals = whole.pedals.copy()
+        written = (pedals["onset"] >= self.start) & (pedals["onset"] < self.end)
+        pedals["duration"][written] = np.minimum(pedals["duration"], end - pedals["onset"])[written]
+        return replace(whole, pedals=pedals[pedals["duration"] > 0])
 
 
 def onsets(performance: Performance) -> Array:

@@ -385,8 +385,8 @@ def _check_span(span: Span) -> None:
     start, end = span.start, span.end
     if span.recall is not None and not 0 <= span.recall[0] < span.recall[1] <= start:
         raise InputError(
-            f"the passage to come back to must lie before the music that is written, which begins at {start} s, not "
-            f"from {span.recall[0]} to {span.recall[1]} s"
+            f"the passage to come back to must lie before the music that is written, which begins at {start:g} s, not "
+            f"from {span.recall[0]:g} to {span.recall[1]:g} s"
         )
     if len(span.kept) and not ((span.kept.notes["onset"] >= start) & (span.kept.notes["onset"] < end)).all():
         raise InputError(f"kept notes must begin in the span to write, from {start} to {end} s")
