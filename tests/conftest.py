@@ -76,6 +76,13 @@ def made_performance(seed: int, notes: int = NOTES) -> Performance:
     return Performance(made, pedals)
 
 
+def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
+    """A performance of notes (onset, duration, pitch) and pedals (onset, duration, pedal)."""
+    return Performance(
+        np.array([(*note, 64) for note in notes], NOTE_DTYPE), np.array([(*press, 90) for press in pedals], PEDAL_DTYPE)
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_maestro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of eight made pieces laid out as MAESTRO is: by year, with its CSV file."""

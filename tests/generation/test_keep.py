@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import made_performance
+from conftest import made_performance, played
 from music_generator.engine.engine import Engine
 from music_generator.engine.slots import Slots
 from music_generator.errors import InputError
@@ -25,7 +25,6 @@ from music_generator.music.performance import (
     HIGHEST_PITCH,
     LOWEST_PITCH,
     NOTE_DTYPE,
-    PEDAL_DTYPE,
     SUSTAIN,
     Array,
     Performance,
@@ -47,13 +46,6 @@ def engine(tiny_bundle: Path) -> Engine:
 @pytest.fixture(scope="module")
 def by_numpy(tiny_bundle: Path) -> Engine:
     return Engine(tiny_bundle, backend="numpy")
-
-
-def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
-    """A performance of notes (onset, duration, pitch) and pedals (onset, duration, pedal)."""
-    return Performance(
-        np.array([(*note, 64) for note in notes], NOTE_DTYPE), np.array([(*press, 90) for press in pedals], PEDAL_DTYPE)
-    )
 
 
 def counted(notes: Array) -> Counter[tuple[float, ...]]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import COMPOSERS
+from conftest import COMPOSERS, played
 from music_generator.engine.engine import Engine
 from music_generator.engine.noise import NoiseSource
 from music_generator.engine.reference import Reference
@@ -71,13 +71,6 @@ def engine(tiny_bundle: Path) -> Engine:
 def by_numpy(tiny_bundle: Path) -> Engine:
     """The same, computed by NumPy."""
     return Engine(tiny_bundle, backend="numpy")
-
-
-def played(*notes: tuple[float, float, int], pedals: tuple[tuple[float, float, int], ...] = ()) -> Performance:
-    """A performance of notes (onset, duration, pitch) and pedals (onset, duration, pedal)."""
-    return Performance(
-        np.array([(*note, 64) for note in notes], NOTE_DTYPE), np.array([(*press, 90) for press in pedals], PEDAL_DTYPE)
-    )
 
 
 def scale(seconds: float, first: float = 0.0) -> Performance:

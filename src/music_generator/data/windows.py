@@ -281,7 +281,7 @@ def segments(
 
 
 def windows_from(corpus: Corpus, split: str, length: int, limit: int) -> list[Window]:
-    """Return the first `length` rows of the pieces of a split that have so many: at most `limit`, evenly spread."""
+    """Return the first `length` rows of the pieces of a split that are that long: at most `limit`, evenly spread."""
     long = [i for i in corpus.split(split) if corpus.pieces[i].rows >= length]
     some = long if len(long) <= limit else [long[i] for i in np.linspace(0, len(long) - 1, limit).astype(int)]
     return [_cut(corpus, piece, 0, length) for piece in some]

@@ -319,9 +319,9 @@ class Reference:
         above, nats, _ = slots.habituation[slot]
         logits = logits - tiredness(slots.recent_keys[slot], slots.lag_counts[slot], above, nats)
         span = SpanState(*slots.span[slot].tolist())
-        barred = constraints.free_from > onset
-        barred[too_high(span, onset) :] = True
-        return self._draw(slots, slot, "key", np.where(barred, f32(MASKED), logits))
+        blocked = constraints.free_from > onset
+        blocked[too_high(span, onset) :] = True
+        return self._draw_from_nucleus(slots, slot, np.where(blocked, f32(MASKED), logits))
 
     def _key_terms(self, slots: Slots, rows: slice, onset: Array, recency: Array) -> list[Array]:
         terms = [self.linears["key_recency"](recency)]
@@ -351,14 +351,14 @@ class Reference:
         slots.drawn[slot, 0] = chosen
         slots.drawn[slot, 4] = max(min(ticks, constraints.latest), constraints.earliest)
 
-    def _draw(self, slots: Slots, slot: int, field: str, logits: Array) -> int:
-        """Return a class by nucleus sampling with Gumbel-max.
+    def _draw_from_nucleus(self, slots: Slots, slot: int, logits: Array) -> int:
+        """Return a key by nucleus sampling with Gumbel-max.
 
         Take the argmax of logits + noise; accept it if the likelier classes hold less than top_p of the tempered
         probability, else mask it and try again (nucleus: Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1; Gumbel-max:
         Maddison et al. 2014, arXiv:1411.0030, sec. 2).
         """
-        noise = slots.noise_of(slot)[0][CLASS_SLICES[field]]
+        noise = slots.noise_of(slot)[0][CLASS_SLICES["key"]]
         shares = exponential((logits - logits.max()) * slots.inverse_temperature[slot])
         nucleus = slots.top_p[slot] * sequential_sum(shares)
         scores, tried = logits + noise, np.zeros(len(logits), bool)

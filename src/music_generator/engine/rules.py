@@ -161,7 +161,7 @@ def wait_for_a_key(span: SpanState, constraints: Constraints) -> None:
 
 @dataclass(frozen=True)
 class Habituation:
-    """The habituation to figures, so that nothing goes in circles for ever.
+    """The habituation to figures, so that nothing goes in circles without end.
 
     For each lag it is counted, fading, how often a key was the one that many tokens before.
 

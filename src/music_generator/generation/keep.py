@@ -1,4 +1,4 @@
-"""Which notes of a span stay when the others are written anew around them."""
+"""Which notes of a span stay when the others are rewritten around them."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class SamplingOptions:
         loudness: mean velocity that is asked for, 1 to 127; as the model likes if None.
         returns: how readily the music comes back to what was there: 0 as the model has learnt it, more or less of it
             above or below.
-        habituation: what ends figures that would go on for ever.
+        habituation: what ends figures that would never end.
     """
 
     temperature: float = 0.97

@@ -259,7 +259,8 @@ def _plan_gaps(engine: Engine, span: Span, state: SpanState, future: Array, comp
 
     A future that is farther than in training is not told yet, so a long gap is two.
     """
-    notes, kept = _kept_notes(span.kept), encode(span.kept)
+    kept = encode(span.kept)
+    notes = _kept_notes(span.kept, kept)
     contexts = _kept_futures(engine, kept, future, composer) if notes else []
     wanted = [_Gap(note.onset + 1, note.onset, each, note) for note, each in zip(notes, contexts, strict=False)]
     last: FutureContext | None = None
@@ -282,9 +283,9 @@ def _split_long(wanted: list[_Gap], begin: int) -> list[_Gap]:
     return gaps
 
 
-def _kept_notes(kept: Performance) -> list[_Kept]:
-    """Return kept notes as tokens, in their order."""
-    rows, last_release = encode(kept), dict[tuple[int, int], int]()
+def _kept_notes(kept: Performance, rows: Array) -> list[_Kept]:
+    """Return kept notes as tokens, in the order of their `rows`."""
+    last_release = dict[tuple[int, int], int]()
     onsets = np.rint(kept.notes["onset"] * TICKS_PER_SECOND).astype(np.int64).tolist()
     keys = (kept.notes["pitch"] - LOWEST_PITCH).tolist()
     for onset, key, release in zip(onsets, keys, _release_ticks(kept.notes).tolist(), strict=True):

@@ -123,7 +123,7 @@ def find_groups(key: Tensor, onset: Tensor, wait_edges: Tensor) -> Groups:
     Args:
         key: (B, T).
         onset: (B, T), in ticks.
-        wait_edges: The ticks at which the classes of the time since the note before begin, but for the first.
+        wait_edges: The ticks at which the classes of the time since the note before begin, without the first.
     """
     batch, length = key.shape
     note = key < KEYS
@@ -233,7 +233,7 @@ class Memory(nn.Module):
     """The memory of the events of a window, and the head that points at keys.
 
     Attributes:
-        wait_edges: The ticks at which the classes of the time before a group begin, but for the first.
+        wait_edges: The ticks at which the classes of the time before a group begin, without the first.
     """
 
     wait_edges: Tensor
