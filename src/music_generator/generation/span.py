@@ -146,7 +146,8 @@ class Span:
                 ends there; one that would have no time to sound is left out.
             first_tick: the writer's.
         """
-        tempo_map = self.past.tempo_map if len(onsets(self.past)) else self.future.tempo_map
+        whose = next((part for part in (self.past, self.future) if part.source or len(onsets(part))), self.past)
+        tempo_map, source = whose.tempo_map, whose.source
         tokens = np.empty(len(rows), TOKEN_DTYPE)
         for name, column in zip(TOKEN_DTYPE.names or (), np.array(rows, np.int64).reshape(-1, 4).T, strict=True):
             tokens[name] = column
@@ -154,7 +155,10 @@ class Span:
         if not len(self.past) and not len(self.future) and not len(self.kept):
             return self._with_pedals_ended(written)
         written = _clear_of(_cut_by(written, self.kept), self.future)
-        whole = replace(join([self.past, written, self.kept, self.future]), tempo_map=tempo_map)
+        if source is not None:
+            source = source.with_rewritten(self.start, self.end)
+        again = Performance(pedals=self._pedals_after(written))
+        whole = replace(join([self.past, written, self.kept, again, self.future]), tempo_map=tempo_map, source=source)
         return self._with_pedals_ended(whole)
 
     def _without_kept(self, tokens: Array, first_tick: int) -> Array:
@@ -166,6 +170,13 @@ class Span:
         tokens = tokens[written]
         tokens["shift"] = np.diff(onset[written], prepend=0)
         return tokens
+
+    def _pedals_after(self, written: Performance) -> Array:
+        """Return the presses of the past that last into the future, from there on, where a written one came between."""
+        if not len(self.future):
+            return self.past.pedals[:0]
+        held = held_over(self.past.pedals, self.end)
+        return held[np.isin(held["pedal"], written.pedals["pedal"])]
 
     def _with_pedals_ended(self, whole: Performance) -> Performance:
         """Let the written pedals end with the piece: what sounds on after the last note is no music."""
@@ -181,6 +192,14 @@ class Span:
 def onsets(performance: Performance) -> Array:
     """Return the onsets of all events, notes and pedals, in seconds: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
+
+
+def held_over(pedals: Array, second: float) -> Array:
+    """Return what is left of pedal presses from a second on: of those that begin before it and last longer."""
+    held = pedals[(pedals["onset"] < second) & (pedals["onset"] + pedals["duration"] > second + 1 / TICKS_PER_SECOND)]
+    held["duration"] -= second - held["onset"]
+    held["onset"] = second
+    return held
 
 
 def _cut_by(written: Performance, kept: Performance) -> Performance:

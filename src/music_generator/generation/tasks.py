@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.generation.keep import Keep, everything
-from music_generator.generation.span import SamplingOptions, Span, onsets
+from music_generator.generation.span import SamplingOptions, Span, held_over, onsets
 from music_generator.generation.writer import BatchWriter, Writer
+from music_generator.music.joining import delayed, followed_by, note_onsets
 from music_generator.music.performance import LONGEST_SECONDS, Performance
 from music_generator.music.tokens import TICKS_PER_SECOND
 from music_generator.music.voices import CHORD_SECONDS
@@ -116,11 +119,10 @@ def to_continue(
     _need_notes(primer, "the primer")
     if start is None:
         start = _after(primer)
-    else:
-        if not 0 <= start <= LONGEST_SECONDS:
-            raise InputError(f"`from` must be 0 to {LONGEST_SECONDS:.0f} seconds, not {start}")
-        primer = primer.between(0, start)
-        _need_notes(primer, f"the primer before {start} s")
+    elif not 0 <= start <= max(primer.end, _after(primer)):
+        raise InputError(f"`from` must be 0 to {primer.end:.2f}, the seconds of the primer, not {start:g}")
+    primer = primer.between(0, start)
+    _need_notes(primer, f"the primer before {start} s")
     end = start + _length("seconds", seconds)
     return Span(primer, Performance(), start, end, notes, closes=not open_end and notes is None, recall=recall)
 
@@ -133,9 +135,13 @@ def lead_in(
 
 
 def to_lead_in(passage: Performance, seconds: float = JOIN_SECONDS) -> Span:
-    """Return the span of `lead_in`."""
+    """Return the span of `lead_in`; silence at the beginning of the passage's file is a part of it."""
     _need_notes(passage, "the passage")
-    return Span(Performance(), _begun_at(passage, _length("seconds", seconds)), 0.0, seconds)
+    wait = _length("seconds", seconds) - _first_onset(passage)
+    if wait > 0:
+        passage = delayed(passage, wait)
+    end = _first_onset(passage)
+    return Span(Performance(), passage, max(end - seconds, 0.0), end)
 
 
 def infill(
@@ -170,10 +176,13 @@ def to_infill(piece: Performance, start: float, end: float, *, keep: Keep | None
     if start >= piece.end:
         raise InputError(f"the gap from {start} s lies outside the piece, which ends at {piece.end:.2f} s")
     past, future = piece.between(0, start), piece.between(end)
+    if len(future):
+        held = held_over(piece.between(start, end).pedals, end)
+        future = replace(future, pedals=np.concatenate([held, future.pedals]))
     kept = Performance()
     if keep is not None:
         notes = piece.between(start, end).notes
-        kept = Performance(notes[keep(notes)], tempo_map=piece.tempo_map)
+        kept = Performance(notes[keep(notes)])
         _need_notes(kept, f"what is kept of the gap from {start} to {end} s")
     return Span(past, future, start, end, kept=kept, closes=not len(future))
 
@@ -195,11 +204,11 @@ def accompany(
 def to_accompany(piece: Performance, *, keep: Keep = everything) -> Span:
     """Return the span of `accompany`."""
     _need_notes(piece, "the piece")
-    kept = Performance(piece.notes[keep(piece.notes)], tempo_map=piece.tempo_map)
+    kept = Performance(piece.notes[keep(piece.notes)])
     _need_notes(kept, "what is kept of the piece")
-    none = Performance(tempo_map=piece.tempo_map)
+    none = Performance(tempo_map=piece.tempo_map, source=piece.source)
     end = float(kept.notes["onset"].max()) + CHORD_SECONDS
-    return Span(none, none, 0.0, end, kept=kept, closes=True)
+    return Span(none, Performance(), 0.0, end, kept=kept, closes=True)
 
 
 def bridge(
@@ -218,8 +227,9 @@ def to_bridge(before: Performance, after: Performance, seconds: float = JOIN_SEC
     _need_notes(before, "the first piece")
     _need_notes(after, "the second piece")
     start = _after(before)
-    end = start + _length("seconds", seconds)
-    return Span(before, _begun_at(after, end), start, end)
+    begin = start + max(_length("seconds", seconds) - _first_onset(after), 0.0)
+    before, after = followed_by(before.between(0, start), after, begin)
+    return Span(before, after, _after(before), float(onsets(after).min()))
 
 
 def generate(engine: Engine, span: Span, options: SamplingOptions | None = None) -> Generated:
@@ -318,11 +328,16 @@ def _length(name: str, seconds: float) -> float:
     return seconds
 
 
-def _begun_at(passage: Performance, seconds: float) -> Performance:
-    """Return the passage with its first event at exactly `seconds`."""
-    return passage.shifted(-float(onsets(passage).min())).shifted(seconds)
+def _first_onset(piece: Performance) -> float:
+    """Return the second at which the first note of a piece's file begins, or a pedal of the piece before it."""
+    return float(min(onsets(piece).min(), note_onsets(piece).min()))
 
 
-def _after(performance: Performance) -> float:
-    """Return one tick after the last onset, so that no written event begins with a given one."""
-    return float(onsets(performance).max()) + 1 / TICKS_PER_SECOND
+def _after(piece: Performance) -> float:
+    """Return one tick after the last onset, so that no written event begins with a given one.
+
+    A pedal that is pressed when no note sounds any more does not count.
+    """
+    notes, pedals = piece.notes, piece.pedals["onset"]
+    sounding = pedals[pedals <= (notes["onset"] + notes["duration"]).max()]
+    return float(max(notes["onset"].max(), sounding.max(initial=0.0))) + 1 / TICKS_PER_SECOND

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
+from music_generator.music.midi_parts import MidiSource
 from music_generator.music.tempo_map import TempoMap
 
 __all__ = [
@@ -50,14 +51,24 @@ def _without_overlaps(events: Array, key: str) -> Array:
 
     Of two events of one key with the same onset the longer stays.
     """
-    by_key = events[np.lexsort((-events["duration"], events["onset"], events[key]))]
-    twice = (np.diff(by_key[key], prepend=-1) == 0) & (np.diff(by_key["onset"], prepend=-1.0) == 0)
-    by_key = by_key[~twice]
-    room = np.where(np.diff(by_key[key]) == 0, np.diff(by_key["onset"]), np.inf)
-    overlong = np.flatnonzero(by_key["duration"][:-1] > room)
-    by_key["duration"][overlong] = room[overlong]
-    by_onset: Array = by_key[np.lexsort((by_key[key], by_key["onset"]))]
-    return by_onset
+    onset, keys = events["onset"], events[key]
+    later, higher = np.diff(onset), np.diff(keys)
+    if not ((later > 0) | ((later == 0) & (higher > 0))).all():
+        events = events[np.lexsort((-events["duration"], keys, onset))]
+    order = np.argsort(events[key], kind="stable")  # by key, then onset, the longest first
+    room = _room(events[order], key)
+    if (room == 0).any():
+        events = np.delete(events, order[1:][room == 0])
+        order = np.argsort(events[key], kind="stable")
+        room = _room(events[order], key)
+    overlong = np.flatnonzero(events["duration"][order[:-1]] > room)
+    events["duration"][order[overlong]] = room[overlong]
+    return events
+
+
+def _room(events: Array, key: str) -> Array:
+    """Return the seconds from each event but the last to the next one if that is of the same key, else infinity."""
+    return np.where(np.diff(events[key]) == 0, np.diff(events["onset"]), np.inf)
 
 
 def _checked(events: Array, dtype: np.dtype[Any], key: str, keys: tuple[int, int], force: str) -> Array:
@@ -87,6 +98,7 @@ class Performance:
         notes: `NOTE_DTYPE` of shape (notes,).
         pedals: `PEDAL_DTYPE` of shape (presses,).
         tempo_map: The ticks on which `write_midi` writes it.
+        source: The file that it was read from, into which `write_midi` writes it; None for a new one.
 
     Raises:
         InputError: A value is out of its range.
@@ -95,6 +107,7 @@ class Performance:
     notes: Array = field(default_factory=lambda: np.empty(0, NOTE_DTYPE))
     pedals: Array = field(default_factory=lambda: np.empty(0, PEDAL_DTYPE))
     tempo_map: TempoMap = field(default_factory=TempoMap)
+    source: MidiSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         notes = _checked(self.notes, NOTE_DTYPE, "pitch", (LOWEST_PITCH, HIGHEST_PITCH), "velocity")
@@ -144,7 +157,7 @@ class Performance:
 
 
 def join(parts: Sequence[Performance]) -> Performance:
-    """Return all events of `parts` at their times as one performance, with the first part's tempo map."""
+    """Return all events of `parts` at their times as one performance, with the first part's tempo map and source."""
     if not parts:
         return Performance()
     notes = np.concatenate([part.notes for part in parts])

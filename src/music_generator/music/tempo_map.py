@@ -69,9 +69,13 @@ class TempoMap:
 
     def seconds_to_ticks(self, seconds: Array) -> Array:
         """Return the tick nearest to each second, int64 of the same shape; the inverse of `ticks_to_seconds`."""
+        return np.rint(self.seconds_to_fractional_ticks(seconds)).astype(np.int64)
+
+    def seconds_to_fractional_ticks(self, seconds: Array) -> Array:
+        """Return the time of each second in ticks, float64 of the same shape."""
         ticks, starts, rates = self._changes
         i = np.searchsorted(starts, seconds, side="right") - 1
-        return np.rint(ticks[i] + (seconds - starts[i]) / rates[i]).astype(np.int64)
+        return np.asarray(ticks[i] + (seconds - starts[i]) / rates[i])
 
     def refined(self, seconds_per_tick: float = 0.001) -> TempoMap:
         """Divide the ticks by a whole number so that each lasts at most `seconds_per_tick`, where MIDI allows it."""

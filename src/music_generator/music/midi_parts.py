@@ -1,0 +1,172 @@
+"""The parts of a MIDI file, and which of them are the piano."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import InputError
+from music_generator.music.midi_file import PROGRAM, MidiFile
+from music_generator.music.midi_tables import note_table, pedal_table
+
+__all__ = ["MidiSource", "Part", "choose_parts", "find_parts", "notes_of", "pedals_of"]
+
+DRUM_CHANNEL = 9  # counted from 0
+LAST_PIANO_PROGRAM = 7  # of General MIDI: programs 0 to 7 are pianos, harpsichord and clavinet
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The notes of one channel in one track.
+
+    Attributes:
+        track, channel: Where they are, both counted from 0.
+        name: The name of the track; empty without one.
+        program: The sound of General MIDI, counted from 0.
+        notes: The number of notes.
+    """
+
+    track: int
+    channel: int
+    name: str
+    program: int
+    notes: int
+
+    @property
+    def is_drums(self) -> bool:
+        """Whether it is on the channel of the drums."""
+        return self.channel == DRUM_CHANNEL
+
+    @property
+    def is_piano(self) -> bool:
+        """Whether its sound is a piano or another keyboard with strings."""
+        return not self.is_drums and self.program <= LAST_PIANO_PROGRAM
+
+    @property
+    def place(self) -> int:
+        """A number for track and channel."""
+        return self.track * 16 + self.channel
+
+    def __str__(self) -> str:
+        return repr(self.name) if self.name else f"track {self.track + 1}, channel {self.channel + 1}"
+
+
+@dataclass(frozen=True, eq=False)
+class MidiSource:
+    """The file that a performance was read from, and into which it is written.
+
+    Attributes:
+        file: The file.
+        all_parts: All its parts.
+        parts: The parts that the performance is.
+        into: The part or parts that take new notes.
+        rewritten: Spans in seconds, from start to end, whose pedals are the performance's alone.
+        remarks: What must be said about the file, in words.
+    """
+
+    file: MidiFile
+    all_parts: tuple[Part, ...]
+    parts: tuple[Part, ...]
+    into: tuple[Part, ...]
+    rewritten: tuple[tuple[float, float], ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    def with_rewritten(self, start: float, end: float) -> MidiSource:
+        """Return the source with one more rewritten span."""
+        return replace(self, rewritten=(*self.rewritten, (start, end)))
+
+
+def find_parts(file: MidiFile, notes: Array) -> tuple[Part, ...]:
+    """Return the parts that have notes, by track and channel; `notes` is the file's `note_table`."""
+    places = _places(notes)
+    found = []
+    for place, count in zip(*(each.tolist() for each in np.unique(places, return_counts=True)), strict=True):
+        number, channel = divmod(place, 16)
+        first = int(notes["start"][places == place].min())
+        found.append(Part(number, channel, file.tracks[number].name, _program(file, channel, first), count))
+    return tuple(found)
+
+
+def _program(file: MidiFile, channel: int, tick: int) -> int:
+    """Return the program of a channel at a tick; 0 where none was chosen before."""
+    latest, program = -1, 0
+    for track in file.tracks:
+        changes = np.flatnonzero((track.status == PROGRAM | channel) & (track.ticks <= tick))
+        if len(changes) and track.ticks[changes[-1]] >= latest:
+            latest, program = int(track.ticks[changes[-1]]), int(track.first[changes[-1]])
+    return program
+
+
+def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tuple[Part, ...]:
+    """Return the parts that are the piano.
+
+    Args:
+        parts: All parts of a file.
+        track: A name or a part of one, whatever its case; or a number, counted from 1, as `Part.track`; or `all` for
+            everything but the drums. None takes the only piano, else, of the pianos or of all, the part with most
+            notes. Other pianos with its name or on its channel are its other hand, as is the second of two parts.
+
+    Raises:
+        InputError: No part is meant by `track`, or only the drums.
+    """
+    playable = tuple(part for part in parts if not part.is_drums)
+    if track == "all":
+        return playable
+    if track is not None:
+        return _named(playable, str(track))
+    pianos = tuple(part for part in playable if part.is_piano)
+    best = max(pianos or playable, key=lambda part: part.notes, default=None)
+    if best is None or best not in pianos:
+        return () if best is None else (best,)
+    if len(playable) == len(pianos) == 2:
+        return pianos
+    return tuple(part for part in pianos if part.channel == best.channel or (part.name and part.name == best.name))
+
+
+def _named(parts: tuple[Part, ...], track: str) -> tuple[Part, ...]:
+    if track.isdecimal():
+        found = tuple(part for part in parts if part.track + 1 == int(track))
+    else:
+        wanted = track.casefold()
+        found = tuple(part for part in parts if part.name.casefold() == wanted)
+        found = found or tuple(part for part in parts if wanted in part.name.casefold())
+    if not found:
+        there = ", ".join(f"{part.track + 1}{f' {part.name!r}' if part.name else ''}" for part in parts) or "none"
+        raise InputError(f"`track` must be one of the tracks with notes ({there}) or all, not {track!r}")
+    return found
+
+
+def notes_of(source: MidiSource, notes: Array | None = None) -> Array:
+    """Return the `midi_tables.NOTES` of a source's parts: (notes,); `notes` are those of the file, where known."""
+    if notes is None:
+        notes = note_table(source.file)
+    if source.parts == source.all_parts:
+        return notes
+    return notes[np.isin(_places(notes), [part.place for part in source.parts])]
+
+
+def pedals_of(source: MidiSource) -> Array:
+    """Return the `midi_tables.PEDALS` of a source's parts: (messages,).
+
+    They are those on the channels of its parts, where no other part is, and, if its parts are all that is no drum, on
+    channels without notes: a player piano may have its pedals there.
+    """
+    pedals = pedal_table(source.file)
+    if source.parts == source.all_parts:  # none of them drums
+        return pedals[pedals["channel"] != DRUM_CHANNEL]
+    channels = {part.channel for part in source.all_parts}
+    others = [part for part in source.all_parts if part not in source.parts]
+    own = np.isin(pedals["channel"], [part.channel for part in source.parts])
+    own &= ~np.isin(_places(pedals), [part.place for part in others])
+    if all(part.is_drums for part in others):
+        own |= ~np.isin(pedals["channel"], [*channels, DRUM_CHANNEL])
+    return pedals[own]
+
+
+def _places(table: Array) -> Array:
+    return table["track"].astype(np.int64) * 16 + table["channel"]

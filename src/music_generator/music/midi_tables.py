@@ -1,0 +1,185 @@
+"""What the events of a MIDI file mean: its tempo map, its notes, its pedal messages and pedal presses, in ticks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import MidiError
+from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON, TEMPO, TIME_SIGNATURE, MidiFile, Track
+from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
+
+__all__ = ["NOTES", "PEDALS", "PRESSES", "note_table", "pedal_table", "press_table", "tempo_map_of"]
+
+PEDAL_CONTROLLERS = (64, 66, 67)  # sustain, sostenuto, una corda: MIDI 1.0, table III
+PRESSED = 64  # a switch controller is on from this value
+ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123
+
+NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("track", "i4"), ("channel", "i4"), ("pitch", "i4"),
+                  ("velocity", "i4"), ("on", "i4"), ("off", "i4")])  # fmt: skip
+"""A note of a file: its ticks, its key, and the places of its events in the track; `off` is -1 without a note-off."""
+PEDALS = np.dtype([("tick", "i8"), ("track", "i4"), ("channel", "i4"), ("pedal", "i4"), ("value", "i4"),
+                   ("event", "i4")])  # fmt: skip
+"""A message of a pedal. `event` is its place in the track, -1 where another message releases the pedal."""
+PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "i4"), ("depth", "i4")])
+"""A press of a pedal: its ticks, and its largest value."""
+
+Array = NDArray[Any]
+
+
+def tempo_map_of(file: MidiFile, path: Any = None) -> TempoMap:
+    """Return the tempo map of all tracks.
+
+    A time division in frames a second (SMPTE) gives a map of one quarter note a second.
+
+    Raises:
+        MidiError: The time division or a tempo is impossible.
+    """
+    if file.division & 0x8000:
+        return _smpte_map(file.division, path)
+    if not file.division:
+        raise MidiError(path, "its time division is 0; export it with ticks per quarter note")
+    tempos, signatures = {0: 500_000}, dict[int, tuple[int, int, int]]()
+    # 120 quarters a minute until another tempo is set; of several on one tick the last one counts
+    for tick, data in sorted((each for track in file.tracks for each in track.metas(TEMPO)), key=_tick):
+        tempos[tick] = int.from_bytes(data[:3], "big")
+        if not tempos[tick]:
+            raise MidiError(path, "it has an impossible tempo of 0 microseconds per quarter note")
+    for tick, data in sorted((each for track in file.tracks for each in track.metas(TIME_SIGNATURE)), key=_tick):
+        if len(data) > 1 and data[0] and data[1] < len(BEAT_UNITS):
+            signatures[tick] = tick, data[0], 1 << data[1]
+    return TempoMap(file.division, tuple(sorted(tempos.items())), tuple(sorted(signatures.values())))
+
+
+def _tick(event: tuple[int, bytes]) -> int:
+    return event[0]
+
+
+def _smpte_map(division: int, path: Any) -> TempoMap:
+    frames, ticks = 256 - (division >> 8), division & 0xFF
+    if frames not in (24, 25, 29, 30) or not ticks:
+        raise MidiError(path, f"its time division {division:#06x} is neither in ticks per quarter note nor SMPTE's")
+    dropped = frames == 29  # 30 frames in 1.001 s
+    return TempoMap((30 if dropped else frames) * ticks, ((0, 1_001_000 if dropped else 1_000_000),))
+
+
+def note_table(file: MidiFile) -> Array:
+    """Return the notes of a file, track by track.
+
+    A note-on ends the open note of its key and channel; a note-off that finds none open is nothing. All notes off and
+    all sound off end the notes of their channel. A note that is never released lasts to the end of its track. A note
+    lasts at least one tick.
+
+    Returns:
+        `NOTES` of shape (notes,).
+    """
+    found = []
+    for number, track in enumerate(file.tracks):
+        message = track.status & 0xF0
+        at = np.flatnonzero(((message == NOTE_ON) | (message == NOTE_OFF)) & (track.first < 128))
+        if not len(at):
+            continue
+        channel, pitch = (track.status[at] & 0x0F).astype(np.int16), track.first[at].astype(np.int16)
+        velocity = np.where(message[at] == NOTE_ON, np.minimum(track.second[at], 127), 0)
+        order = np.argsort(channel * 128 + pitch, kind="stable")
+        at, channel, pitch, velocity = at[order], channel[order], pitch[order], velocity[order]
+        key = channel * 128 + pitch
+        follows = np.append(key[1:] == key[:-1], False)  # another event of the same key
+        following = np.where(follows, np.append(at[1:], 0), -1)
+        released = follows & np.append(velocity[1:] == 0, False)
+        on = np.flatnonzero(velocity)
+        notes = np.zeros(len(on), NOTES)
+        notes["on"], notes["track"], notes["channel"] = at[on], number, channel[on]
+        notes["pitch"], notes["velocity"], notes["start"] = pitch[on], velocity[on], track.ticks[at[on]]
+        notes["off"] = np.where(released, following, -1)[on]
+        ends = np.where(follows, track.ticks[following], track.end)[on]
+        notes["end"] = np.maximum(ends, notes["start"] + 1)
+        found.append(_ended_by_all_off(notes, following[on], track))
+    return np.concatenate(found) if found else np.empty(0, NOTES)
+
+
+def _ended_by_all_off(notes: Array, following: Array, track: Track) -> Array:
+    """Return the notes, ended by a message that ends all notes of their channel if it comes before the note's own end.
+
+    `following` is the event that ends each note, -1 for none.
+    """
+    is_control = (track.status & 0xF0) == CONTROL
+    all_off = np.flatnonzero(is_control & np.isin(track.first, (ALL_SOUND_OFF, ALL_NOTES_OFF)))
+    for channel in np.unique(track.status[all_off] & 0x0F).tolist():
+        places = all_off[(track.status[all_off] & 0x0F) == channel]
+        after = np.append(places, len(track.ticks))[np.searchsorted(places, notes["on"])]
+        last = np.where(following < 0, len(track.ticks), following)
+        ended = (notes["channel"] == channel) & (after < last)
+        notes["off"][ended] = -1
+        notes["end"][ended] = np.maximum(track.ticks[after[ended]], notes["start"][ended] + 1)
+    return notes
+
+
+def pedal_table(file: MidiFile) -> Array:
+    """Return the pedal messages of a file, track by track, in their order: `PEDALS` of shape (messages,).
+
+    A reset of all controllers (controller 121) releases all three.
+    """
+    found = []
+    for number, track in enumerate(file.tracks):
+        control = np.flatnonzero((track.status & 0xF0) == CONTROL)
+        controller = track.first[control]
+        for pedal, wanted in enumerate(PEDAL_CONTROLLERS):
+            at = control[(controller == wanted) | (controller == RESET_CONTROLLERS)]
+            rows = np.zeros(len(at), PEDALS)
+            own = track.first[at] == wanted
+            rows["tick"], rows["track"], rows["channel"] = track.ticks[at], number, track.status[at] & 0x0F
+            rows["pedal"], rows["event"] = pedal, np.where(own, at, -1)
+            rows["value"] = np.where(own, np.minimum(track.second[at], 127), 0)
+            found.append(rows)
+    return np.concatenate(found) if found else np.empty(0, PEDALS)
+
+
+def press_table(pedals: Array, file: MidiFile) -> Array:
+    """Return the presses of all tracks and channels together: values from `PRESSED` on, up to the next lower one.
+
+    A press that is never released lasts to the end of its track, in a track without notes to the end of the file.
+
+    Args:
+        pedals: Messages of `pedal_table`.
+        file: The file that they are from.
+
+    Returns:
+        `PRESSES` of shape (presses,), by pedal and start. Presses of one pedal that overlap in several tracks or
+        channels are one, as deep as the deepest.
+    """
+    place = (pedals["pedal"] * len(file.tracks) + pedals["track"]) * 16 + pedals["channel"]
+    order = np.argsort(place, kind="stable")
+    place, ticks, values = place[order], pedals["tick"][order], pedals["value"][order]
+    pedal, track = pedals["pedal"][order], pedals["track"][order]
+    down, is_first = values >= PRESSED, np.diff(place, prepend=-1) != 0
+    is_last = np.append(is_first[1:], True)[: len(place)]
+    first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
+    last = np.flatnonzero(down & (is_last | ~np.append(down[1:], False)))
+    ends = np.array([_end_of_presses(file, each) for each in file.tracks], np.int64)
+    stop = np.where(is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), np.append(ticks, 0)[last + 1])
+    presses = np.empty(len(first), PRESSES)
+    presses["pedal"], presses["start"], presses["end"] = pedal[first], ticks[first], stop
+    presses["depth"] = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else 0
+    return _united(presses[stop > presses["start"]])
+
+
+def _end_of_presses(file: MidiFile, track: Track) -> int:
+    has_notes = ((track.status & 0xF0) == NOTE_ON).any()
+    return track.end if has_notes else file.end
+
+
+def _united(presses: Array) -> Array:
+    """Return presses with those of one pedal that overlap as one."""
+    presses = presses[np.lexsort((presses["start"], presses["pedal"]))]
+    if not len(presses):
+        return presses
+    far = presses["pedal"].astype(np.int64) << 40  # past any tick, so that a press ends no press of another pedal
+    open_until = np.maximum.accumulate(far + presses["end"])
+    first = np.flatnonzero(np.append(True, (far + presses["start"])[1:] >= open_until[:-1]))
+    united = presses[first]
+    for name in ("end", "depth"):
+        united[name] = np.maximum.reduceat(presses[name], first)
+    return united

@@ -1,0 +1,353 @@
+"""A performance out of the parts of a MIDI file, and back into the file, where all that is the same keeps its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from music_generator.errors import InputError, MidiError
+from music_generator.music.midi_file import (
+    CONTROL,
+    END_OF_TRACK,
+    META,
+    NOTE_OFF,
+    NOTE_ON,
+    TEMPO,
+    TIME_SIGNATURE,
+    TRACK_NAME,
+    Event,
+    MidiFile,
+    Track,
+    make_track,
+    meta,
+)
+from music_generator.music.midi_parts import MidiSource, Part, notes_of, pedals_of
+from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED, press_table, tempo_map_of
+from music_generator.music.performance import (
+    HIGHEST_PITCH,
+    LONGEST_SECONDS,
+    LOWEST_PITCH,
+    NOTE_DTYPE,
+    PEDAL_DTYPE,
+    Performance,
+)
+from music_generator.music.tempo_map import TempoMap
+
+__all__ = ["on_piano", "performance_of", "splice"]
+
+Array = NDArray[Any]
+
+LAST_TICK = (1 << 31) - 1  # programs count in int32
+RELEASE_VELOCITY = 64  # of keyboards that do not measure it: MIDI 1.0
+NEIGHBOURS = 8  # notes before and after a new one that say which hand plays it
+BEFORE, AFTER = -1, 1  # the events of the file at the same tick
+
+TICKS = np.dtype([("start", "i8"), ("end", "i8"), ("key", "i8"), ("force", "i8")])
+"""A note or a press in ticks: pitch and velocity, or pedal and depth."""
+
+
+def on_piano(notes: Array) -> Array:
+    """Return which notes are on the piano's keys: (n,)."""
+    return np.asarray((notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH))
+
+
+def performance_of(source: MidiSource, notes: Array | None = None, path: Any = None) -> Performance:
+    """Return the notes on the piano's keys and the pedals of a source's parts.
+
+    Args:
+        source: The parts of a file.
+        notes: The `note_table` of the file, where it is known.
+        path: Where the file comes from, for errors.
+
+    Raises:
+        MidiError: It lasts over 24 hours, or its time division or a tempo is impossible.
+    """
+    tempo_map = tempo_map_of(source.file, path)
+    notes, presses = notes_of(source, notes), press_table(pedals_of(source), source.file)
+    kept = on_piano(notes)
+    played = _events(notes if kept.all() else notes[kept], NOTE_DTYPE, tempo_map, path)
+    return Performance(played, _events(presses, PEDAL_DTYPE, tempo_map, path), tempo_map, source)
+
+
+def _events(table: Array, dtype: np.dtype[Any], tempo_map: TempoMap, path: Any) -> Array:
+    """Return a table of notes or presses in seconds, by onset and key."""
+    _, _, key, force = dtype.names or ()
+    order = np.argsort(table["start"] * 128 + table[key], kind="stable")
+    events = np.empty(len(table), dtype)
+    events["onset"] = _seconds(path, table["start"][order], tempo_map)
+    events["duration"] = _seconds(path, table["end"][order], tempo_map) - events["onset"]
+    events[key], events[force] = table[key][order], table[force][order]
+    return events
+
+
+def _seconds(path: Any, ticks: Array, tempo_map: TempoMap) -> Array:
+    seconds = tempo_map.ticks_to_seconds(ticks)
+    if len(seconds) and not seconds.max() < LONGEST_SECONDS:
+        raise MidiError(path, "it lasts longer than 24 hours, which no performance does")
+    return seconds
+
+
+def splice(performance: Performance) -> MidiFile:
+    """Return the file that a performance was read from, with what is new in the performance; else a new file.
+
+    A note that is in both keeps its events, and so do the pedals where both press them; within the source's
+    `rewritten` spans all pedals are those of the performance. All other events stay as they are.
+
+    Raises:
+        InputError: The performance lasts more ticks than MIDI can count.
+    """
+    source = performance.source or _new_source(performance)
+    before = performance_of(source)
+    tempo_map = before.tempo_map
+    edits = [_Edits() for _ in source.file.tracks]
+    _splice_notes(edits, source, _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map))
+    pedals = _on_ticks(before.pedals, tempo_map), _on_ticks(performance.pedals, tempo_map)
+    for pedal in range(len(PEDAL_CONTROLLERS)):
+        _splice_pedal(edits, source, pedal, tempo_map, *(presses[presses["key"] == pedal] for presses in pedals))
+    pairs = zip(source.file.tracks, edits, strict=True)
+    return source.file.with_tracks([edit.applied(track) for track, edit in pairs])
+
+
+def _new_source(performance: Performance) -> MidiSource:
+    """Return a file of one track without notes, on ticks of at most 1 ms, with the tempo map of a performance."""
+    tempo_map = performance.tempo_map.refined()
+    events = [(tick, meta(TEMPO, tempo.to_bytes(3, "big"))) for tick, tempo in tempo_map.tempos]
+    for tick, top, bottom in tempo_map.time_signatures:
+        events.append((tick, meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
+    events = [(0, meta(TRACK_NAME, b"Piano")), *sorted(events, key=lambda event: event[0])]
+    _check_countable(np.array([tick for tick, _ in events]))
+    file = MidiFile(0, tempo_map.ticks_per_quarter, (make_track([*events, (events[-1][0], meta(END_OF_TRACK, b""))]),))
+    piano = (Part(0, 0, "Piano", 0, 0),)
+    return MidiSource(file, piano, piano, piano)
+
+
+def _on_ticks(events: Array, tempo_map: TempoMap) -> Array:
+    """Return events as `TICKS`, by key and start.
+
+    An event lasts at least one tick and ends where its key is struck again. Of events of one key that fall on one tick
+    the longest stays.
+    """
+    _, _, key, force = events.dtype.names or ()
+    found = np.empty(len(events), TICKS)
+    found["start"] = tempo_map.seconds_to_ticks(events["onset"])
+    found["end"] = np.maximum(tempo_map.seconds_to_ticks(events["onset"] + events["duration"]), found["start"] + 1)
+    found["key"], found["force"] = events[key], events[force]
+    found = found[np.lexsort((-found["end"], found["start"], found["key"]))]
+    found = found[(np.diff(found["key"], prepend=-1) != 0) | (np.diff(found["start"], prepend=-1) != 0)]
+    again = found["key"][1:] == found["key"][:-1]
+    found["end"][:-1] = np.where(again, np.minimum(found["end"][:-1], found["start"][1:]), found["end"][:-1])
+    _check_countable(found["end"])
+    return found
+
+
+def _check_countable(ticks: Array) -> None:
+    if ticks.max(initial=0) > LAST_TICK:
+        raise InputError("the performance lasts more ticks than MIDI can count; give it a coarser `tempo_map`")
+
+
+@dataclass
+class _Edits:
+    """What is taken out of a track and put into it: places of events, and (tick, `BEFORE` or `AFTER`, bytes)."""
+
+    removed: set[int] = field(default_factory=set)
+    added: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+    def applied(self, track: Track) -> Track:
+        """Return the edited track."""
+        if not self.removed and not self.added:
+            return track
+        events = [(tick, 0, message) for i, (tick, message) in enumerate(track.events()) if i not in self.removed]
+        end = events.pop()[0] if events and _is_end(events[-1][2]) else 0
+        merged = sorted(events + self.added, key=lambda event: event[:2])  # stable: each list keeps its order
+        end = max(end, merged[-1][0] if merged else 0)
+        kept: list[Event] = [(tick, message) for tick, _, message in merged]
+        return make_track([*kept, (end, meta(END_OF_TRACK, b""))], running_status=track.uses_running_status)
+
+
+def _is_end(message: bytes) -> bool:
+    return message[0] == META and message[1] == END_OF_TRACK
+
+
+# --- notes
+
+
+def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after: Array) -> None:
+    """Take notes out that are no longer there, end those that end elsewhere, and put new ones in."""
+    ends = _ends_of_kept(before, after)
+    raw = notes_of(source)
+    raw = raw[on_piano(raw)]
+    places = _places(raw["start"], raw["pitch"])
+    gone = {place for place in places.tolist() if place not in ends}
+    was = dict(zip(_places(before["start"], before["key"]).tolist(), before["end"].tolist(), strict=True))
+    for note, place in zip(raw, places.tolist(), strict=True):
+        edit = edits[note["track"]]
+        if place in gone:
+            edit.removed |= {int(note["on"])} | ({int(note["off"])} if note["off"] >= 0 else set())
+            continue
+        ended_by_gone = note["off"] < 0 and int(_places(note["end"], note["pitch"])) in gone
+        if ends[place] != was[place] or ended_by_gone:
+            if note["off"] >= 0:
+                edit.removed.add(int(note["off"]))
+            edit.added.append((ends[place], BEFORE, _note_off(note["channel"], note["pitch"])))
+    new = after[~np.isin(_places(after["start"], after["key"]), list(ends))]
+    for note, part in zip(new.tolist(), _players(new, source, raw), strict=True):
+        start, end, pitch, velocity = note
+        edits[part.track].added.append((start, AFTER, bytes([NOTE_ON | part.channel, pitch, velocity])))
+        edits[part.track].added.append((end, BEFORE, _note_off(part.channel, pitch)))
+    _remove_stray_offs(edits, source, new)
+
+
+def _places(ticks: Array, keys: Array) -> Array:
+    """Return a number for each tick and key."""
+    return np.asarray(np.asarray(ticks, np.int64) * 128 + keys)
+
+
+def _ends_of_kept(before: Array, after: Array) -> dict[int, int]:
+    """Return the ends of the notes that are in both, by place."""
+    forces = dict(zip(_places(before["start"], before["key"]).tolist(), before["force"].tolist(), strict=True))
+    rows = zip(
+        _places(after["start"], after["key"]).tolist(), after["force"].tolist(), after["end"].tolist(), strict=True
+    )
+    return {place: end for place, force, end in rows if forces.get(place) == force}
+
+
+def _note_off(channel: int, pitch: int) -> bytes:
+    return bytes([NOTE_OFF | channel, pitch, RELEASE_VELOCITY])
+
+
+def _players(new: Array, source: MidiSource, raw: Array) -> list[Part]:
+    """Return the part that takes each new note: of several, such as two hands, the one that plays nearest in pitch."""
+    parts = source.into
+    if len(parts) == 1:
+        return [parts[0]] * len(new)
+    distances = np.full((len(parts), len(new)), np.inf)
+    for i, part in enumerate(parts):
+        own = raw[(raw["track"] == part.track) & (raw["channel"] == part.channel)]
+        own = own[np.argsort(own["start"], kind="stable")]
+        if len(own):
+            sums = np.concatenate([[0], np.cumsum(own["pitch"])])
+            at = np.searchsorted(own["start"], new["start"])
+            low, high = np.maximum(at - NEIGHBOURS, 0), np.minimum(at + NEIGHBOURS, len(own))
+            distances[i] = np.abs((sums[high] - sums[low]) / (high - low) - new["key"])
+    return [parts[i] for i in distances.argmin(axis=0).tolist()]
+
+
+def _remove_stray_offs(edits: list[_Edits], source: MidiSource, new: Array) -> None:
+    """Remove note-offs that ended nothing and would end a new note."""
+    paired = {(note["track"], note["off"]) for note in notes_of(source)[["track", "off"]]}
+    for part in source.into:
+        track = source.file.tracks[part.track]
+        silent = (track.status == NOTE_OFF | part.channel) | (
+            (track.status == NOTE_ON | part.channel) & (track.second == 0)
+        )
+        for i in np.flatnonzero(silent).tolist():
+            if (part.track, i) not in paired:
+                inside = (new["start"] < track.ticks[i]) & (new["end"] > track.ticks[i])
+                if (inside & (new["key"] == track.first[i])).any():
+                    edits[part.track].removed.add(i)
+
+
+# --- pedals
+
+
+def _splice_pedal(
+    edits: list[_Edits], source: MidiSource, pedal: int, tempo_map: TempoMap, before: Array, after: Array
+) -> None:
+    """Let the presses of a pedal be those of `after`, where they differ from `before` or were rewritten."""
+    messages = pedals_of(source)
+    messages = messages[messages["pedal"] == pedal]
+    messages = messages[np.argsort(messages["tick"], kind="stable")]
+    changed = [(_tick_from(start, tempo_map), _tick_from(end, tempo_map)) for start, end in source.rewritten]
+    for start, end in _merged(changed + _differing(before, after, changed)):
+        inside = messages[(messages["tick"] >= start) & (messages["tick"] < end) & (messages["event"] >= 0)]
+        for message in inside:
+            edits[message["track"]].removed.add(int(message["event"]))
+        values = _values_in(start, end, messages, after, touched=len(inside) > 0)
+        for part in {part.channel: part for part in reversed(source.into)}.values():
+            for tick, order, value in values:
+                controller = bytes([CONTROL | part.channel, PEDAL_CONTROLLERS[pedal], value])
+                edits[part.track].added.append((tick, order, controller))
+
+
+def _tick_from(seconds: float, tempo_map: TempoMap) -> int:
+    """Return the first tick at or after a second."""
+    tick = int(tempo_map.seconds_to_ticks(np.array(seconds)))
+    return tick + bool(tempo_map.ticks_to_seconds(np.array(tick)) < seconds - 1e-9)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans in their order, those that touch or overlap as one."""
+    merged = list[tuple[int, int]]()
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _differing(before: Array, after: Array, rewritten: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the spans in which only one of two sets of presses presses the pedal.
+
+    What follows a rewritten span at once is left out: the file's own events are kept there.
+    """
+    edges = np.unique(np.concatenate([presses[name] for presses in (before, after) for name in ("start", "end")]))
+    pressed = [_pressed_at(edges, presses) for presses in (before, after)]
+    found = []
+    for i in np.flatnonzero(pressed[0] != pressed[1]).tolist():
+        start, end = int(edges[i]), int(edges[i + 1])
+        for low, high in rewritten:
+            if low <= start <= high:
+                start = end
+        if start < end:
+            found.append((start, end))
+    return found
+
+
+def _pressed_at(ticks: Array, presses: Array) -> Array:
+    """Return whether the pedal is down from each tick on; presses are in their order and do not overlap."""
+    i = np.searchsorted(presses["start"], ticks, side="right") - 1
+    return np.asarray((i >= 0) & (ticks < presses["end"][i])) if len(presses) else np.zeros(len(ticks), bool)
+
+
+def _values_in(start: int, end: int, messages: Array, presses: Array, *, touched: bool) -> list[tuple[int, int, int]]:
+    """Return (tick, order, value) of the messages that make presses in a span without messages.
+
+    The pedal is as the file's messages left it at the start, and they go on at the end, from the value that they had.
+    """
+    here = presses[(presses["start"] <= end) & (presses["end"] > start)]
+    down = _value_before(start, messages) >= PRESSED
+    values = []
+    if down and not (here["start"] <= start).any():
+        values.append((start, BEFORE, 0))
+    for press in here.tolist():
+        first, last, _, depth = press
+        if first < end and (first >= start or not down):
+            values.append((max(first, start), AFTER, max(depth, PRESSED)))
+        if last <= end:
+            values.append((last, BEFORE, 0))
+        elif values or touched:
+            values += _over_the_edge(first, end, last, messages)
+    return values
+
+
+def _over_the_edge(first: int, edge: int, last: int, messages: Array) -> list[tuple[int, int, int]]:
+    """Return what a press from tick `first` to `last` needs that is down from the end of a span on."""
+    value = _value_before(edge, messages)
+    if value >= PRESSED:
+        return [(edge, BEFORE, value)]
+    if first == edge:
+        return []  # a message of the file presses it
+    following = messages[messages["tick"] >= edge]
+    if len(following) and following["tick"][0] <= last:
+        return [(int(following["tick"][0]), BEFORE, 0)] if following["value"][0] >= PRESSED else []
+    return [(last, BEFORE, 0)]
+
+
+def _value_before(tick: int, messages: Array) -> int:
+    """Return the value of the last message before a tick, 0 if there is none."""
+    i = int(np.searchsorted(messages["tick"], tick))
+    return int(messages["value"][i - 1]) if i else 0
