@@ -208,13 +208,11 @@ def test_a_bundle_is_never_half_removed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 POOL = """
-import sys, time
-from concurrent.futures import ProcessPoolExecutor
-from music_generator.parallel import end_with_parent
+import multiprocessing, time
+from music_generator.parallel import map_in_processes
 
-with ProcessPoolExecutor(1, initializer=end_with_parent) as pool:
-    pool.submit(time.sleep, 0).result()
-    print(*pool._processes, flush=True)
+for _ in map_in_processes(time.sleep, (0, 0), 1):
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
     time.sleep(60)
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -186,8 +187,9 @@ def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool)
     if plan.kept:
         total = plan.kept + len(plan.pieces)
         say(f"{plan.kept} of {total} pieces exist and are kept; --overwrite writes them again")
-    with Progress(export.name, hidden=as_json) as progress:
-        for done, exported in enumerate(write_batch(request, plan.pieces, export, jobs=batch.jobs), 1):
+    written = write_batch(request, plan.pieces, export, jobs=batch.jobs)
+    with closing(written), Progress(export.name, hidden=as_json) as progress:
+        for done, exported in enumerate(written, 1):
             progress.print(json.dumps(exported.to_json()) if as_json else _line(exported))
             progress.update(done, len(plan.pieces))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,7 +21,7 @@ from music_generator.generation.tasks import BATCH, Generated, generate_many
 from music_generator.model.bundle import FACTS_FILE, open_bundle
 from music_generator.music.features import Distributions
 from music_generator.music.performance import Performance
-from music_generator.parallel import Shard, end_with_parent
+from music_generator.parallel import Shard, map_in_processes
 
 __all__ = ["BatchOptions", "Output", "Plan", "Request", "plan_batch", "write_batch"]
 
@@ -160,8 +161,10 @@ def _check_same_request(path: Path, facts: dict[str, Any]) -> None:
 
 def write_batch(
     request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co], *, jobs: int = 1
-) -> Iterator[Result_co]:
+) -> Generator[Result_co]:
     """Write pieces and yield what `output.write` returns of each, in their order.
+
+    Whoever may stop before the last piece closes the iterator (`contextlib.closing`): its processes then end at once.
 
     Args:
         request: What is written.
@@ -176,25 +179,21 @@ def write_batch(
     if jobs == 1 or len(pieces) <= 1:
         yield from _write(request, pieces, output)
         return
-    from concurrent.futures import ProcessPoolExecutor  # seldom needed, and slow to load
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool  # seldom needed, and slow to load
 
     size = min(BATCH, -(-len(pieces) // jobs))
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent)
+    parts = [(request, pieces[first : first + size], output) for first in range(0, len(pieces), size)]
     try:
-        parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
-        for future in [pool.submit(_write_list, request, part, output) for part in parts]:
-            yield from future.result()
+        with closing(map_in_processes(_write_list, parts, jobs, "spawn")) as lists:
+            for some in lists:
+                yield from some
     except BrokenProcessPool as error:
         raise InputError(f"one of {jobs} `jobs` was killed, perhaps for want of memory; use fewer") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _write_list(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> list[Result_co]:
+def _write_list(part: tuple[Request, Sequence[SamplingOptions], Output[Result_co]]) -> list[Result_co]:
     """Write pieces in a process of its own."""
-    return list(_write(request, pieces, output))
+    return list(_write(*part))
 
 
 def _write(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> Iterator[Result_co]:
