@@ -33,7 +33,7 @@ TABLE: dict[str, set[str]] = {
     "generation": {"engine", "errors", "files", "model", "music", "parallel"},
     "training": {"data", "errors", "files", "model", "music", "parallel"},
     "plots": {"errors", "files", "model", "music", "training"},
-    "export": {"errors", "generation", "music", "plots", "sound"},
+    "export": {"errors", "files", "generation", "music", "plots", "sound"},
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
     "describe": {"data", "engine", "errors", "model", "music", "training"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -70,11 +70,12 @@ def read_shard(text: str) -> Shard:
 
 def map_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], jobs: int, method: str | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` of each item, in order, computed by `jobs` processes.
 
     A few items for each process are computed ahead. Ctrl-C is for the calling process alone, though a terminal sends it
-    to all of them. Where the caller does not go on, all processes end at once: close the iterator (`contextlib.closing`).
+    to all. Whoever may stop before the last item closes the iterator (`contextlib.closing`): the processes then end at
+    once.
 
     Args:
         function: Called in the processes; it, the items and what it returns must be picklable.
@@ -137,7 +138,7 @@ def _end_after(theirs: Connection) -> None:
 
 
 def _in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    """Return `function(item)`; SIGTERM ends it as an exception would, so that it leaves no half file, then the process."""
+    """Return `function(item)`; SIGTERM ends it like an exception, which leaves no half file, then the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return function(item)

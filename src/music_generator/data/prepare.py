@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -146,7 +146,7 @@ def _piece(source: Source, rows: Array, notes: int, seconds: float) -> Piece:
     return Piece(s.path, s.split or "", s.composer, s.title, s.year, len(rows), notes, seconds, digest, s.tag)
 
 
-def read_all(folders: Folders, sources: Iterable[Source], jobs: int) -> Iterator[_Read | Skipped]:
+def read_all(folders: Folders, sources: Iterable[Source], jobs: int) -> Generator[_Read | Skipped, None, None]:
     """Read the sources in their order; at most a few chunks for each process are read ahead."""
     remaining = iter(sources)
     chunks = iter(lambda: list(islice(remaining, CHUNK_FILES)), [])

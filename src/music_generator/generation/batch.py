@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,11 +122,15 @@ def plan_batch(request: Request, output: Output[object], options: BatchOptions) 
     pieces = list(options.shard.of(pieces))
     if not pieces:
         return Plan([])
-    existing = [piece for piece in pieces if all(file.exists() for file in _files(output, piece))]
-    kept = [] if options.overwrite else existing
-    _record(request, output, kept)
-    kept_seeds = {piece.seed for piece in kept}
-    return Plan([piece for piece in pieces if piece.seed not in kept_seeds], len(kept))
+    begun = [] if options.overwrite else [piece for piece in pieces if any(_existing(output, piece))]
+    _record(request, output, begun)
+    kept = {piece.seed for piece in begun if all(_existing(output, piece))}
+    return Plan([piece for piece in pieces if piece.seed not in kept], len(kept))
+
+
+def _existing(output: Output[object], piece: SamplingOptions) -> Iterator[bool]:
+    """Yield for each file of a piece whether it exists."""
+    return (file.exists() for file in _files(output, piece))
 
 
 def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
@@ -134,13 +138,13 @@ def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
     return output.files(piece.seed)
 
 
-def _record(request: Request, output: Output[object], kept: Sequence[SamplingOptions]) -> None:
+def _record(request: Request, output: Output[object], begun: Sequence[SamplingOptions]) -> None:
     path, facts = output.folder / f"{output.name}-request.json", request.fingerprint()
     if path.exists():
         _check_same_request(path, facts)
-    elif kept:
+    elif begun:
         raise InputError(
-            f"{output.folder}: {_files(output, kept[0])[0].name} exists and was written by another command; use "
+            f"{output.folder}: {_files(output, begun[0])[0].name} exists and was written by another command; use "
             "another folder, or `overwrite`"
         )
     with replacing(path) as beside:
@@ -161,7 +165,7 @@ def _check_same_request(path: Path, facts: dict[str, Any]) -> None:
 
 def write_batch(
     request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co], *, jobs: int = 1
-) -> Generator[Result_co]:
+) -> Generator[Result_co, None, None]:
     """Write pieces and yield what `output.write` returns of each, in their order.
 
     Whoever may stop before the last piece closes the iterator (`contextlib.closing`): its processes then end at once.
