@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from music_generator import plots, sound
+from music_generator.checks import check_types
 from music_generator.errors import InputError
 from music_generator.files import replacing
 from music_generator.generation.tasks import Generated
@@ -47,6 +48,7 @@ class Export:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.format not in sound.FORMATS:
             raise InputError(f"`format` must be one of {', '.join(sound.FORMATS)}, not {self.format!r}")
         if self.folder.exists() and not self.folder.is_dir():

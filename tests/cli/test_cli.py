@@ -233,10 +233,10 @@ def test_what_may_be_told_changes_the_music(run, piece):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("generate", "--density", 0), "`density` must be above 0 and at most 100 notes a second, not 0.0"),
-        (("generate", "--loudness", 128), "`loudness` must be 1 to 127, a mean velocity, not 128.0"),
-        (("generate", "--returns", 9), "`returns` must be -5 to 5, not 9.0"),
-        (("generate", "--returns", "nan"), "`returns` must be -5 to 5, not nan"),
+        (("generate", "--density", 0), "`--density` must be above 0 and at most 100 notes a second, not 0.0"),
+        (("generate", "--loudness", 128), "`--loudness` must be 1 to 127, a mean velocity, not 128.0"),
+        (("generate", "--returns", 9), "`--returns` must be -5 to 5, not 9.0"),
+        (("generate", "--returns", "nan"), "`--returns` must be -5 to 5, not nan"),
         (
             ("generate", "--open-end", "--future", "piece.mid"),
             "`--open-end` does not go with `--future`: the music ends",
@@ -252,13 +252,16 @@ def test_what_may_be_told_changes_the_music(run, piece):
         (("generate", "--primer", "piece.mid", "--recall", "4-2"), "must lie before the music that is written"),
         (("generate", "--primer", "piece.mid", "--recall", "4-99"), "not from 4 to 99 s"),
         (("generate", "--primer", "piece.mid", "--recall", "0.1-0.2"), "from 0.1 to 0.2 s, has no notes"),
-        (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"), "`keep` must be one of all, melody, bass"),
+        (
+            ("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"),
+            "`--keep` must be one of all, melody, bass",
+        ),
         (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:200"), "N being 0 to 127, not 'softer:200'"),
         (
             ("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:1"),
             "what is kept of the gap from 1.0 to 4.0 s",
         ),
-        (("infill", "piece.mid", "--from", 1, "--to", 4, "--density", -1), "`density` must be above 0"),
+        (("infill", "piece.mid", "--from", 1, "--to", 4, "--density", -1), "`--density` must be above 0"),
         (("accompany", "piece.mid", "--keep", "above:N"), "N being 0 to 127, not 'above:N'"),
         (("accompany", "piece.mid", "--keep", "above:127"), "what is kept of the piece has no notes"),
         (("accompany", "none.mid"), "none.mid: no such file"),
@@ -391,7 +394,7 @@ def test_a_shard_goes_on_where_it_was_killed(run, tmp_path):
 def test_pieces_of_another_request_are_never_taken_for_those_of_a_shard(run, tmp_path):
     assert run(*SHARD[:8], "--seed", 1, "--no-plots", "--no-audio").code == 0  # no shard: of what it is is not kept
     shard = (*SHARD, "--no-audio")
-    assert_refused(run(*shard), "music: infill-seed1.mid exists and was written by another command", "`overwrite`")
+    assert_refused(run(*shard), "music: infill-seed1.mid exists and was written by another command", "`--overwrite`")
     assert run(*shard, "--overwrite").code == 0
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     for option in ("--overwrite", "--no-plots"):
@@ -920,7 +923,7 @@ def test_a_missing_primer_is_refused(run, tmp_path):
     [
         (100, 105, "the gap from 100.0 s lies outside the piece, which ends at 11.95 s"),
         (5, 5, "a gap must begin at 0 or later and end after it begins"),
-        (6, 5, "`from` is 6.0 s, `to` is 5.0 s"),
+        (6, 5, "`--from` is 6.0 s, `--to` is 5.0 s"),
         (-3, 5, "a gap must begin at 0 or later"),
         ("nan", 5, "a gap must begin at 0 or later"),
         (5, "inf", "must end within 24 hours"),
@@ -934,7 +937,7 @@ def test_a_gap_that_does_not_fit_is_refused(run, piece, tmp_path, start, end, me
 @pytest.mark.parametrize("temperature", [0, -1, "nan"])
 def test_a_temperature_of_0_or_below_is_refused_with_the_reason(run, tmp_path, temperature):
     done = run("generate", "--temperature", temperature)
-    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself endlessly", "try 0.8")
+    assert_refused(done, "`--temperature` must be 0.01 to 10", "repeats itself endlessly", "try 0.8")
     assert not files(tmp_path)
 
 
@@ -946,24 +949,24 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-p", 0], "`top_p` must be above 0"),
-        (["--seed", -1], "`seed` must be 0 to"),
-        (["--seconds", 0], "`seconds` must be above 0"),
-        (["--seconds", "nan"], "`seconds` must be above 0"),
+        (["--top-p", 0], "`--top-p` must be above 0"),
+        (["--seed", -1], "`--seed` must be 0 to"),
+        (["--seconds", 0], "`--seconds` must be above 0"),
+        (["--seconds", "nan"], "`--seconds` must be above 0"),
         (["--seconds", 1e6], "at most 86400"),
-        (["--notes", 0], "`notes` must be at least 1"),
-        (["--variations", 0], "`variations` must be at least 1"),
-        (["--count", 0], "`variations` must be at least 1"),
-        (["--jobs", 0], "`jobs` must be at least 1, not 0"),
-        (["--shard", "1/2"], "`shard` needs a `seed`"),
+        (["--notes", 0], "`--notes` must be at least 1"),
+        (["--variations", 0], "`--variations` must be at least 1"),
+        (["--count", 0], "`--variations` must be at least 1"),
+        (["--jobs", 0], "`--jobs` must be at least 1, not 0"),
+        (["--shard", "1/2"], "`--shard` needs a `--seed`"),
         *(
             (["--seed", 1, "--shard", shard], f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
             for shard in ("", "0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
         ),
-        (["--format", "midi"], "`format` must be one of wav, flac, ogg, mp3"),
+        (["--format", "midi"], "`--format` must be one of wav, flac, ogg, mp3"),
         (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),
         (["--from", 3], "name one with `--primer`"),
-        (["--primer", "piece.mid", "--from", "nan"], "`from` must be 0 to 86400 seconds"),
+        (["--primer", "piece.mid", "--from", "nan"], "`--from` must be 0 to 86400 seconds"),
         (["--primer", "piece.mid", "--from", 0], "the primer before 0.0 s has no notes"),
         (["--future", "piece.mid", "--notes", 9], "give the length with `--seconds`"),
     ],

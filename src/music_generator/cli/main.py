@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from music_generator.errors import MusicGeneratorError
 
@@ -74,6 +74,23 @@ COMMANDS = {
 }
 
 
+class _Command(TyperCommand):
+    """A command; its errors name an option as it is typed, where the package names a field or an argument."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MusicGeneratorError as error:
+            raise MusicGeneratorError(self._with_options(str(error))) from error
+
+    def _with_options(self, text: str) -> str:
+        for option in self.params:
+            for typed in [each for each in option.opts if each.startswith("--")][:1]:
+                for name in (option.name, typed[2:].replace("-", "_")):
+                    text = text.replace(f"`{name}`", f"`{typed}`")
+        return text
+
+
 class _Commands(TyperGroup):
     """The commands, each imported when it is called: NumPy alone takes as long to import as `--help` may take."""
 
@@ -87,7 +104,7 @@ class _Commands(TyperGroup):
         examples = "\n         ".join(f"music-generator {example}" for example in command.examples)
         alone = typer.Typer(**_STYLE)
         function = getattr(import_module(f"music_generator.cli.{command.module}"), cmd_name)
-        alone.command(cmd_name, epilog=f"\b\nExample: {examples}")(function)
+        alone.command(cmd_name, cls=_Command, epilog=f"\b\nExample: {examples}")(function)
         return typer.main.get_command(alone)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from music_generator.checks import check_types
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.files import replacing
@@ -66,6 +67,7 @@ class BatchOptions:
     jobs: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("variations", "jobs"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")

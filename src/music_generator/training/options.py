@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from music_generator.checks import check_types
 from music_generator.data.windows import WindowOptions
 from music_generator.errors import BundleError, InputError
 from music_generator.files import replacing
@@ -69,6 +70,7 @@ class TrainingOptions:
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
