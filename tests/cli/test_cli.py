@@ -1183,7 +1183,7 @@ sys.argv = ["music-generator", "train", {str(tiny_corpus.folder)!r}]
 cli.main()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install "music-generator-rnn[train]"')
+    assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install ".[train]"')
 
 
 def test_without_a_kernel_numpy_writes_the_same_and_says_so(run, tmp_path, monkeypatch):

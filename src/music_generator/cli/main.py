@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from music_generator.errors import MusicGeneratorError
+from music_generator.errors import MusicGeneratorError, how_to_install
 
 # On one host all processes usually fail alike. The first one says so; the launcher ends the others while they wait.
 LAUNCH_SECONDS = 10.0
@@ -149,7 +149,7 @@ def main() -> None:
         extra = _EXTRAS.get(error.name or "")
         if not extra:
             raise
-        sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
+        sys.exit(_fail(f"{error.name} is not installed; install it with: {how_to_install(extra)}"))
     except OSError as error:  # a full disk, a folder that cannot be read
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
 

@@ -173,7 +173,7 @@ def _how_to_convert(folder: Path, found: object) -> str:
         return HOW_TO_REINSTALL
     if isinstance(found, int) and found < FORMAT:
         return "train the model again: music-generator train CORPUS --run RUN"
-    return "install a newer one: pip install --upgrade music-generator-rnn"
+    return "in your clone of music-generator-rnn install a newer one with: git pull && pip install ."
 
 
 def _check_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
