@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,38 @@ def test_what_a_bundle_says_comes_back(tiny_network: Network, tiny_corpus: Corpu
     assert bundle.weights == folder / WEIGHTS
     with pytest.raises(BundleError, match="it has no float32 runtime; it has int8"):
         bundle.runtime_tensors("float32")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_a_bundle_may_be_read_by_whom_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_bundle(tmp_path / "new", ModelConfig(), {}, distributions([]), secret)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == folder
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {file}
+
+
+def secret(beside: Path) -> None:
+    """Write a file for its owner alone, as a library might."""
+    path = beside / "weights.safetensors"
+    path.write_bytes(b"")
+    path.chmod(0o600)
+
+
+def test_another_cell_than_that_of_the_weights_is_refused(exported: tuple[Network, Bundle], tmp_path: Path) -> None:
+    """An LSTM's and a GRU's tensors are of one shape."""
+    _, bundle = exported
+    for cell in {"lstm", "gru", "rnn"} - {bundle.config.cell}:
+        copied = shutil.copytree(bundle.folder, tmp_path / cell)
+        change_facts(copied, lambda facts, cell=cell: facts["config"].update(cell=cell))
+        for precision in ("int8", "float32"):
+            with pytest.raises(BundleError, match=r"its tensors are of another cell than|must be .* but is"):
+                open_bundle(copied).runtime_tensors(precision)
+        with pytest.raises(BundleError, match="does not fit its configuration"):
+            load_network(open_bundle(copied))
 
 
 def test_texts_may_be_edited(copied: Path) -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +222,8 @@ def write_bundle(
         raise InputError(f"{folder}: exists and is not a model bundle; name another folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        beside = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
+        beside.mkdir()
         try:
             write_files(beside)
             facts = {
@@ -237,9 +238,9 @@ def write_bundle(
                 },
             }
             (beside / FACTS_FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
-            beside.chmod(0o755)
+            mode = (beside / FACTS_FILE).stat().st_mode & 0o777
             for path in beside.iterdir():
-                path.chmod(0o644)  # some libraries write for the owner alone
+                path.chmod(mode)  # some libraries write for the owner alone
             if folder.exists():  # renamed first, because a half removed one would be taken for something else
                 folder.rename(beside.with_name(f"{beside.name}-old"))
             beside.rename(folder)
