@@ -28,10 +28,10 @@ from music_generator.model.bundle import open_bundle  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.export import load_network  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
-from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, read_checkpoint  # noqa: E402
+from music_generator.training.checkpoint import read_checkpoint  # noqa: E402
 from music_generator.training.history import HISTORY_FILE, Progress  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
-from music_generator.training.options import TrainingOptions, base_of, read_run  # noqa: E402
+from music_generator.training.options import BEST_FILE, LAST_FILE, TrainingOptions, base_of, read_run  # noqa: E402
 from music_generator.training.protocol import Row  # noqa: E402
 from music_generator.training.release import (  # noqa: E402
     BUNDLE_FOLDER,

@@ -66,6 +66,11 @@ COMMANDS = {
     ),
     "merge": Command("data", "Make one corpus of its shards.", ("merge corpus/maestro",)),
     "train": Command("train", "Train a model.", ("train corpus/maestro-v3.0.0 --run runs/mine --epochs 10",)),
+    "compare": Command(
+        "compare",
+        "Draw and list several training runs together.",
+        ("compare runs/rnn runs/gru runs/lstm", "compare runs/lstm runs/bilstm --json"),
+    ),
     "evaluate": Command(
         "evaluate",
         "Measure a model or any MIDI files in one report.",

@@ -15,7 +15,8 @@ from music_generator.files import replacing
 from music_generator.model.bundle import BUNDLE_FOLDER, FACTS_FILE, Bundle
 from music_generator.model.config import ModelConfig
 
-RUN_FILE = "run.json"
+RUN_FILE, LAST_FILE, BEST_FILE = "run.json", "last.safetensors", "best.safetensors"
+WEIGHTS = "weights/"  # prefix of the names of a checkpoint's weights
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 

@@ -21,9 +21,9 @@ from music_generator.model.network import Batch, Network
 from music_generator.music.features import distributions
 from music_generator.music.tokens import decode
 from music_generator.training.batches import to_batch
-from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, Checkpoint, load_weights, read_checkpoint
+from music_generator.training.checkpoint import Checkpoint, load_weights, read_checkpoint
 from music_generator.training.likelihood import likelihood
-from music_generator.training.options import Base, Run, read_run
+from music_generator.training.options import BEST_FILE, LAST_FILE, Base, Run, read_run
 from music_generator.training.protocol import Row
 
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"

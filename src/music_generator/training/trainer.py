@@ -30,8 +30,6 @@ from music_generator.model.network import Batch, Head, Network
 from music_generator.parallel import Shard
 from music_generator.training.batches import to_batch
 from music_generator.training.checkpoint import (
-    BEST_FILE,
-    LAST_FILE,
     State,
     load_optimizers,
     load_weights,
@@ -41,7 +39,16 @@ from music_generator.training.checkpoint import (
 from music_generator.training.history import HISTORY_FILE, VALIDATION_GAP, Progress, append_history, trim_history
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
-from music_generator.training.options import RUN_FILE, Base, Run, TrainingOptions, read_run, write_run
+from music_generator.training.options import (
+    BEST_FILE,
+    LAST_FILE,
+    RUN_FILE,
+    Base,
+    Run,
+    TrainingOptions,
+    read_run,
+    write_run,
+)
 from music_generator.training.plan import total_steps
 from music_generator.training.protocol import Row
 
