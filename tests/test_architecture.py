@@ -38,8 +38,8 @@ TABLE: dict[str, set[str]] = {
     "evaluation": {"checks", "data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
     "describe": {"data", "engine", "errors", "model", "music", "training"},
     "studio": {"checks", "engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
-    "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "generation", "model", "music", "parallel",
-            "plots", "studio", "training"},
+    "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "files", "generation", "model", "music",
+            "parallel", "plots", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.memory", "model.export", "training.batches", "training.checkpoint",

@@ -11,7 +11,7 @@ from typing import Any
 from music_generator import plots, sound
 from music_generator.checks import check_types
 from music_generator.errors import InputError
-from music_generator.files import replacing
+from music_generator.files import holds, replacing
 from music_generator.generation.tasks import Generated
 from music_generator.music.features import Distributions, distributions
 from music_generator.music.midi import write_midi
@@ -68,7 +68,7 @@ class Export:
         return next(
             files
             for files in numbered
-            if self.overwrite or not any(map(os.path.lexists, files)) or _holds(files[0], midi)
+            if self.overwrite or not any(map(os.path.lexists, files)) or holds(files[0], midi)
         )
 
     def write(self, piece: Generated, reference: Distributions) -> Exported:
@@ -92,11 +92,6 @@ class Export:
             files=tuple(files), seed=piece.seed, notes=len(piece.written), tokens=piece.tokens, start=piece.start,
             end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player,
         )  # fmt: skip
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    """Return whether a file holds `data`."""
-    return path.is_file() and path.read_bytes() == data
 
 
 @dataclass(frozen=True)
