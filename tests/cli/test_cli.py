@@ -483,6 +483,12 @@ def test_a_recording_beside_the_piece_stays(run, piece, tmp_path):
     assert (tmp_path / "piece.wav").read_bytes() == (tmp_path / "piece-2.wav").read_bytes()
 
 
+def test_a_sound_that_cannot_be_written_beside_the_piece(run, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr("music_generator.cli.media.TemporaryDirectory", full)
+    assert_refused(run("render", piece), f"cannot write {tmp_path / 'piece.wav'}: No space left on device")
+    assert files(tmp_path) == {"piece.mid"}
+
+
 def test_score_measures_a_piece(run, piece, tmp_path):
     done = run("score", piece)
     assert (done.code, done.err) == (0, "")

@@ -52,12 +52,15 @@ def render(
 
 def _write_beside(performance: Performance, path: Path, soundfont: Path | None) -> tuple[Path, str]:
     """Write a sound, under another name where there is another sound, such as a recording of the piece."""
-    with TemporaryDirectory(prefix=f".{path.stem[:64]}-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        sound = write_sound(performance, made, soundfont)
-        path = first_free(path, made.read_bytes())
-        made.replace(path)
-    return path, sound
+    try:
+        with TemporaryDirectory(prefix=f".{path.stem[:64]}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            sound = write_sound(performance, made, soundfont)
+            free = first_free(path, made.read_bytes())
+            made.replace(free)
+            return free, sound
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def plot(
