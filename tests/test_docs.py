@@ -24,7 +24,7 @@ from conftest import made_performance
 from music_generator.cli.main import COMMANDS, app
 from music_generator.music.midi import write_midi
 from test_api import LISTED
-from test_architecture import REPOSITORY
+from test_architecture import REPOSITORY, TEXTS
 
 DOCS = REPOSITORY / "docs"
 NOTEBOOK = DOCS / "notebook.ipynb"
@@ -91,6 +91,13 @@ def test_every_block_is_run_or_says_why_not(name):
     assert len(found) == (DOCS / name).read_text("utf-8").count("\n```") / 2
     assert {block.language for block in found} <= {"sh", "python", "text"}
     assert all(block.why is None or len(block.why) > 10 for block in found)
+
+
+def test_what_is_said_to_be_installed_is_where_it_is_said_to_be():
+    """The package is not on an index: it and its extras are installed from a clone."""
+    texts = [*TEXTS, *REPOSITORY.glob("docs/*.ipynb")]
+    wrong = re.compile(r"pip install (-\S+ )*[\\\"']*music-generator-rnn")
+    assert not [path.name for path in texts if wrong.search(path.read_text("utf-8"))]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_what_is_told_of_a_piece(piece, tmp_path):
     exported = Export(tmp_path, "infill", audio=False, plots=False).write(piece, REFERENCE)
     assert (exported.seed, exported.tokens, exported.start, exported.end) == (7, 40, 2.0, 5.0)
     assert exported.notes == len(piece.performance.between(2.0, 5.0)) > 0
-    assert exported.seconds == pytest.approx(piece.written.end - 2.0)
+    assert exported.seconds == 3.0
     assert json.loads(json.dumps(exported.to_json())) == {
         "files": [str(tmp_path / "infill-seed7.mid")], "seed": 7, "notes": exported.notes, "tokens": 40, "start": 2.0,
         "end": 5.0, "seconds": round(exported.seconds, 3), "seconds_taken": 0.0123, "sound": None,
@@ -51,10 +52,43 @@ def test_what_is_told_of_a_piece(piece, tmp_path):
     assert len(read) == len(piece.performance)
 
 
-def test_a_piece_without_notes_has_no_length(tmp_path):
-    nothing = Generated(Performance(), start=0.0, end=5.0, seed=1, tokens=0, seconds_taken=0.0)
+def test_a_piece_without_notes_is_as_long_as_its_span(tmp_path):
+    nothing = Generated(Performance(), start=1.0, end=5.0, seed=1, tokens=0, seconds_taken=0.0)
     exported = Export(tmp_path, audio=False).write(nothing, REFERENCE)
-    assert (exported.notes, exported.seconds) == (0, 0.0)
+    assert (exported.notes, exported.seconds) == (0, 4.0)
+
+
+def test_kept_notes_are_not_new(piece, tmp_path):
+    inside = piece.performance.between(2.0, 5.0)
+    kept = replace(piece, kept=replace(inside, notes=inside.notes[::2]))
+    exported = Export(tmp_path, audio=False, plots=False).write(kept, REFERENCE)
+    assert exported.notes == len(inside.notes[1::2])
+
+
+def other(piece: Generated) -> Generated:
+    """A piece of the same seed with other music."""
+    return replace(piece, performance=made_performance(1))
+
+
+def test_other_music_is_never_written_over(piece, tmp_path):
+    export = Export(tmp_path, plots=False)
+    names = [
+        [file.name for file in export.write(each, REFERENCE).files]
+        for each in (piece, other(piece), piece, other(piece), replace(piece, performance=made_performance(2)))
+    ]
+    stems = ["piece-seed7", "piece-seed7-2", "piece-seed7", "piece-seed7-2", "piece-seed7-3"]
+    assert names == [[f"{stem}.mid", f"{stem}.wav"] for stem in stems]
+    assert len({(tmp_path / f"{stem}.mid").read_bytes() for stem in stems}) == 3
+
+
+@pytest.mark.parametrize("end", [".mid", ".wav", "-distributions.png"])
+def test_a_lone_file_of_the_name_is_not_written_over(piece, tmp_path, end):
+    mine = tmp_path / f"piece-seed7{end}"
+    mine.write_bytes(b"mine")
+    assert Export(tmp_path).write(piece, REFERENCE).files[0] == tmp_path / "piece-seed7-2.mid"
+    assert mine.read_bytes() == b"mine"
+    assert Export(tmp_path, overwrite=True).write(piece, REFERENCE).files[0] == tmp_path / "piece-seed7.mid"
+    assert mine.read_bytes() != b"mine"
 
 
 def test_an_export_and_what_it_tells_go_to_other_processes(piece, tmp_path):

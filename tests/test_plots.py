@@ -141,6 +141,20 @@ def test_loss_curves_of_little(tmp_path, columns):
     assert (tmp_path / "loss.svg").read_text().lstrip().startswith("<?xml")
 
 
+def test_compared_curves_are_those_of_each_run(tmp_path):
+    (tmp_path / "history.csv").write_text(HISTORY)
+    history = read_history(tmp_path / "history.csv")
+    figure = plots.compared_curves({"a$_$": history, "young": {}, "b": history})
+    total, shift, key, _, _ = figure.axes
+    assert legend(total) == ["a$_$", "b"]
+    validation = [line for line in total.lines if not line.get_label().startswith("_")]
+    assert [line.get_xydata().tolist() for line in validation] == [[[0, 9.5], [2, 7.5]]] * 2
+    assert len({line.get_color() for line in validation}) == 2
+    assert (len(total.lines), len(shift.lines), len(key.lines)) == (4, 2, 0)
+    plots.save(figure, tmp_path / "compared.png")
+    plots.save(plots.compared_curves({}), tmp_path / "none.png")
+
+
 # --- files
 
 

@@ -62,10 +62,12 @@ class TrainingError(MusicGeneratorError):
     """Training cannot continue; the text says at which step and what to change."""
 
 
-HOW_TO_REINSTALL = (
-    "reinstall it with: pip install --force-reinstall --no-deps music-generator-rnn (in a clone: pip install -e . "
-    "--no-deps)"
-)
+HOW_TO_REINSTALL = "in your clone of music-generator-rnn reinstall it with: pip install --force-reinstall --no-deps ."
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs the libraries of an extra; the package is not on an index."""
+    return f'pip install ".[{extra}]" in your clone of music-generator-rnn'
 
 
 class InstallationError(MusicGeneratorError):

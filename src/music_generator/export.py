@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from music_generator import plots, sound
+from music_generator.checks import check_types
 from music_generator.errors import InputError
+from music_generator.files import holds, replacing
 from music_generator.generation.tasks import Generated
 from music_generator.music.features import Distributions, distributions
 from music_generator.music.midi import write_midi
@@ -20,6 +24,8 @@ __all__ = ["Export", "Exported", "draw_piece", "write_sound"]
 class Export:
     """The files of generated pieces, `NAME-seedSEED` in one folder.
 
+    A number follows where files of that name hold other music, `NAME-seedSEED-2`; the same music is written again.
+
     Attributes:
         folder: Folder of the files; it is made when the first is written.
         name: Start of each file's name.
@@ -27,6 +33,7 @@ class Export:
         plots: Draw the piano roll, and the distributions against the training music.
         format: Format of the sound, one of `sound.FORMATS`.
         soundfont: SoundFont to play with FluidSynth.
+        overwrite: Write over files that hold other music.
 
     Raises:
         InputError: The format is unknown, the folder is a file, or the SoundFont does not exist.
@@ -38,8 +45,10 @@ class Export:
     plots: bool = True
     format: str = "wav"
     soundfont: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.format not in sound.FORMATS:
             raise InputError(f"`format` must be one of {', '.join(sound.FORMATS)}, not {self.format!r}")
         if self.folder.exists() and not self.folder.is_dir():
@@ -47,10 +56,20 @@ class Export:
         if self.soundfont is not None and not self.soundfont.is_file():
             raise InputError(f"the SoundFont {self.soundfont} does not exist; name a .sf2 or .sf3 file")
 
-    def files(self, seed: int) -> list[Path]:
-        """Return the files that `write` leaves of a seed's piece."""
+    def files(self, seed: int, number: int = 1) -> list[Path]:
+        """Return the files that `write` leaves of a seed's piece, with `number` in their names if it is above 1."""
+        stem = f"{self.name}-seed{seed}{f'-{number}' if number > 1 else ''}"
         ends = [".mid", *[f".{self.format}"] * self.audio, *[".png", "-distributions.png"] * self.plots]
-        return [self.folder / f"{self.name}-seed{seed}{end}" for end in ends]
+        return [self.folder / f"{stem}{end}" for end in ends]
+
+    def _free_files(self, seed: int, midi: bytes) -> list[Path]:
+        """Return the files for a seed's piece: the first ones that hold no other music than `midi`."""
+        numbered = (self.files(seed, number) for number in count(1))
+        return next(
+            files
+            for files in numbered
+            if self.overwrite or not any(map(os.path.lexists, files)) or holds(files[0], midi)
+        )
 
     def write(self, piece: Generated, reference: Distributions) -> Exported:
         """Write the files of one piece.
@@ -62,15 +81,16 @@ class Export:
         Raises:
             InputError: A file cannot be written.
         """
-        files = self.files(piece.seed)
-        write_midi(piece.performance, files[0])
+        midi = write_midi(piece.performance)
+        files = self._free_files(piece.seed, midi)
+        with replacing(files[0]) as beside:
+            beside.write_bytes(midi)
         player = write_sound(piece.performance, files[1], self.soundfont) if self.audio else None
         if self.plots:
             draw_piece(piece.performance, files[-2], generated=(piece.start, piece.end), reference=reference)
-        written = piece.written
         return Exported(
-            files=tuple(files), seed=piece.seed, notes=len(written), tokens=piece.tokens, start=piece.start,
-            end=piece.end, seconds=max(written.end - piece.start, 0.0), seconds_taken=piece.seconds_taken, sound=player,
+            files=tuple(files), seed=piece.seed, notes=len(piece.written), tokens=piece.tokens, start=piece.start,
+            end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player,
         )  # fmt: skip
 
 
@@ -81,11 +101,11 @@ class Exported:
     Attributes:
         files: The files, the MIDI file first.
         seed: Seed that gives the piece again.
-        notes: Number of new notes.
+        notes: Number of new notes, without those that were kept.
         tokens: Number of generated tokens.
         start: Second at which the new music starts.
         end: Second before which it ends.
-        seconds: Length of the new music until its last note is released.
+        seconds: Length of the new music, from `start` to `end`.
         seconds_taken: Seconds of computing.
         sound: What played the sound; None without sound.
     """

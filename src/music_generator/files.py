@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 
 from music_generator.errors import InputError
@@ -32,6 +34,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Return whether a file holds `data` and nothing else."""
+    return path.is_file() and path.read_bytes() == data
+
+
+def first_free(path: Path, data: bytes) -> Path:
+    """Return `path`, or where it holds something else than `data` the first of PATH-2, PATH-3 … that does not."""
+    numbered = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
+    return next(each for each in numbered if not os.path.lexists(each) or holds(each, data))
 
 
 def sweep(folder: Path) -> None:

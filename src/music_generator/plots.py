@@ -259,6 +259,48 @@ def loss_curves(history: dict[str, Array], title: str = "") -> Figure:
     return figure
 
 
+_RUNS = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#b8312f", "#8c6d31", "#2a9ab5", "#777777")  # colours of runs
+_STYLES = ("-", "--", ":")  # once all colours are used
+
+
+def compared_curves(histories: dict[str, dict[str, Array]]) -> Figure:
+    """Draw the validation losses of several runs over millions of tokens; those of training are pale, in the total.
+
+    Args:
+        histories: For each run's name the columns that `training.history.read_history` returns.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((13, 6.4), layout="constrained")
+    grid = figure.add_gridspec(2, 4)
+    panels = [grid[:, :2], *(grid[i // 2, 2 + i % 2] for i in range(len(FIELDS)))]
+    for panel, name in zip(panels, ("total", *FIELDS), strict=True):
+        axes = figure.add_subplot(panel)
+        for i, (run, history) in enumerate(histories.items()):
+            colour, style = _RUNS[i % len(_RUNS)], _STYLES[i // len(_RUNS) % len(_STYLES)]
+            if name == "total":
+                _draw_column(axes, history, "train_total", color=colour, linewidth=0.8, alpha=0.35)
+            _draw_column(
+                axes, history, f"validation_{name}", label=run, color=colour, linestyle=style, marker=".", linewidth=1.6
+            )
+        axes.set_title(name, loc="left", fontsize=11, color=_INK)
+        axes.set_xlabel("million tokens", fontsize=9, color=_INK)
+        axes.set_ylabel("nats per token, validation", fontsize=9, color=_INK)
+        if name == "total" and axes.lines:
+            for text in axes.legend(frameon=False, fontsize=9).get_texts():
+                text.set_parse_math(False)
+        _tidy(axes)
+    return figure
+
+
+def _draw_column(axes: Axes, history: dict[str, Array], column: str, **style: Any) -> None:
+    """Draw what is known of a column over millions of tokens."""
+    values = history.get(column, np.empty(0))
+    known = np.isfinite(values)
+    if known.any():
+        axes.plot(history["tokens"][known] / 1e6, values[known], **style)
+
+
 def _draw_losses(axes: Axes, history: dict[str, Array], columns: list[str], name: str) -> None:
     seen = []
     for column in columns:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,33 +122,6 @@ def test_the_version(run):
     assert run("--version") == Done(0, f"music-generator {music_generator.__version__}\n", "")
 
 
-def test_nothing_but_json_in_a_terminal(tmp_path, tiny_bundle):
-    """On a terminal there is a progress bar, but not with `--json`; it never takes stdout with it."""
-    pty = pytest.importorskip("pty", reason="Windows has no such terminals")
-    arguments = [*fast("generate", "--seconds", 2, "--count", 2, "--model", tiny_bundle)]
-    command = [sys.executable, "-m", "music_generator", *map(str, arguments)]
-
-    def seen(*more: str, stdout: int | None = None) -> tuple[str, str]:
-        """What is on the terminal, and what comes out of stdout if it goes elsewhere."""
-        terminal, inside = pty.openpty()
-        with subprocess.Popen([*command, *more], cwd=tmp_path, stdout=stdout or inside, stderr=inside) as process:
-            os.close(inside)
-            piped = process.stdout.read().decode() if process.stdout else ""
-            text = b""
-            with suppress(OSError):  # how Linux ends it
-                while block := os.read(terminal, 1 << 16):
-                    text += block
-        os.close(terminal)
-        assert process.returncode == 0
-        return text.decode(), piped
-
-    assert [json.loads(line)["seed"] for line in seen("--json")[0].splitlines()] == [1, 2]
-    bar, results = seen(stdout=subprocess.PIPE)
-    assert "compose" in bar
-    assert [line.split(":")[0] for line in results.splitlines()] == [f"music/compose-seed{i}.mid" for i in (1, 2)]
-    assert "new notes" in seen()[0]
-
-
 # --- generate and infill
 
 
@@ -233,10 +205,10 @@ def test_what_may_be_told_changes_the_music(run, piece):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("generate", "--density", 0), "`density` must be above 0 and at most 100 notes a second, not 0.0"),
-        (("generate", "--loudness", 128), "`loudness` must be 1 to 127, a mean velocity, not 128.0"),
-        (("generate", "--returns", 9), "`returns` must be -5 to 5, not 9.0"),
-        (("generate", "--returns", "nan"), "`returns` must be -5 to 5, not nan"),
+        (("generate", "--density", 0), "`--density` must be above 0 and at most 100 notes a second, not 0.0"),
+        (("generate", "--loudness", 128), "`--loudness` must be 1 to 127, a mean velocity, not 128.0"),
+        (("generate", "--returns", 9), "`--returns` must be -5 to 5, not 9.0"),
+        (("generate", "--returns", "nan"), "`--returns` must be -5 to 5, not nan"),
         (
             ("generate", "--open-end", "--future", "piece.mid"),
             "`--open-end` does not go with `--future`: the music ends",
@@ -252,13 +224,16 @@ def test_what_may_be_told_changes_the_music(run, piece):
         (("generate", "--primer", "piece.mid", "--recall", "4-2"), "must lie before the music that is written"),
         (("generate", "--primer", "piece.mid", "--recall", "4-99"), "not from 4 to 99 s"),
         (("generate", "--primer", "piece.mid", "--recall", "0.1-0.2"), "from 0.1 to 0.2 s, has no notes"),
-        (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"), "`keep` must be one of all, melody, bass"),
+        (
+            ("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "tenor"),
+            "`--keep` must be one of all, melody, bass",
+        ),
         (("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:200"), "N being 0 to 127, not 'softer:200'"),
         (
             ("infill", "piece.mid", "--from", 1, "--to", 4, "--keep", "softer:1"),
             "what is kept of the gap from 1.0 to 4.0 s",
         ),
-        (("infill", "piece.mid", "--from", 1, "--to", 4, "--density", -1), "`density` must be above 0"),
+        (("infill", "piece.mid", "--from", 1, "--to", 4, "--density", -1), "`--density` must be above 0"),
         (("accompany", "piece.mid", "--keep", "above:N"), "N being 0 to 127, not 'above:N'"),
         (("accompany", "piece.mid", "--keep", "above:127"), "what is kept of the piece has no notes"),
         (("accompany", "none.mid"), "none.mid: no such file"),
@@ -314,6 +289,59 @@ def test_variations_are_several_files_and_lines(run, tmp_path):
     third = (tmp_path / "music/compose-seed3.mid").read_bytes()
     run("generate", "--seconds", 3, "--no-audio", "--no-plots", "--seed", 3)
     assert (tmp_path / "music/compose-seed3.mid").read_bytes() == third
+
+
+def test_other_music_of_the_same_seed_is_another_file(run, piece):
+    """Another span, style or primer; the same command again leaves the same files."""
+    commands = [
+        ("generate", "--seconds", 3),
+        ("generate", "--seconds", 3, "--temperature", 1.5),
+        ("generate", "--seconds", 3, "--density", 9),
+        ("infill", piece, "--from", 2, "--to", 5),
+        ("infill", piece, "--from", 3, "--to", 6),
+    ]
+    for _ in range(2):
+        names = [json.loads(run(*fast(*command, "--json")).out)["files"][0] for command in commands]
+        compose, infill = "music/compose-seed1", "music/infill-seed1"
+        assert names == [f"{compose}.mid", f"{compose}-2.mid", f"{compose}-3.mid", f"{infill}.mid", f"{infill}-2.mid"]
+    assert len({Path(name).read_bytes() for name in names}) == 5
+    assert run(*fast(*commands[1], "--overwrite")).code == 0
+    assert Path(names[0]).read_bytes() == Path(names[1]).read_bytes()
+
+
+def test_no_input_is_written_over(run, piece, tmp_path):
+    """Not even where the names of results are those of inputs, and a file's suffix is wrong."""
+    mine = piece.rename(tmp_path / "infill-seed1.mid")
+    before = mine.read_bytes()
+    inside = fast("infill", mine, "--from", 2, "--to", 5, "--out", ".")
+    assert run(*inside).out.startswith("infill-seed1-2.mid: ")
+    assert_refused(
+        run(*inside, "--overwrite"), "infill-seed1.mid is read and would be written over; use another `--out`"
+    )
+    for suffix, command in ((".wav", "render"), (".png", "plot"), (".png", "score")):
+        wrong = tmp_path / f"piece{suffix}"
+        wrong.write_bytes(before)
+        assert_refused(run(command, wrong, "--out", wrong), f"{wrong} would be written over: name another file")
+        assert wrong.read_bytes() == before
+    assert_refused(run("render", "piece.wav"), "piece.wav would be written over")
+    assert mine.read_bytes() == before
+
+
+def test_new_notes_and_their_length_are_those_asked_for(run, piece):
+    """Kept notes are not new, and what is held beyond the end makes the music no longer."""
+    inside = len(read_midi(piece).performance.between(3, 8))
+    for command, kept, seconds in (
+        (("infill", piece, "--from", 3, "--to", 8, "--keep", "all"), inside, 5.0),
+        (("infill", piece, "--from", 3, "--to", 8), 0, 5.0),
+        (("accompany", piece), 24, None),
+        (("generate", "--seconds", 40), 0, 40.0),
+    ):
+        facts = json.loads(run(*fast(*command, "--json")).out)
+        whole = read_midi(facts["files"][0]).performance.between(facts["start"], facts["end"])
+        assert facts["notes"] == len(whole) - kept
+        assert seconds is None or facts["seconds"] == seconds
+        length = f"{facts['notes']} new notes, {facts['seconds']:.0f} s of music in "
+        assert length in run(*fast(*command)).out
 
 
 def generated(run: Run, folder: str, *arguments: object) -> tuple[list[Any], dict[str, bytes]]:
@@ -391,7 +419,7 @@ def test_a_shard_goes_on_where_it_was_killed(run, tmp_path):
 def test_pieces_of_another_request_are_never_taken_for_those_of_a_shard(run, tmp_path):
     assert run(*SHARD[:8], "--seed", 1, "--no-plots", "--no-audio").code == 0  # no shard: of what it is is not kept
     shard = (*SHARD, "--no-audio")
-    assert_refused(run(*shard), "music: infill-seed1.mid exists and was written by another command", "`overwrite`")
+    assert_refused(run(*shard), "music: infill-seed1.mid exists and was written by another command", "`--overwrite`")
     assert run(*shard, "--overwrite").code == 0
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     for option in ("--overwrite", "--no-plots"):
@@ -443,6 +471,22 @@ def test_render_writes_a_sound_beside_the_piece(run, piece, tmp_path):
     assert done.out.startswith(f"{tmp_path / 'piece.wav'}: ")
     assert run("render", piece, "--out", "sub/other.wav").code == 0
     assert {"piece.wav", "sub/other.wav"} <= files(tmp_path)
+
+
+def test_a_recording_beside_the_piece_stays(run, piece, tmp_path):
+    (tmp_path / "piece.wav").write_bytes(b"a recording")
+    for _ in range(2):
+        assert run("render", piece).out.startswith(f"{tmp_path / 'piece-2.wav'}: ")
+    assert (tmp_path / "piece.wav").read_bytes() == b"a recording"
+    assert files(tmp_path) == {"piece.mid", "piece.wav", "piece-2.wav"}
+    assert run("render", piece, "--out", tmp_path / "piece.wav").code == 0
+    assert (tmp_path / "piece.wav").read_bytes() == (tmp_path / "piece-2.wav").read_bytes()
+
+
+def test_a_sound_that_cannot_be_written_beside_the_piece(run, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr("music_generator.cli.media.TemporaryDirectory", full)
+    assert_refused(run("render", piece), f"cannot write {tmp_path / 'piece.wav'}: No space left on device")
+    assert files(tmp_path) == {"piece.mid"}
 
 
 def test_score_measures_a_piece(run, piece, tmp_path):
@@ -787,6 +831,34 @@ def test_plot_draws_a_run(run, trained, tmp_path):
     assert "curves.png" in files(tmp_path)
 
 
+@pytest.mark.slow
+def test_runs_are_compared(run, trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "other")
+    done = run("compare", trained[0], "other")
+    assert (done.code, done.err) == (0, "")
+    names, first, second, picture = done.out.splitlines()
+    assert names.split()[:5] == ["run", "cell", "direction", "parameters", "steps"]
+    assert first.split()[:3] == ["run", "lstm", "both"]
+    assert second.split()[1:] == first.split()[1:]
+    assert picture == "compared.png"
+    assert "compared.png" in files(tmp_path)
+    done = run("compare", trained[0], "other", "--out", "curves.svg", "--json")
+    facts = json.loads(done.out)
+    assert (facts["files"], [each["run"] for each in facts["runs"]]) == (["curves.svg"], ["run", "other"])
+    validation = open_bundle(trained[0]).provenance["validation"]
+    assert facts["runs"][0]["nats"].keys() >= {"total", "shift", "key", "velocity", "duration"}
+    assert facts["runs"][0]["nats"]["total"] == pytest.approx(validation["continue"]["total"], abs=0.05)
+    changed = json.loads((tmp_path / "other/run.json").read_text("utf-8"))
+    (tmp_path / "other/run.json").write_text(json.dumps(changed | {"digest": "of other music"}), "utf-8")
+    assert "their numbers do not compare" in run("compare", trained[0], "other", "--no-plots").err
+
+
+def test_compare_and_plot_say_what_a_folder_must_be(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_refused(run("compare", "empty"), "empty: no training run (run.json is missing)")
+    assert_refused(run("plot", "empty"), "empty: no training run (history.csv is missing); name one, or a MIDI file")
+
+
 def info_of(run: Run, what: object) -> dict[str, Any]:
     plain, as_json = run("info", what), run("info", what, "--json")
     assert (plain.code, as_json.code) == (0, 0)
@@ -920,7 +992,7 @@ def test_a_missing_primer_is_refused(run, tmp_path):
     [
         (100, 105, "the gap from 100.0 s lies outside the piece, which ends at 11.95 s"),
         (5, 5, "a gap must begin at 0 or later and end after it begins"),
-        (6, 5, "`from` is 6.0 s, `to` is 5.0 s"),
+        (6, 5, "`--from` is 6.0 s, `--to` is 5.0 s"),
         (-3, 5, "a gap must begin at 0 or later"),
         ("nan", 5, "a gap must begin at 0 or later"),
         (5, "inf", "must end within 24 hours"),
@@ -934,7 +1006,7 @@ def test_a_gap_that_does_not_fit_is_refused(run, piece, tmp_path, start, end, me
 @pytest.mark.parametrize("temperature", [0, -1, "nan"])
 def test_a_temperature_of_0_or_below_is_refused_with_the_reason(run, tmp_path, temperature):
     done = run("generate", "--temperature", temperature)
-    assert_refused(done, "`temperature` must be 0.01 to 10", "repeats itself endlessly", "try 0.8")
+    assert_refused(done, "`--temperature` must be 0.01 to 10", "repeats itself endlessly", "try 0.8")
     assert not files(tmp_path)
 
 
@@ -946,24 +1018,24 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-p", 0], "`top_p` must be above 0"),
-        (["--seed", -1], "`seed` must be 0 to"),
-        (["--seconds", 0], "`seconds` must be above 0"),
-        (["--seconds", "nan"], "`seconds` must be above 0"),
+        (["--top-p", 0], "`--top-p` must be above 0"),
+        (["--seed", -1], "`--seed` must be 0 to"),
+        (["--seconds", 0], "`--seconds` must be above 0"),
+        (["--seconds", "nan"], "`--seconds` must be above 0"),
         (["--seconds", 1e6], "at most 86400"),
-        (["--notes", 0], "`notes` must be at least 1"),
-        (["--variations", 0], "`variations` must be at least 1"),
-        (["--count", 0], "`variations` must be at least 1"),
-        (["--jobs", 0], "`jobs` must be at least 1, not 0"),
-        (["--shard", "1/2"], "`shard` needs a `seed`"),
+        (["--notes", 0], "`--notes` must be at least 1"),
+        (["--variations", 0], "`--variations` must be at least 1"),
+        (["--count", 0], "`--variations` must be at least 1"),
+        (["--jobs", 0], "`--jobs` must be at least 1, not 0"),
+        (["--shard", "1/2"], "`--shard` needs a `--seed`"),
         *(
             (["--seed", 1, "--shard", shard], f"`--shard` must be I/N with I from 1 to N, such as 2/8, not {shard!r}")
             for shard in ("", "0/3", "4/3", "1", "/", "a/b", "1/0", "-1/3", "1/3/5")
         ),
-        (["--format", "midi"], "`format` must be one of wav, flac, ogg, mp3"),
+        (["--format", "midi"], "`--format` must be one of wav, flac, ogg, mp3"),
         (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),
         (["--from", 3], "name one with `--primer`"),
-        (["--primer", "piece.mid", "--from", "nan"], "`from` must be 0 to 86400 seconds"),
+        (["--primer", "piece.mid", "--from", "nan"], "`--from` must be 0 to 86400 seconds"),
         (["--primer", "piece.mid", "--from", 0], "the primer before 0.0 s has no notes"),
         (["--future", "piece.mid", "--notes", 9], "give the length with `--seconds`"),
     ],
@@ -1059,6 +1131,26 @@ def test_training_options_out_of_range(run, tiny_corpus, tmp_path, option, value
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("--layers", 0), "--layers"),
+        (("--size", 0), "--size"),
+        (("--length", 1), "--length"),
+        (("--matrix-learning-rate", 0), "--matrix-learning-rate"),
+        (("--save-minutes", 0), "--save-minutes"),
+        (("--stretch", 0), "--stretch"),
+        (("--longest-gap", 0), "--longest-gap"),
+        (("--future-share", 2), "--future-share"),
+    ],
+)
+def test_an_error_names_the_option_as_it_is_typed(run, tiny_corpus, arguments, option):
+    pytest.importorskip("torch")
+    done = run("train", tiny_corpus.folder, *arguments)
+    assert_refused(done, f"`{option}`")
+    assert not re.search("`[a-z]+_[a-z_]+`", done.err.replace("`shortest_gap`", ""))  # which has no option
+
+
 def test_resume_with_another_corpus(run, trained, piece):
     run("prepare", piece.parent, "--out", "other", "--jobs", 1)
     before = {path: path.read_bytes() for path in trained[0].iterdir() if path.is_file()}
@@ -1180,7 +1272,7 @@ sys.argv = ["music-generator", "train", {str(tiny_corpus.folder)!r}]
 cli.main()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install "music-generator-rnn[train]"')
+    assert_refused(Done(done.returncode, done.stdout, done.stderr), 'pip install ".[train]"')
 
 
 def test_without_a_kernel_numpy_writes_the_same_and_says_so(run, tmp_path, monkeypatch):
@@ -1192,3 +1284,44 @@ def test_without_a_kernel_numpy_writes_the_same_and_says_so(run, tmp_path, monke
     assert "NumPy writes the same music, more slowly" in done.err
     one, other = (next((tmp_path / name).glob("*.mid")).read_bytes() for name in ("compiled", "numpy"))
     assert one == other
+
+
+HOMELESS = """
+import os, pwd, sys
+
+def no_entry(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+
+pwd.getpwuid = no_entry
+from music_generator.cli.main import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no password file")
+def test_a_user_without_a_home(tmp_path, tiny_bundle):
+    """As in many containers: no entry in the password file, and no HOME."""
+    words = ("generate", "--seconds", 2, "--seed", 1, "--model", tiny_bundle)
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME")}
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS, *map(str, words)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files(tmp_path) == {f"music/compose-seed1{end}" for end in (".mid", ".wav", ".png", "-distributions.png")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_home_that_cannot_be_read(tmp_path, tiny_bundle):
+    (tmp_path / "home").mkdir(mode=0)
+    without_power = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]  # root reads everything
+    prefix = without_power if os.geteuid() == 0 else []
+    if prefix and (not shutil.which("setpriv") or subprocess.run([*prefix, "true"], check=False).returncode):
+        pytest.skip("root cannot give up its power to read everything here")
+    words = ("generate", "--seconds", 2, "--seed", 1, "--model", tiny_bundle, "--out", tmp_path / "music")
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "music_generator", *map(str, words)],
+        cwd=tmp_path, env=os.environ | {"HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "music").iterdir())) == 4

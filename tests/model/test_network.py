@@ -844,12 +844,12 @@ def test_pedals_are_keys_like_any_other(tiny_network: Network) -> None:
     [
         ({"cell": "transformer"}, "`cell` must be one of lstm, gru, rnn, not 'transformer'"),
         ({"direction": "backward"}, "`direction` must be one of both, forward, not 'backward'"),
-        ({"forward_size": 0}, "`forward_size` must be at least 1 and at most 16384, a whole number, not 0"),
+        ({"forward_size": 0}, "`forward_size` must be at least 1 and at most 16384, not 0"),
         ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1, not 1.0"),
-        ({"memory": -1}, "`memory` must be at least 0 and at most 65536, a whole number, not -1"),
-        ({"memory": True}, "`memory` must be at least 0 and at most 65536, a whole number, not True"),
-        ({"memory": 1.5}, "`memory` must be at least 0 and at most 65536, a whole number, not 1.5"),
-        ({"steered": 1}, "`steered` must be true or false, not 1"),
+        ({"memory": -1}, "`memory` must be at least 0 and at most 65536, not -1"),
+        ({"memory": True}, "`memory` must be a whole number, not True"),
+        ({"memory": 1.5}, "`memory` must be a whole number, not 1.5"),
+        ({"steered": 1}, "`steered` must be True or False, not 1"),
     ],
 )
 def test_a_wrong_configuration_is_refused(wrong: dict[str, object], text: str) -> None:

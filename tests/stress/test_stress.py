@@ -151,9 +151,9 @@ def test_killed_at_random_moments():
 def test_a_run_can_be_resumed_from_its_first_moment(tiny_corpus: Corpus, tmp_path: Path):
     pytest.importorskip("torch", reason="training needs torch, of the extra `train`")
     from music_generator.data.windows import WindowOptions
-    from music_generator.training.checkpoint import LAST_FILE, read_checkpoint
+    from music_generator.training.checkpoint import read_checkpoint
     from music_generator.training.history import HISTORY_FILE
-    from music_generator.training.options import TrainingOptions
+    from music_generator.training.options import LAST_FILE, TrainingOptions
     from music_generator.training.trainer import Trainer
 
     config = ModelConfig(forward_size=8, backward_size=8, input_size=8, head_size=8)
@@ -208,13 +208,11 @@ def test_a_bundle_is_never_half_removed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 POOL = """
-import sys, time
-from concurrent.futures import ProcessPoolExecutor
-from music_generator.parallel import end_with_parent
+import multiprocessing, time
+from music_generator.parallel import map_in_processes
 
-with ProcessPoolExecutor(1, initializer=end_with_parent) as pool:
-    pool.submit(time.sleep, 0).result()
-    print(*pool._processes, flush=True)
+for _ in map_in_processes(time.sleep, (0, 0), 1):
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
     time.sleep(60)
 """
 

@@ -622,4 +622,4 @@ def test_the_command_without_its_extra_says_how_to_install_it(monkeypatch, capsy
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert 'pip install "music-generator-rnn[studio]"' in capsys.readouterr().err
+    assert 'pip install ".[studio]"' in capsys.readouterr().err

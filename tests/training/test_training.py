@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,17 @@ from music_generator.model.bundle import open_bundle  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.export import load_network  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
-from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, read_checkpoint  # noqa: E402
+from music_generator.training.checkpoint import read_checkpoint  # noqa: E402
 from music_generator.training.history import HISTORY_FILE, Progress  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
-from music_generator.training.options import TrainingOptions, read_run  # noqa: E402
+from music_generator.training.options import BEST_FILE, LAST_FILE, TrainingOptions, base_of, read_run  # noqa: E402
 from music_generator.training.protocol import Row  # noqa: E402
-from music_generator.training.release import BUNDLE_FOLDER, bundle_run  # noqa: E402
+from music_generator.training.release import (  # noqa: E402
+    BUNDLE_FOLDER,
+    MAESTRO_CREDIT,
+    MAESTRO_LICENCE_FILE,
+    bundle_run,
+)
 from music_generator.training.trainer import Trainer, average_share, learning_rate_factor  # noqa: E402
 
 CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=10, dropout=0.1, composers=("A", "B"))
@@ -783,6 +788,32 @@ def test_a_bundle_names_all_folders_and_keeps_the_licence_of_an_added_one(tiny_c
     assert bundle.provenance["data"] == "mine + maestro-v3.0.0"
     assert bundle.provenance["licence"] == "CC BY-NC-SA 4.0"
     assert (bundle.folder / "LICENSE").exists()
+
+
+def test_a_model_that_began_from_another_keeps_its_licence_and_its_credits(
+    tiny_corpus: Corpus, half_run: Path, tmp_path: Path
+) -> None:
+    """Also the model that begins from that one, and one that was stopped and went on."""
+    mine = replace(tiny_corpus, source="mine", pieces=tiny_corpus.pieces[:5])
+    before = bundle_run(half_run, replace(tiny_corpus, added={"asap": "asap"}))
+    for name in ("second", "third"):
+        run, base = tmp_path / name, base_of(before)
+        weights = load_network(before).state_dict()
+        trainer = Trainer(mine, run, CONFIG, replace(OPTIONS, steps=2), weights=weights, base=base)
+        trainer.run(until=1)
+        resumed(mine, run).run()
+        before = bundle_run(run, mine)
+        facts, card = before.provenance, (before.folder / "README.md").read_text("utf-8")
+        assert facts["base"] == asdict(base)
+        assert facts["data"] == "mine"
+        assert facts["licence"] == "CC BY-NC-SA 4.0 and that of the data, mine"
+        assert f"began from the weights of the model `{base.name}`" in card
+        assert "maestro-v3.0.0 + asap" in base.data
+        assert MAESTRO_CREDIT in card
+        assert "asap: Francesco Foscarin" in card
+        assert (before.folder / "LICENSE").read_text("utf-8") == MAESTRO_LICENCE_FILE.read_text("utf-8")
+    assert base.data == "maestro-v3.0.0 + asap + mine"
+    assert base.name == "second"
 
 
 def test_a_run_that_never_validated_gives_its_last_weights(tiny_corpus: Corpus, half_run: Path) -> None:

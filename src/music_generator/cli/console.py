@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from music_generator.errors import InputError
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -32,12 +34,18 @@ def read_piece(path: Path) -> Performance:
     return reading.performance
 
 
+def check_out(out: Path, piece: Path) -> None:
+    """Check that a result is not written over the piece that it is of."""
+    if out.exists() and piece.exists() and out.samefile(piece):
+        raise InputError(f"{piece} would be written over: name another file with `--out`")
+
+
 class Progress(AbstractContextManager["Progress"]):
     """A progress bar on stderr where stderr is a terminal; lines are printed above it."""
 
     def __init__(self, title: str, *, hidden: bool = False) -> None:
         self._bar: Bar | None = None
-        if sys.stderr.isatty() and not hidden:
+        if sys.stderr and sys.stderr.isatty() and not hidden:
             from rich.console import Console
             from rich.progress import Progress as Bar
 

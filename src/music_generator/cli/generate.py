@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +17,7 @@ from music_generator.engine import kernel
 from music_generator.errors import InputError
 from music_generator.export import Export, Exported
 from music_generator.generation import tasks
-from music_generator.generation.batch import BatchOptions, Request, plan_batch, write_batch
+from music_generator.generation.batch import BatchOptions, Plan, Request, plan_batch, write_batch
 from music_generator.generation.keep import NAMES, read_keep
 from music_generator.generation.span import SamplingOptions, Span
 from music_generator.model.bundle import PRETRAINED_NAME
@@ -64,10 +66,10 @@ def generate(
     """
     name, span = _plan(primer, start, future, seconds, notes)
     span = _with_end_and_recall(span, primer, future, open_end, recall)
-    export = Export(out, name, not no_audio, not no_plots, format, soundfont)
+    export = Export(out, name, not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
-    _write(Request(span, sampling, model), export, batch, as_json)
+    _write(Request(span, sampling, model), export, batch, as_json, [primer, future])
 
 
 def _plan(
@@ -140,10 +142,10 @@ def infill(
     """
     kept = None if keep is None else read_keep(keep)
     span = tasks.to_infill(read_piece(piece), start, end, keep=kept)
-    export = Export(out, "infill", not no_audio, not no_plots, format, soundfont)
+    export = Export(out, "infill", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
-    _write(Request(span, sampling, model), export, batch, as_json)
+    _write(Request(span, sampling, model), export, batch, as_json, [piece])
 
 
 def accompany(
@@ -173,23 +175,34 @@ def accompany(
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     span = tasks.to_accompany(read_piece(piece), keep=read_keep(keep))
-    export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont)
+    export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
-    _write(Request(span, sampling, model), export, batch, as_json)
+    _write(Request(span, sampling, model), export, batch, as_json, [piece])
 
 
-def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool) -> None:
+def _write(request: Request, export: Export, batch: BatchOptions, as_json: bool, inputs: Sequence[Path | None]) -> None:
     plan = plan_batch(request, export, batch)
+    if export.overwrite:
+        _check_inputs(inputs, export, plan)
     if kernel.vectors() is None:
         say("the compiled engine is not available on this machine: NumPy writes the same music, more slowly")
     if plan.kept:
         total = plan.kept + len(plan.pieces)
         say(f"{plan.kept} of {total} pieces exist and are kept; --overwrite writes them again")
-    with Progress(export.name, hidden=as_json) as progress:
-        for done, exported in enumerate(write_batch(request, plan.pieces, export, jobs=batch.jobs), 1):
+    written = write_batch(request, plan.pieces, export, jobs=batch.jobs)
+    with closing(written), Progress(export.name, hidden=as_json) as progress:
+        for done, exported in enumerate(written, 1):
             progress.print(json.dumps(exported.to_json()) if as_json else _line(exported))
             progress.update(done, len(plan.pieces))
+
+
+def _check_inputs(inputs: Sequence[Path | None], export: Export, plan: Plan) -> None:
+    """Check that no input file would be written over."""
+    for path in filter(None, inputs):
+        inside = path.resolve().parent == export.folder.resolve()
+        if inside and any(path.name == export.files(each.seed or 0)[0].name for each in plan.pieces):
+            raise InputError(f"{path} is read and would be written over; use another `out` or `seed`")
 
 
 def _line(exported: Exported) -> str:

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from music_generator.errors import MusicGeneratorError
+from music_generator.errors import MusicGeneratorError, how_to_install
 
 # On one host all processes usually fail alike. The first one says so; the launcher ends the others while they wait.
 LAUNCH_SECONDS = 10.0
@@ -66,12 +66,34 @@ COMMANDS = {
     ),
     "merge": Command("data", "Make one corpus of its shards.", ("merge corpus/maestro",)),
     "train": Command("train", "Train a model.", ("train corpus/maestro-v3.0.0 --run runs/mine --epochs 10",)),
+    "compare": Command(
+        "compare",
+        "Draw and list several training runs together.",
+        ("compare runs/rnn runs/gru runs/lstm", "compare runs/lstm runs/bilstm --json"),
+    ),
     "evaluate": Command(
         "evaluate",
         "Measure a model or any MIDI files in one report.",
         ("evaluate pretrained corpus/maestro-v3.0.0 --out evaluation --quick",),
     ),
 }
+
+
+class _Command(TyperCommand):
+    """A command; its errors name an option as it is typed, where the package names a field or an argument."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MusicGeneratorError as error:
+            raise MusicGeneratorError(self._with_options(str(error))) from error
+
+    def _with_options(self, text: str) -> str:
+        for option in self.params:
+            for typed in [each for each in option.opts if each.startswith("--")][:1]:
+                for name in (option.name, typed[2:].replace("-", "_")):
+                    text = text.replace(f"`{name}`", f"`{typed}`")
+        return text
 
 
 class _Commands(TyperGroup):
@@ -87,7 +109,7 @@ class _Commands(TyperGroup):
         examples = "\n         ".join(f"music-generator {example}" for example in command.examples)
         alone = typer.Typer(**_STYLE)
         function = getattr(import_module(f"music_generator.cli.{command.module}"), cmd_name)
-        alone.command(cmd_name, epilog=f"\b\nExample: {examples}")(function)
+        alone.command(cmd_name, cls=_Command, epilog=f"\b\nExample: {examples}")(function)
         return typer.main.get_command(alone)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
@@ -132,7 +154,7 @@ def main() -> None:
         extra = _EXTRAS.get(error.name or "")
         if not extra:
             raise
-        sys.exit(_fail(f'{error.name} is not installed; install it with: pip install "music-generator-rnn[{extra}]"'))
+        sys.exit(_fail(f"{error.name} is not installed; install it with: {how_to_install(extra)}"))
     except OSError as error:  # a full disk, a folder that cannot be read
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from music_generator import plots
 from music_generator.cli import options
-from music_generator.cli.console import read_piece
+from music_generator.cli.console import check_out, read_piece
+from music_generator.errors import InputError
 from music_generator.export import Export, draw_piece, write_sound
+from music_generator.files import first_free
 from music_generator.generation.span import SamplingOptions
 from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
 from music_generator.model.config import FIELDS
@@ -23,19 +26,41 @@ from music_generator.training.history import HISTORY_FILE, read_history
 
 if TYPE_CHECKING:
     from music_generator.generation.scoring import PieceScore
+    from music_generator.music.performance import Performance
 
 
 def render(
     piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
     format: options.Format = Export.format,
     soundfont: options.SoundFont = Export.soundfont,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="sound file  [default: beside the MIDI file]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="sound file  [default: beside the MIDI file, numbered if that name is taken]"),
+    ] = None,
 ) -> None:
     """Play a MIDI file into a sound file."""
     path = out or piece.with_suffix(f".{format}")
+    check_out(path, piece)
     begun = time.perf_counter()
-    sound = write_sound(read_piece(piece), path, soundfont)
+    performance = read_piece(piece)
+    if out:
+        sound = write_sound(performance, path, soundfont)
+    else:
+        path, sound = _write_beside(performance, path, soundfont)
     print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+
+
+def _write_beside(performance: Performance, path: Path, soundfont: Path | None) -> tuple[Path, str]:
+    """Write a sound, under another name where there is another sound, such as a recording of the piece."""
+    try:
+        with TemporaryDirectory(prefix=f".{path.stem[:64]}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            sound = write_sound(performance, made, soundfont)
+            free = first_free(path, made.read_bytes())
+            made.replace(free)
+            return free, sound
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def plot(
@@ -46,11 +71,15 @@ def plot(
 ) -> None:
     """Draw the piano roll and the distributions of a MIDI file, or the loss curves of a training run."""
     if what.is_dir():
+        if not (what / HISTORY_FILE).exists():
+            raise InputError(f"{what}: no training run ({HISTORY_FILE} is missing); name one, or a MIDI file")
         path = out or what / "loss.png"
         plots.save(plots.loss_curves(read_history(what / HISTORY_FILE), title=what.name), path)
         print(path)
     else:
-        print(*draw_piece(read_piece(what), out or what.with_suffix(".png")), sep="\n")
+        path = out or what.with_suffix(".png")
+        check_out(path, what)
+        print(*draw_piece(read_piece(what), path), sep="\n")
 
 
 def score(
@@ -71,8 +100,10 @@ def score(
     from music_generator.engine.engine import Engine
     from music_generator.generation.scoring import score
 
-    scored = score(read_piece(piece), Engine(open_bundle(model)), composer=composer)
     picture = None if no_plots else out or piece.with_name(f"{piece.stem}-surprise.png")
+    if picture:
+        check_out(picture, piece)
+    scored = score(read_piece(piece), Engine(open_bundle(model)), composer=composer)
     if picture:
         plots.save(plots.surprise_roll(scored.performance, scored.note_nats, title=piece.stem), picture)
     if as_json:

@@ -33,7 +33,10 @@ Variations = Annotated[
     int, typer.Option("--variations", "--count", help="number of pieces; their seeds follow one another")
 ]
 Shard = Annotated[str | None, typer.Option(metavar="I/N", help="write only every N-th piece from the I-th on")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="with --shard: write existing pieces again")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="write over files of other music, instead of numbering the new ones"),
+]
 Jobs = Annotated[int, typer.Option(help="number of processes")]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]

@@ -23,7 +23,7 @@ from music_generator.errors import InputError
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.training.history import HISTORY_FILE, read_history
-from music_generator.training.options import TrainingOptions, read_run
+from music_generator.training.options import Base, TrainingOptions, base_of, read_run
 from music_generator.training.plan import fit_to_corpus, tokens_per_step, train_rows
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any
     options = TrainingOptions(windows=windows, **_of(TrainingOptions, given))
     options, choices = fit_to_corpus(corpus, options, given, int(os.environ.get("WORLD_SIZE", "1")))
     sizes = _of(ModelConfig, given)
-    config, weights = _begin_from(model, sizes) if model else (_new_config(corpus, windows, sizes), None)
-    trainer = Trainer(corpus, folder, config, options, weights=weights)
+    config, weights, base = _begin_from(model, sizes) if model else (_new_config(corpus, windows, sizes), None, None)
+    trainer = Trainer(corpus, folder, config, options, weights=weights, base=base)
     if choices and trainer.accelerator.is_main_process:
         say(f"{corpus.folder} is small: {'; '.join(choices)}")
     return trainer
@@ -146,14 +146,15 @@ def _new_config(corpus: Corpus, windows: WindowOptions, sizes: dict[str, Any]) -
     return ModelConfig(composers=composer_names(corpus, windows.apart), **sizes)
 
 
-def _begin_from(model: str, sizes: dict[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return the configuration and the weights of a model."""
+def _begin_from(model: str, sizes: dict[str, Any]) -> tuple[ModelConfig, dict[str, Any], Base]:
+    """Return the configuration and the weights of a model, and what is kept of it."""
     from music_generator.model.export import load_network
 
     if sizes.keys() - {"dropout"}:
         raise InputError("a model to start from has its own cell, direction and sizes: leave those options out")
-    network = load_network(open_bundle(model))
-    return replace(network.config, **sizes), network.state_dict()
+    bundle = open_bundle(model)
+    network = load_network(bundle)
+    return replace(network.config, **sizes), network.state_dict(), base_of(bundle)
 
 
 def run_trainer(trainer: Trainer) -> None:

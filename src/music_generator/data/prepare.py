@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from music_generator.data.sources import Folders, Source, check_added, find_all_
 from music_generator.errors import CorpusError, MidiError
 from music_generator.music.midi import read_midi
 from music_generator.music.tokens import encode
-from music_generator.parallel import WHOLE, Shard, end_with_parent
+from music_generator.parallel import WHOLE, Shard, map_in_processes
 
 __all__ = ["Prepared", "Skipped", "prepare"]
 
@@ -146,7 +146,7 @@ def _piece(source: Source, rows: Array, notes: int, seconds: float) -> Piece:
     return Piece(s.path, s.split or "", s.composer, s.title, s.year, len(rows), notes, seconds, digest, s.tag)
 
 
-def read_all(folders: Folders, sources: Iterable[Source], jobs: int) -> Iterator[_Read | Skipped]:
+def read_all(folders: Folders, sources: Iterable[Source], jobs: int) -> Generator[_Read | Skipped, None, None]:
     """Read the sources in their order; at most a few chunks for each process are read ahead."""
     remaining = iter(sources)
     chunks = iter(lambda: list(islice(remaining, CHUNK_FILES)), [])
@@ -154,14 +154,9 @@ def read_all(folders: Folders, sources: Iterable[Source], jobs: int) -> Iterator
         for chunk in chunks:
             yield from _read_chunk(folders, chunk)
         return
-    pending: deque[Future[list[_Read | Skipped]]] = deque()
-    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
-        for chunk in chunks:
-            pending.append(pool.submit(_read_chunk, folders, chunk))
-            if len(pending) > 4 * jobs:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+    with closing(map_in_processes(partial(_read_chunk, folders), chunks, jobs)) as lists:
+        for some in lists:
+            yield from some
 
 
 # --- writing
@@ -190,15 +185,16 @@ def _write_shard(work: Path, folders: Folders, shard: Shard, jobs: int | None, p
     sources = shard.of(listing.watch(find_all_sources(folders)))
     with (work / TOKENS_FILE).open("wb") as tokens, open_text(work / RECORDS_FILE, "w") as records:
         write_npy_header(tokens, 0)
-        for result in read_all(folders, sources, jobs):
-            record = result.piece if isinstance(result, _Read) else result
-            records.write(to_json(record) + "\n")
-            prepared.add(record)
-            if isinstance(result, _Read):
-                tokens.write(result.rows.tobytes())
-                rows += len(result.rows)
-            if progress:
-                progress(prepared.files, total)
+        with closing(read_all(folders, sources, jobs)) as results:
+            for result in results:
+                record = result.piece if isinstance(result, _Read) else result
+                records.write(to_json(record) + "\n")
+                prepared.add(record)
+                if isinstance(result, _Read):
+                    tokens.write(result.rows.tobytes())
+                    rows += len(result.rows)
+                if progress:
+                    progress(prepared.files, total)
         tokens.seek(0)
         write_npy_header(tokens, rows)
     source, *added = (folder.resolve().name for folder in folders.values())

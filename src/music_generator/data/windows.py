@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.checks import check_types
 from music_generator.data.corpus import Corpus, Piece
 from music_generator.errors import CorpusError, InputError
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND, Window, density_class, loudness_class
@@ -72,6 +73,7 @@ class WindowOptions:
     apart: tuple[str, ...] = ("rolls",)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("stretch", "gap_seconds", "apart"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.batch < 1 or self.length < 2:

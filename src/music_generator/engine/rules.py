@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.checks import check_types
 from music_generator.errors import InputError
 from music_generator.model.config import NO_ONSET
 from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME
@@ -176,6 +177,7 @@ class Habituation:
     window: float = 64.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not (self.above >= 0 and 0 <= self.nats <= MOST_NATS and self.window >= 1):
             raise InputError(
                 f"`habituation` must have `above` of at least 0, `nats` of 0 to {MOST_NATS:g} and `window` of at least "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from music_generator.data.corpus import Corpus
 from music_generator.data.windows import GAP_TOKENS, even_gaps, segments
 from music_generator.engine.engine import Engine
+from music_generator.errors import how_to_install
 from music_generator.evaluation.report import LikelihoodTable, SplitLikelihood
 from music_generator.generation.scoring import Scores, score_passages
 from music_generator.model.bundle import Bundle
@@ -119,7 +120,7 @@ def split_likelihood(
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        reason = 'torch is not installed; install it with: pip install "music-generator-rnn[train]"'
+        reason = f"torch is not installed; install it with: {how_to_install('train')}"
         return SplitLikelihood(ours, network_skipped=reason)
     same = on_some[0] if on_some else on_whole
     return SplitLikelihood(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from music_generator.checks import check_types
 from music_generator.data.corpus import SPLITS
 from music_generator.errors import InputError
 from music_generator.generation import SamplingOptions
@@ -41,6 +42,7 @@ class EvaluationOptions:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("network_segments", "engine_segments", "context_windows", "performances", "gaps"):
             value = getattr(self, name)
             if value is not None and value < 1:

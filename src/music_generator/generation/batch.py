@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from music_generator.checks import check_types
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.files import replacing
@@ -20,7 +22,7 @@ from music_generator.generation.tasks import BATCH, Generated, generate_many
 from music_generator.model.bundle import FACTS_FILE, open_bundle
 from music_generator.music.features import Distributions
 from music_generator.music.performance import Performance
-from music_generator.parallel import Shard, end_with_parent
+from music_generator.parallel import Shard, map_in_processes
 
 __all__ = ["BatchOptions", "Output", "Plan", "Request", "plan_batch", "write_batch"]
 
@@ -65,6 +67,7 @@ class BatchOptions:
     jobs: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("variations", "jobs"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")
@@ -121,11 +124,15 @@ def plan_batch(request: Request, output: Output[object], options: BatchOptions) 
     pieces = list(options.shard.of(pieces))
     if not pieces:
         return Plan([])
-    existing = [piece for piece in pieces if all(file.exists() for file in _files(output, piece))]
-    kept = [] if options.overwrite else existing
-    _record(request, output, kept)
-    kept_seeds = {piece.seed for piece in kept}
-    return Plan([piece for piece in pieces if piece.seed not in kept_seeds], len(kept))
+    begun = [] if options.overwrite else [piece for piece in pieces if any(_existing(output, piece))]
+    _record(request, output, begun)
+    kept = {piece.seed for piece in begun if all(_existing(output, piece))}
+    return Plan([piece for piece in pieces if piece.seed not in kept], len(kept))
+
+
+def _existing(output: Output[object], piece: SamplingOptions) -> Iterator[bool]:
+    """Yield for each file of a piece whether it exists."""
+    return (file.exists() for file in _files(output, piece))
 
 
 def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
@@ -133,13 +140,13 @@ def _files(output: Output[object], piece: SamplingOptions) -> list[Path]:
     return output.files(piece.seed)
 
 
-def _record(request: Request, output: Output[object], kept: Sequence[SamplingOptions]) -> None:
+def _record(request: Request, output: Output[object], begun: Sequence[SamplingOptions]) -> None:
     path, facts = output.folder / f"{output.name}-request.json", request.fingerprint()
     if path.exists():
         _check_same_request(path, facts)
-    elif kept:
+    elif begun:
         raise InputError(
-            f"{output.folder}: {_files(output, kept[0])[0].name} exists and was written by another command; use "
+            f"{output.folder}: {_files(output, begun[0])[0].name} exists and was written by another command; use "
             "another folder, or `overwrite`"
         )
     with replacing(path) as beside:
@@ -160,8 +167,10 @@ def _check_same_request(path: Path, facts: dict[str, Any]) -> None:
 
 def write_batch(
     request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co], *, jobs: int = 1
-) -> Iterator[Result_co]:
+) -> Generator[Result_co, None, None]:
     """Write pieces and yield what `output.write` returns of each, in their order.
+
+    Whoever may stop before the last piece closes the iterator (`contextlib.closing`): its processes then end at once.
 
     Args:
         request: What is written.
@@ -176,25 +185,21 @@ def write_batch(
     if jobs == 1 or len(pieces) <= 1:
         yield from _write(request, pieces, output)
         return
-    from concurrent.futures import ProcessPoolExecutor  # seldom needed, and slow to load
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool  # seldom needed, and slow to load
 
     size = min(BATCH, -(-len(pieces) // jobs))
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent)
+    parts = [(request, pieces[first : first + size], output) for first in range(0, len(pieces), size)]
     try:
-        parts = [pieces[first : first + size] for first in range(0, len(pieces), size)]
-        for future in [pool.submit(_write_list, request, part, output) for part in parts]:
-            yield from future.result()
+        with closing(map_in_processes(_write_list, parts, jobs, "spawn")) as lists:
+            for some in lists:
+                yield from some
     except BrokenProcessPool as error:
         raise InputError(f"one of {jobs} `jobs` was killed, perhaps for want of memory; use fewer") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-def _write_list(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> list[Result_co]:
+def _write_list(part: tuple[Request, Sequence[SamplingOptions], Output[Result_co]]) -> list[Result_co]:
     """Write pieces in a process of its own."""
-    return list(_write(request, pieces, output))
+    return list(_write(*part))
 
 
 def _write(request: Request, pieces: Sequence[SamplingOptions], output: Output[Result_co]) -> Iterator[Result_co]:

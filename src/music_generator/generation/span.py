@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from music_generator.checks import check_types
 from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
@@ -65,6 +66,7 @@ class SamplingOptions:
     habituation: Habituation = field(default_factory=Habituation)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not LOWEST_TEMPERATURE <= self.temperature <= 10:
             raise InputError(
                 f"`temperature` must be {LOWEST_TEMPERATURE} to 10, not {self.temperature}: near 0 the likeliest note "

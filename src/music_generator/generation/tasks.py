@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import numpy as np
 
@@ -33,6 +37,7 @@ class Generated:
         seed: gives the same music again.
         tokens: how many were written.
         seconds_taken: of computing, to read and to write; a share of it for pieces that were written side by side.
+        kept: the notes of the span that stayed.
     """
 
     performance: Performance
@@ -41,6 +46,7 @@ class Generated:
     seed: int
     tokens: int
     seconds_taken: float
+    kept: Performance = field(default_factory=Performance)
 
     @property
     def tokens_per_second(self) -> float:
@@ -49,8 +55,9 @@ class Generated:
 
     @property
     def written(self) -> Performance:
-        """The music that the model wrote, without past and future."""
-        return self.performance.between(self.start, self.end)
+        """The music that the model wrote, without past, future and kept notes."""
+        inside = self.performance.between(self.start, self.end)
+        return replace(inside, notes=inside.notes[~np.isin(_strikes(inside), _strikes(self.kept))])
 
 
 def compose(
@@ -314,7 +321,13 @@ class _Writing:
         seed = writer.options.seed
         assert seed is not None
         taken = self.seconds + clock + time.perf_counter() - begun
-        return Generated(whole, self.span.start, end, seed, len(self.rows), taken)
+        return Generated(whole, self.span.start, end, seed, len(self.rows), taken, self.span.kept)
+
+
+def _strikes(performance: Performance) -> NDArray[Any]:
+    """Return onset and pitch of each note as one number: complex128 of shape (notes,)."""
+    strikes: NDArray[Any] = performance.notes["onset"] + 1j * performance.notes["pitch"]
+    return strikes
 
 
 def _need_notes(performance: Performance, what: str) -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +173,7 @@ def _how_to_convert(folder: Path, found: object) -> str:
         return HOW_TO_REINSTALL
     if isinstance(found, int) and found < FORMAT:
         return "train the model again: music-generator train CORPUS --run RUN"
-    return "install a newer one: pip install --upgrade music-generator-rnn"
+    return "in your clone of music-generator-rnn install a newer one with: git pull && pip install ."
 
 
 def _check_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
@@ -222,7 +222,8 @@ def write_bundle(
         raise InputError(f"{folder}: exists and is not a model bundle; name another folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        beside = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
+        beside.mkdir()
         try:
             write_files(beside)
             facts = {
@@ -237,9 +238,9 @@ def write_bundle(
                 },
             }
             (beside / FACTS_FILE).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", "utf-8")
-            beside.chmod(0o755)
+            mode = (beside / FACTS_FILE).stat().st_mode & 0o777
             for path in beside.iterdir():
-                path.chmod(0o644)  # some libraries write for the owner alone
+                path.chmod(mode)  # some libraries write for the owner alone
             if folder.exists():  # renamed first, because a half removed one would be taken for something else
                 folder.rename(beside.with_name(f"{beside.name}-old"))
             beside.rename(folder)

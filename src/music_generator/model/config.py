@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from music_generator.checks import check_types
 from music_generator.errors import InputError
 from music_generator.music.tokens import (
     DURATION_BINS,
@@ -86,20 +87,17 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "composers", tuple(self.composers))
+        check_types(self)
         if self.cell not in CELLS:
             raise InputError(f"`cell` must be one of {', '.join(CELLS)}, not {self.cell!r}")
         if self.direction not in DIRECTIONS:
             raise InputError(f"`direction` must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}")
         for name in ("forward_layers", "forward_size", "backward_layers", "backward_size", "input_size", "head_size"):
             size, most = getattr(self, name), MOST_LAYERS if name.endswith("layers") else MOST_UNITS
-            if not isinstance(size, int) or not 1 <= size <= most:
-                raise InputError(f"`{name}` must be at least 1 and at most {most}, a whole number, not {size!r}")
-        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or not 0 <= self.memory <= MOST_EVENTS:
-            raise InputError(
-                f"`memory` must be at least 0 and at most {MOST_EVENTS}, a whole number, not {self.memory!r}"
-            )
-        if not isinstance(self.steered, bool):
-            raise InputError(f"`steered` must be true or false, not {self.steered!r}")
+            if not 1 <= size <= most:
+                raise InputError(f"`{name}` must be at least 1 and at most {most}, not {size}")
+        if not 0 <= self.memory <= MOST_EVENTS:
+            raise InputError(f"`memory` must be at least 0 and at most {MOST_EVENTS}, not {self.memory}")
         if not all(isinstance(composer, str) for composer in self.composers):
             raise InputError("`composers` must be names")
         if not 0 <= self.dropout < 1:

@@ -163,7 +163,8 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
     """Return the tensors in the engine's order, tables as float32, each of the right type and shape and finite.
 
     Raises:
-        BundleError: a tensor is missing, is of another type or shape, holds NaN or infinity, or is not known.
+        BundleError: a tensor is missing, is of another type or shape, holds NaN or infinity, or is not known; or they
+            are of another cell.
     """
     wanted = [each for part in layout(config) for each in tensors_of(part, precision)]
     unknown = sorted(set(tensors) - {name for name, _, _ in wanted})
@@ -188,7 +189,19 @@ def check_packed(tensors: Mapping[str, Array], config: ModelConfig, precision: s
                 f"{tensor[0]:g} and {tensor[1]:g}; get or train the model again"
             )
         found[name] = np.ascontiguousarray(tensor)
+    is_gru = GATES[config.cell] == GATES["gru"] and _is_gru(found["forward.0.weight"], config.forward_size)
+    if is_gru != (config.cell == "gru"):
+        raise BundleError(f"{where}: its tensors are of another cell than {config.cell}; get or train the model again")
     return found
+
+
+def _is_gru(weight: Array, size: int) -> bool:
+    """Return whether a layer's map has the zeros of a GRU: of its candidate's parts one reads the input, one the state.
+
+    In shape it is that of an LSTM.
+    """
+    inputs, state = weight[:-size], weight[-size:]
+    return not inputs[:, 3 * size :].any() and not state[:, 2 * size : 3 * size].any()
 
 
 def _times(shape: tuple[int, ...]) -> str:

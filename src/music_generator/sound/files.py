@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from music_generator.errors import InputError, MissingDependencyError
+from music_generator.errors import InputError, MissingDependencyError, how_to_install
 from music_generator.files import replacing
 from music_generator.sound.waveform import Sound, blocks
 
@@ -29,7 +29,7 @@ def _write_with_soundfile(path: Path, sound: Sound) -> None:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package is installed, its library is not
         raise MissingDependencyError(
-            f'{path.suffix} files need soundfile: `pip install "music-generator-rnn[audio]"`, or write .wav'
+            f"{path.suffix} files need soundfile: {how_to_install('audio')}, or write .wav"
         ) from error
     try:
         with soundfile.SoundFile(path, "w", sound.sample_rate, 2) as file:

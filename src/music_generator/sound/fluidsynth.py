@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from music_generator.errors import InputError, MissingDependencyError
+from music_generator.errors import InputError, MissingDependencyError, how_to_install
 from music_generator.music.midi import PEDAL_CONTROLLERS, PRESSED
 from music_generator.music.performance import Performance
 
@@ -79,7 +79,7 @@ def require_soundfont(named: str | Path | None) -> Path:
         raise InputError(f"the SoundFont {named} does not exist; name a .sf2 or .sf3 file")
     if not fluidsynth_available():
         raise MissingDependencyError(
-            'FluidSynth is not installed: `pip install "music-generator-rnn[audio]"` and install its library '
+            f"FluidSynth is not installed: {how_to_install('audio')}, and install its library "
             "(`apt install libfluidsynth3`, `brew install fluid-synth`), or use the built-in synthesiser"
         )
     found = find_soundfont() if named is None else Path(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from music_generator.checks import check_types
 from music_generator.errors import InputError
 
 HOST = "127.0.0.1"  # never another one: the page is for this computer only
@@ -44,6 +45,7 @@ class StudioOptions:
     max_parsed: int = 2
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.port < 1 << 16:
             raise InputError(f"`port` must be 0 to 65535, not {self.port}")
         if self.soundfont is not None and not self.soundfont.is_file():

@@ -17,9 +17,9 @@ from torch import Tensor
 from music_generator.errors import BundleError
 from music_generator.files import replacing
 from music_generator.model.network import Network
+from music_generator.training.options import WEIGHTS
 
-LAST_FILE, BEST_FILE = "last.safetensors", "best.safetensors"
-WEIGHTS, AVERAGE, OPTIMIZER = "weights/", "average/", "optimizer/"  # prefixes of the tensors' names
+AVERAGE, OPTIMIZER = "average/", "optimizer/"  # prefixes of the tensors' names, beside `WEIGHTS`
 
 Optimizers = Sequence[torch.optim.Optimizer]
 

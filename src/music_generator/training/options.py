@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from music_generator.checks import check_types
 from music_generator.data.windows import WindowOptions
 from music_generator.errors import BundleError, InputError
 from music_generator.files import replacing
+from music_generator.model.bundle import BUNDLE_FOLDER, FACTS_FILE, Bundle
 from music_generator.model.config import ModelConfig
 
-RUN_FILE = "run.json"
+RUN_FILE, LAST_FILE, BEST_FILE = "run.json", "last.safetensors", "best.safetensors"
+WEIGHTS = "weights/"  # prefix of the names of a checkpoint's weights
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 
@@ -69,6 +73,7 @@ class TrainingOptions:
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
@@ -88,13 +93,49 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
+class Base:
+    """The model that a run began from, whose licence its weights keep.
+
+    Attributes:
+        name: Its name: `pretrained`, or that of its run or folder.
+        sha256: Of its `bundle.json`.
+        data: All that it and the models before it were trained on.
+        licence: Of its weights.
+    """
+
+    name: str
+    sha256: str
+    data: str
+    licence: str
+
+
+def base_of(bundle: Bundle) -> Base:
+    """Return what a run that begins from a model keeps of it."""
+    folder, facts = bundle.folder.resolve(), bundle.provenance
+    name = folder.parent.name if folder.name == BUNDLE_FOLDER else folder.name
+    data = [facts["base"]["data"]] if facts.get("base") else []
+    data.append(facts.get("data", "unknown data"))
+    sha256 = hashlib.sha256((folder / FACTS_FILE).read_bytes()).hexdigest()
+    return Base(name, sha256, " + ".join(data), facts.get("licence", "unknown"))
+
+
+@dataclass(frozen=True)
 class Run:
-    """The start of a run: the shape of its network, how to train it, and the name and the `digest` of its corpus."""
+    """The start of a run.
+
+    Attributes:
+        config: The shape of its network.
+        options: How to train it.
+        corpus: The name of its corpus.
+        digest: The corpus's `digest`.
+        base: The model that it began from; None for random weights.
+    """
 
     config: ModelConfig
     options: TrainingOptions
     corpus: str
     digest: str
+    base: Base | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a JSON file; the inverse of `from_json`."""
@@ -111,7 +152,11 @@ class Run:
         options = dict(data["options"])
         windows = WindowOptions(**options.pop("windows"))
         return cls(
-            ModelConfig(**data["config"]), TrainingOptions(**options, windows=windows), data["corpus"], data["digest"]
+            ModelConfig(**data["config"]),
+            TrainingOptions(**options, windows=windows),
+            data["corpus"],
+            data["digest"],
+            Base(**data["base"]) if data.get("base") else None,
         )
 
 

@@ -21,9 +21,9 @@ from music_generator.model.network import Batch, Network
 from music_generator.music.features import distributions
 from music_generator.music.tokens import decode
 from music_generator.training.batches import to_batch
-from music_generator.training.checkpoint import BEST_FILE, LAST_FILE, Checkpoint, load_weights, read_checkpoint
+from music_generator.training.checkpoint import Checkpoint, load_weights, read_checkpoint
 from music_generator.training.likelihood import likelihood
-from music_generator.training.options import TrainingOptions, read_run
+from music_generator.training.options import BEST_FILE, LAST_FILE, Base, Run, read_run
 from music_generator.training.protocol import Row
 
 MAESTRO_LICENCE = "CC BY-NC-SA 4.0"
@@ -70,9 +70,9 @@ def bundle_run(
     load_weights(network, {name: value.half() for name, value in weights.items()}, checkpoint.path)
     network.eval()
     validation = likelihood(network, corpus, progress=progress) if corpus.split("validation") else {}
-    provenance = _provenance(network, corpus, facts.options, checkpoint, validation)
+    provenance = _provenance(network, corpus, facts, checkpoint, validation)
     texts = {"README.md": model_card(facts.config.to_json(), provenance)}
-    if is_maestro_corpus(corpus):
+    if MAESTRO_LICENCE in provenance["licence"]:
         texts["LICENSE"] = MAESTRO_LICENCE_FILE.read_text("utf-8")
     return bundle_network(
         network,
@@ -86,23 +86,30 @@ def bundle_run(
 
 
 def _provenance(
-    network: Network, corpus: Corpus, options: TrainingOptions, checkpoint: Checkpoint, validation: dict[str, Row]
+    network: Network, corpus: Corpus, run: Run, checkpoint: Checkpoint, validation: dict[str, Row]
 ) -> dict[str, Any]:
     """Return where the weights come from, as plain data for the bundle's facts."""
     state = checkpoint.state
     return {
-        "data": (data := " + ".join(corpus.sources)),
-        "licence": MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {data}",
+        "data": " + ".join(corpus.sources),
+        "licence": _licence(corpus, run.base),
+        "base": run.base and asdict(run.base),
         "train_pieces": len(corpus.split("train")),
         "train_rows": sum(corpus.pieces[i].rows for i in corpus.split("train")),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "steps": state.step,
         "tokens": state.tokens,
         "seconds": round(state.seconds),
-        "options": asdict(options),
+        "options": asdict(run.options),
         "software": {"music-generator-rnn": version("music-generator-rnn"), "torch": torch.__version__},
         "validation": validation,
     }
+
+
+def _licence(corpus: Corpus, base: Base | None) -> str:
+    """Return the licence of the weights: that of the data, and that of the model that they began from."""
+    own = MAESTRO_LICENCE if is_maestro_corpus(corpus) else f"that of the data, {' + '.join(corpus.sources)}"
+    return own if base is None else " and ".join(dict.fromkeys([*base.licence.split(" and "), own]))
 
 
 def _own_pieces(corpus: Corpus) -> list[int]:
@@ -137,9 +144,17 @@ def model_card(config: dict[str, Any], provenance: dict[str, Any]) -> str:
         f"Trained on the train split of {provenance['data']}: {provenance['train_pieces']} performances, "
         f"{provenance['train_rows']:,} token rows. Licence of the weights: {provenance['licence']}.",
     ]
-    if provenance["licence"] == MAESTRO_LICENCE:
+    data, base = provenance["data"], provenance.get("base")
+    if base:
+        lines += [
+            "",
+            f"It began from the weights of the model `{base['name']}` (sha256 of its bundle.json: {base['sha256']}), "
+            f"trained on {base['data']}, licence: {base['licence']}.",
+        ]
+        data = f"{base['data']} + {data}"
+    if MAESTRO_LICENCE in provenance["licence"]:
         lines += ["", f"MAESTRO: {MAESTRO_CREDIT}. Not for commercial use; share alike; credit them."]
-    for name in sorted(set(provenance["data"].split(" + ")) & set(OTHER_CREDITS)):
+    for name in sorted(set(data.split(" + ")) & set(OTHER_CREDITS)):
         lines += ["", f"{name}: {OTHER_CREDITS[name]}."]
     lines += [
         "",

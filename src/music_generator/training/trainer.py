@@ -30,8 +30,6 @@ from music_generator.model.network import Batch, Head, Network
 from music_generator.parallel import Shard
 from music_generator.training.batches import to_batch
 from music_generator.training.checkpoint import (
-    BEST_FILE,
-    LAST_FILE,
     State,
     load_optimizers,
     load_weights,
@@ -41,7 +39,16 @@ from music_generator.training.checkpoint import (
 from music_generator.training.history import HISTORY_FILE, VALIDATION_GAP, Progress, append_history, trim_history
 from music_generator.training.likelihood import likelihood
 from music_generator.training.muon import Muon
-from music_generator.training.options import RUN_FILE, Run, TrainingOptions, read_run, write_run
+from music_generator.training.options import (
+    BEST_FILE,
+    LAST_FILE,
+    RUN_FILE,
+    Base,
+    Run,
+    TrainingOptions,
+    read_run,
+    write_run,
+)
 from music_generator.training.plan import total_steps
 from music_generator.training.protocol import Row
 
@@ -109,6 +116,7 @@ class Trainer:
         resume: Continue the folder's run. With other `steps` or `epochs` than it has, its length changes: its learning
             rates are from then on those of a run of the new length, and its patience begins again.
         weights: The first weights, by name; random ones if None.
+        base: The model that they are of.
 
     Raises:
         BundleError: The checkpoint is missing, damaged or of another shape, or `weights` are of another shape.
@@ -125,7 +133,9 @@ class Trainer:
         *,
         resume: bool = False,
         weights: dict[str, Tensor] | None = None,
+        base: Base | None = None,
     ) -> None:
+        self.base = base
         self.corpus, self.folder, self.config, self.options = corpus, Path(folder), config, options
         self.pool = Pool(corpus, np.asarray(corpus.split("train"), np.int64))
         if not len(self.pool.pieces):
@@ -186,6 +196,7 @@ class Trainer:
                 f"{self.corpus.folder}: the run {self.folder} was trained on other music ({begun.corpus}); resume it "
                 "with that corpus, or begin a new run from its model with `--model`"
             )
+        self.base = begun.base
         checkpoint = read_checkpoint(self.folder / LAST_FILE)
         self.state = checkpoint.state
         load_weights(self.network, checkpoint.weights, checkpoint.path)
@@ -209,7 +220,7 @@ class Trainer:
         """Write the checkpoint, then `run.json`: a folder that has it can be resumed."""
         self._save_last()
         if self.accelerator.is_main_process:
-            write_run(self.folder, Run(self.config, self.options, self.corpus.source, self.corpus.digest))
+            write_run(self.folder, Run(self.config, self.options, self.corpus.source, self.corpus.digest, self.base))
 
     def _save_last(self) -> None:
         if self.accelerator.is_main_process:
