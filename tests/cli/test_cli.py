@@ -974,6 +974,16 @@ def test_options_that_do_not_fit_are_refused(run, tmp_path, arguments, message):
     assert files(tmp_path) == {"piece.mid"}
 
 
+@pytest.mark.usefixtures("piece")
+def test_evaluate_compares_as_much_music_as_asked_for(run, tiny_corpus):
+    done = run("evaluate", ".", tiny_corpus.folder)
+    assert done.code == 2
+    assert "none of its 1 MIDI files can be evaluated; piece.mid: it lasts 12.0 s, less than 30 s" in done.err
+    report = json.loads(run("evaluate", ".", tiny_corpus.folder, "--seconds", 8, "--json").out)
+    assert report["distributions"]["files"]["seconds"] == report["structure"]["files"]["seconds"] == 8
+    assert_refused(run("evaluate", ".", tiny_corpus.folder, "--seconds", 0), "`seconds` must be above 0, not 0.0")
+
+
 # --- bad input: models and corpora
 
 
