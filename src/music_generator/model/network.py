@@ -215,10 +215,10 @@ class LockedDropout(nn.Module):
 
 
 def recurrence_precision(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which recurrent layers keep their gradients.
+    """Return a context in which recurrent layers have gradients of any size.
 
-    On CUDA, autocast of any type makes cuDNN compute them in float16, in which small gradients vanish. There they stay
-    in float32, which cuDNN multiplies in TF32.
+    On CUDA, autocast of any type makes cuDNN compute them in float16, whose smallest numbers are as large as the
+    gradients of a mean over many tokens. There they stay in float32, which cuDNN multiplies in TF32.
     """
     return torch.autocast(device, enabled=False) if device == "cuda" else nullcontext()
 
