@@ -221,9 +221,12 @@ def _plan(trainer: Trainer) -> str:
     processes = f", {trainer.shard.count} processes" if trainer.shard.count > 1 else ""
     tokens, rows = tokens_per_step(corpus, options), int(train_rows(corpus).sum())
     done = f", {trainer.state.step:,} of them done" if trainer.state.step else ""
-    time = f", or {options.minutes:g} minutes if they are over before" if options.minutes is not None else ""
-    every = "tenth of the run" if options.minutes is not None else f"{trainer.validate_every:,} steps"
-    validation = f"validation after every {every}"
+    validation = f"validation after every {trainer.validate_every:,} steps"
+    if options.minutes is not None:
+        validation = (
+            f"the run ends after {options.minutes:g} minutes at the latest, and the learning rates fall by then\n"
+            "validation after every tenth of the run"
+        )
     if options.patience:
         validation += f"; training ends after {options.patience} without a better one"
     if not corpus.split("validation"):
@@ -231,7 +234,7 @@ def _plan(trainer: Trainer) -> str:
     stretch = f"{min(windows.stretch):g} to {max(windows.stretch):g} times as long" if windows.stretch else "no stretch"
     return "\n".join([
         f"{parameters:,} parameters, on {trainer.device.type} in {precision}{processes}",
-        f"{trainer.steps:,} steps{done}{time}, of {windows.batch} windows and {tokens:,.0f} tokens: "
+        f"{trainer.steps:,} steps{done}, of {windows.batch} windows and {tokens:,.0f} tokens: "
         f"{trainer.steps * tokens / rows:.3g} times the {rows:,} tokens of the train split",
         f"windows are transposed by up to {windows.transpose} semitones, and {stretch}",
         validation,
