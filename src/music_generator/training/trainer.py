@@ -175,8 +175,10 @@ class Trainer:
         self.network.take_shard(self.shard)
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
+        # copied before it is moved: a copy on the GPU would not have its recurrent weights in one piece, as cuDNN wants
+        copied = copy.deepcopy(self.network).to(self.device).requires_grad_(False)
+        self.average = copied if self.options.average else None
         self.network.to(self.device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False) if self.options.average else None
         self.optimizers = make_optimizers(self.network, self.options, bfloat16=self.bfloat16)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
