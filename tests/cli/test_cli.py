@@ -819,6 +819,20 @@ def test_a_run_is_made_longer(run, trained, tiny_corpus, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_ends_after_its_minutes(run, tiny_corpus):
+    done = run("train", tiny_corpus.folder, "--run", "run", *TINY, *SIZES, "--steps", 50, "--minutes", 0.0001)
+    assert done.code == 0
+    assert "the run ends after 0.0001 minutes at the latest, and the learning rates fall by then" in done.err
+    assert "validation after every tenth of the run; training ends after 5 without a better one" in done.err
+    assert done.err.endswith("ended at step 1 of 50: 0.0001 minutes are over\n")
+    done = run("train", tiny_corpus.folder, "--resume", "run", "--minutes", 0.0002)
+    assert (done.code, done.err) == (0, "ended at step 1 of 50: 0.0002 minutes are over\n")
+    done = run("train", tiny_corpus.folder, "--resume", "run", "--minutes", 60, "--steps", 3)
+    assert "3 steps, 1 of them done" in done.err
+    assert "step 3/3" in done.err
+
+
+@pytest.mark.slow
 def test_resume_takes_no_other_options(run, trained, tiny_corpus):
     for option in (("--batch", 9), ("--run", "other"), ("--model", "pretrained"), ("--steps", 9, "--patience", 1)):
         assert_refused(run("train", tiny_corpus.folder, "--resume", trained[0], *option), "leave all other options")
@@ -1044,6 +1058,16 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
 def test_options_that_do_not_fit_are_refused(run, tmp_path, arguments, message):
     assert_refused(run("generate", *arguments), message)
     assert files(tmp_path) == {"piece.mid"}
+
+
+@pytest.mark.usefixtures("piece")
+def test_evaluate_compares_as_much_music_as_asked_for(run, tiny_corpus):
+    done = run("evaluate", ".", tiny_corpus.folder)
+    assert done.code == 2
+    assert "none of its 1 MIDI files can be evaluated; piece.mid: it lasts 12.0 s, less than 30 s" in done.err
+    report = json.loads(run("evaluate", ".", tiny_corpus.folder, "--seconds", 8, "--json").out)
+    assert report["distributions"]["files"]["seconds"] == report["structure"]["files"]["seconds"] == 8
+    assert_refused(run("evaluate", ".", tiny_corpus.folder, "--seconds", 0), "`seconds` must be above 0, not 0.0")
 
 
 # --- bad input: models and corpora

@@ -15,6 +15,7 @@ from music_generator import plots
 from music_generator.data.corpus import Corpus
 from music_generator.errors import CorpusError, InputError
 from music_generator.evaluation import EvaluationOptions, evaluate, summary
+from music_generator.evaluation.distributions import compare_sample
 from music_generator.evaluation.originality import (
     Lines,
     best_matches,
@@ -27,11 +28,12 @@ from music_generator.evaluation.originality import (
     training_lines,
 )
 from music_generator.evaluation.overlap import compare, density, distances_between, distances_within, overlap
+from music_generator.evaluation.render_markdown import markdown
 from music_generator.evaluation.report import Endings, Originality, Skipped, StructureComparison
 from music_generator.evaluation.samples import excerpt, from_folder, halves, held_out_split, human_excerpts
 from music_generator.evaluation.structure import ending_features
 from music_generator.music.midi import write_midi
-from music_generator.music.performance import NOTE_DTYPE, Performance
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
 from music_generator.music.tokens import TOKEN_DTYPE, Array, encode
 
 # --- overlap
@@ -244,18 +246,22 @@ def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Pat
     assert plain["model"] == {"kind": "folder of MIDI files", "name": "midi"}
     assert "likelihood" not in plain
     assert "infilling" not in plain
-    assert plain["format"] == 4
+    assert plain["format"] == 5
     assert plain["distributions"]["files"]["lowest"] in plain["distributions"]["files"]["features"]
     assert "mean" not in plain["distributions"]["files"]["features"]["pitch_classes"]
     found = report.distributions["files"]
-    assert (found.performances, found.left_out) == (5, 2)
+    assert (found.performances, found.seconds, found.shorter) == (5, 6.0, 0)
+    assert [each.name for each in found.left_out] == ["broken.mid", "short.mid"]
+    assert found.left_out[0].reason.startswith("not a MIDI file")
+    assert found.left_out[1].reason == "it lasts 1.0 s, less than 3 s; `--seconds` compares less music"
+    assert plain["distributions"]["files"]["left_out"][1]["name"] == "short.mid"
     assert all(0 < each.overlap <= 1.0001 for each in found.features.values())
     assert found.features["notes_per_second"].mean == pytest.approx(
         np.mean([len(p) / 6 for p in from_folder(folder, 6.0).excerpts(6.0)])
     )
     structure, endings = report.structure["files"], report.endings["files"]
     assert isinstance(structure, StructureComparison)
-    assert (structure.generated.pieces, structure.left_out) == (5, 0)
+    assert (structure.generated.pieces, structure.left_out) == (5, ())
     assert list(plain["structure"]["files"]["human"]["returning_runs"]) == ["6", "8", "12"]
     assert isinstance(endings, Endings)
     assert 0 < endings.mean_overlap < 1
@@ -268,13 +274,62 @@ def test_a_folder_of_midi_files(folder: Path, tiny_corpus: Corpus, tmp_path: Pat
     assert "| last sound |" in text
     assert "MIDI files have no likelihood" in text
     assert "MIDI files fill no gaps" in text
-    assert "5 performances, 2 files left out" in text
+    assert "5 performances; humans" in text
+    assert "2 left out: `broken.mid` (" in text
+    assert "`short.mid` (it lasts 1.0 s, less than 3 s; `--seconds` compares less music)." in text
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert pictures == set(report.figures.values()) == {"distributions-files.png", "originality.png"}
     assert all(f"]({name})" in text for name in pictures)
     assert {what for what, _, _ in calls} == {"reading", "distributions", "structure", "originality"}
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     assert len(summary(report)) == 4
+
+
+def test_a_short_file_is_counted_by_its_own_length(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """40 s of 60, after a rest of 5 s; the pedal that stays down at the end is no music."""
+    notes = np.array([(5 + i / 2, 0.5, 60 + i % 5, 64) for i in range(80)], NOTE_DTYPE)
+    pedals = np.array([(5, 10, SUSTAIN, 90), (40, 30, SUSTAIN, 90)], PEDAL_DTYPE)
+    (tmp_path / "midi").mkdir()
+    write_midi(Performance(notes, pedals), tmp_path / "midi" / "short.mid")
+    sample = from_folder(tmp_path / "midi", 60.0)
+    assert (sample.names, sample.lengths(60.0), sample.lengths(30.0)) == (("short.mid",), [40.0], [30.0])
+    options = EvaluationOptions(seconds=12.0, structure_seconds=12.0)
+    report = evaluate(tmp_path / "midi", tiny_corpus, tmp_path / "out", options=options)
+    assert report.distributions["files"].shorter == 0
+    pieces = [made_performance(seed, notes=900) for seed in range(4)]
+    found = compare_sample(sample, pieces[:2], pieces[2:], 0.0, 60.0).comparison
+    assert found.shorter == 1
+    assert found.features["notes_per_second"].mean == pytest.approx(2)
+    assert found.features["sustain_share"].mean == pytest.approx((10 + 5) / 40)
+    lines = markdown(replace(report, distributions={"files": found}))
+    assert "1 performances, 1 of them shorter and counted by their own length; humans" in lines
+
+
+def test_music_without_a_pedal_gets_nothing_for_its_pedal(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "midi").mkdir()
+    for i in range(4):
+        write_midi(Performance(made_performance(60 + i).notes), tmp_path / "midi" / f"{i}.mid")
+    options = EvaluationOptions(seconds=6.0, structure_seconds=12.0)
+    report = evaluate(tmp_path / "midi", tiny_corpus, tmp_path / "out", options=options)
+    found = report.distributions["files"].features["sustain_share"]
+    assert (found.overlap, found.mean) == (0, 0)
+    assert np.isnan(found.divergence)
+    plain = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert plain["distributions"]["files"]["features"]["sustain_share"]["divergence"] is None
+    row = next(line for line in (tmp_path / "out" / "report.md").read_text("utf-8").splitlines() if "sustain" in line)
+    assert row.startswith("| sustain share | 0.000 |")
+    assert "| not measured |" in row
+
+
+def test_many_files_left_out_are_named_in_the_json_alone(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    for i in range(25):
+        (folder / f"no`{i:02}.mid").write_bytes(b"no MIDI")
+    report = evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0))
+    assert len(report.distributions["files"].left_out) == 27
+    (line,) = {line for line in (tmp_path / "out" / "report.md").read_text("utf-8").splitlines() if "left out" in line}
+    assert line.startswith("27 left out: `broken.mid` (")
+    assert "`no18.mid` (" in line
+    assert line.endswith(", and 7 more, which `report.json` names.")
 
 
 def test_copies_of_the_training_set_are_found(tiny_maestro: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -295,7 +350,9 @@ def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: P
         evaluate(tmp_path / "empty", tiny_corpus, tmp_path / "out")
     with pytest.raises(CorpusError, match="no such folder"):
         evaluate(tmp_path / "none", tiny_corpus, tmp_path / "out")
-    with pytest.raises(CorpusError, match=r"none of its 7 MIDI files can be evaluated; .*lasts less than 5000 s"):
+    with pytest.raises(
+        CorpusError, match=r"none of its 7 MIDI files can be evaluated; short\.mid: it lasts 1\.0 s, less than 5000"
+    ):
         evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=10_000.0))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write into .*file"):
@@ -304,12 +361,18 @@ def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: P
 
 def test_too_few_held_out_pieces_are_reported(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     report = evaluate(folder, tiny_corpus, tmp_path / "out", options=EvaluationOptions(seconds=6.0, split="test"))
-    assert report.structure["files"] == Skipped("no held-out piece lasts until second 120")
-    assert report.endings["files"] == Skipped("there are too few pieces with notes")
-    assert report.distributions["files"].skipped == "too few held-out pieces last until second 6"
+    assert report.structure["files"] == Skipped(
+        "no held-out piece lasts until second 120; `--seconds` compares less music"
+    )
+    assert report.endings["files"] == Skipped(
+        "each half of the held-out pieces must have one with notes, and so must what is measured"
+    )
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "Not measured: too few held-out pieces" in text
-    assert "**files**: not measured, no held-out piece lasts until second 120." in text
+    reason = report.distributions["files"].skipped
+    assert reason is not None
+    assert "have 7 and 0 excerpts that last until second 6, and must have at least 2 and 1; hold out more" in reason
+    assert f"Not measured: {reason}." in text
+    assert "**files**: not measured, no held-out piece lasts until second 120; `--seconds` compares" in text
     assert len(summary(report)) == 1
 
 

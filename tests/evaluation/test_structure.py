@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import made_performance
 from music_generator.data import maestro
 from music_generator.evaluation.overlap import compare
-from music_generator.evaluation.report import Endings, Skipped, StructureComparison
+from music_generator.evaluation.report import Endings, LeftOut, Skipped, StructureComparison
 from music_generator.evaluation.samples import Sample, human_excerpts
 from music_generator.evaluation.structure import (
     MATCH_LENGTHS,
@@ -271,23 +271,41 @@ def test_circling_pieces_are_counted() -> None:
 
 def test_short_performances_are_left_out() -> None:
     pieces = [made_performance(seed) for seed in range(3)]
-    sample = Sample((pieces[0], played([60, 62])))
+    sample = Sample((pieces[0], played([60, 62])), ("long", "short"))
     found = compare_structure(sample, pieces, 5.0, 20.0)
     assert isinstance(found, StructureComparison)
-    assert (found.generated.pieces, found.left_out, found.from_second) == (1, 1, 5.0)
+    assert (found.generated.pieces, found.from_second) == (1, 5.0)
+    assert found.left_out == (LeftOut("short", "its last note is at 0.5 s, before 18 s"),)
     assert found.human == music_structure(human_excerpts(pieces, 5.0, 20.0))
-    assert compare_structure(sample, pieces, 5.0, 900.0) == Skipped("no held-out piece lasts until second 905")
-    assert compare_structure(Sample((played([60]),)), pieces, 0.0, 20.0) == Skipped(
-        "none of the 1 performances lasts 18 s"
+    assert compare_structure(sample, pieces, 5.0, 900.0) == Skipped(
+        "no held-out piece lasts until second 905; `--seconds` compares less music"
+    )
+    assert compare_structure(Sample((played([60, 62]),), ("a",)), pieces, 0.0, 20.0) == Skipped(
+        "none of the 1 performances lasts 18 s: the last note of all is at 0.5 s; `--seconds` compares less music"
     )
 
 
 def test_a_feature_that_is_absent_has_no_overlap() -> None:
     """Distances to 0 may be spread as those within a reference are."""
-    reference = {"pedal": np.array([[0.0], [0.3], [0.6], [0.9]])}
+    reference = {"pedal": np.array([[0.1], [0.3], [0.6], [0.9]])}
     assert compare(reference, {"pedal": np.zeros((4, 1))})["pedal"].area == 0
     assert compare(reference, {"pedal": np.full((4, 1), 0.01)})["pedal"].area > 0.5
     assert compare({"pedal": np.zeros((4, 1))}, {"pedal": np.zeros((4, 1))})["pedal"].area == pytest.approx(1)
+
+
+def test_performances_without_a_feature_are_compared_by_their_share() -> None:
+    """Half of the others have no pedal: they do not lend their distances to the other half."""
+    reference = {"pedal": np.array([[0.2], [0.3], [0.6], [0.9]])}
+    half = {"pedal": np.array([[0.2], [0.0], [0.6], [0.0]])}
+    with_pedal = compare(reference, {"pedal": half["pedal"][::2]})["pedal"]
+    found = compare(reference, half)["pedal"]
+    assert found.area == pytest.approx(with_pedal.area / 2)
+    assert found.divergence == with_pedal.divergence
+    same = {"pedal": np.array([[0.2], [0.0], [0.6], [0.9]])}
+    shared = compare({"pedal": np.array([[0.2], [0.6], [0.9]])}, {"pedal": np.array([[0.2], [0.6], [0.9]])})["pedal"]
+    assert compare(same, same)["pedal"].area == pytest.approx(0.25 + 0.75 * shared.area)
+    one = compare({"pedal": np.array([[0.2], [0.0]])}, same)["pedal"]  # a reference of one has no distances
+    assert (one.area, np.isnan(one.divergence)) == (0.25, True)
 
 
 @pytest.mark.maestro

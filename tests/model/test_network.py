@@ -32,6 +32,7 @@ from music_generator.model.network import (  # noqa: E402
     last_events,
     nearness,
     next_onsets,
+    recurrence_precision,
 )
 from music_generator.music.tokens import DURATION_BINS, END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS  # noqa: E402
 from music_generator.parallel import Shard  # noqa: E402
@@ -891,3 +892,28 @@ def test_padding_leaves_the_gradients_finite(tiny_network: Network) -> None:
     weights = [weight for weight in tiny_network.parameters() if weight.requires_grad]
     found = torch.autograd.grad(sum(sums[name] for name in LOSSES), weights)
     assert all(torch.isfinite(some).all() for some in found)
+
+
+# --- on a GPU
+
+
+def test_recurrent_layers_do_without_autocast_on_cuda() -> None:
+    """There it makes cuDNN compute in float16, whatever type was asked for."""
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        with recurrence_precision("cuda"):
+            assert not torch.is_autocast_enabled("cuda")
+        assert torch.is_autocast_enabled("cuda")
+        with recurrence_precision("cpu"):
+            assert torch.is_autocast_enabled("cuda")
+    finally:
+        torch.set_autocast_enabled("cuda", before)
+
+
+def test_a_pinned_batch_is_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tensor of it is pinned; without a GPU there is no memory of that kind."""
+    names = list(Batch.__dataclass_fields__)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = Batch(**{name: torch.tensor([i]) for i, name in enumerate(names)}).pinned()
+    assert [int(getattr(batch, name)) for name in names] == [i + 1 for i in range(len(names))]

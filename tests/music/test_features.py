@@ -100,6 +100,12 @@ def test_features_do_not_change_with_the_key_where_they_should_not():
     }
 
 
+def test_each_performance_may_have_a_length_of_its_own():
+    played = performance((0, 1, 60, 10), (0.5, 1, 64, 70))
+    found = performance_features([played, played], [4.0, 8.0])
+    assert found["notes_per_second"].tolist() == [[0.5], [0.25]]
+
+
 def test_features_without_notes_and_of_one_note_are_finite():
     found = performance_features([Performance(), performance((0, 0.5, 60, 64))], 10)
     assert found["pitch_class_transitions"].shape == (2, 144)

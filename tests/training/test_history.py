@@ -64,7 +64,7 @@ def test_history_without_rows(tmp_path):
 def progress(step: int, validated: bool) -> Progress:
     losses = {name: step + i / 10 for i, name in enumerate(("total", *FIELDS, "decisions"))}
     validation = dict.fromkeys(("continue", "infill_16", "blind_16"), losses) if validated else None
-    return Progress(step, 20, 100 * step, 2.5 * step, 40.0, 0.002, losses, validation)
+    return Progress(step, 20, 100 * step, 2.5 * step, 9.0, 40.0, 0.002, losses, validation)
 
 
 def test_what_is_appended_is_read(tmp_path: Path) -> None:

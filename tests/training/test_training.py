@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from music_generator.model.bundle import open_bundle  # noqa: E402
 from music_generator.model.config import FIELDS, ModelConfig  # noqa: E402
 from music_generator.model.export import load_network  # noqa: E402
 from music_generator.model.network import Network  # noqa: E402
+from music_generator.training import trainer as trainer_module  # noqa: E402
 from music_generator.training.checkpoint import read_checkpoint  # noqa: E402
 from music_generator.training.history import HISTORY_FILE, Progress  # noqa: E402
 from music_generator.training.likelihood import likelihood  # noqa: E402
@@ -39,7 +41,7 @@ from music_generator.training.release import (  # noqa: E402
     MAESTRO_LICENCE_FILE,
     bundle_run,
 )
-from music_generator.training.trainer import Trainer, average_share, learning_rate_factor  # noqa: E402
+from music_generator.training.trainer import Trainer, average_share, learning_rate_factor, position  # noqa: E402
 
 CONFIG = ModelConfig(forward_size=12, backward_size=8, input_size=8, head_size=10, dropout=0.1, composers=("A", "B"))
 WINDOWS = WindowOptions(batch=4, length=32, longest_gap=16)
@@ -188,10 +190,18 @@ def test_resume_needs_the_same_music(tiny_corpus: Corpus, half_run: Path, tmp_pa
     assert moved.digest == tiny_corpus.digest
     assert resumed(moved, half_run).state.step == 4
     first, *others = tiny_corpus.pieces
-    for change in ({"digest": "0" * 64}, {"split": "validation"}, {"composer": None}):
+    for change in ({"digest": "0" * 64}, {"split": "validation"}, {"composer": None}, {"tag": "rolls"}):
         other = replace(tiny_corpus, pieces=(replace(first, **change), *others))
         with pytest.raises(InputError, match=r"half was trained on other music \(maestro-v3\.0\.0\)"):
             resumed(other, half_run)
+
+
+def test_a_run_begun_before_tags_belonged_to_the_digest_is_resumed(tiny_corpus: Corpus, half_run: Path) -> None:
+    facts = json.loads((half_run / "run.json").read_text("utf-8"))
+    lines = (f"{piece.digest} {piece.split} {piece.composer}\n" for piece in tiny_corpus.pieces)
+    facts["digest"] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    (half_run / "run.json").write_text(json.dumps(facts), "utf-8")
+    assert resumed(tiny_corpus, half_run).state.step == 4
 
 
 # --- resume
@@ -359,6 +369,81 @@ def test_the_time_of_the_run_is_estimated_once(tiny_corpus: Corpus, tmp_path: Pa
     trainer.run(estimate=seconds.append)
     assert len(seconds) == 1
     assert 0 < seconds[0] < 7 * trainer.state.seconds  # seven steps were left
+
+
+# --- a run by time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Trainer, float], Trainer]:
+    """Lets each step of a trainer take some seconds, and all else none."""
+    now = [1000.0]
+    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: now[0])
+
+    def slow(trainer: Trainer, seconds: float) -> Trainer:
+        forward = trainer.wrapped.forward
+
+        def timed(batch: Any) -> Any:
+            now[0] += seconds
+            return forward(batch)
+
+        trainer.wrapped.forward = timed
+        return trainer
+
+    return slow
+
+
+TIMED = replace(OPTIONS, steps=1000, minutes=1.0, log_every=1, save_every=1, validate_every=None)
+
+
+def test_a_run_by_time_has_the_whole_fall_of_the_learning_rates(
+    tiny_corpus: Corpus, tmp_path: Path, clock: Callable[[Trainer, float], Trainer]
+) -> None:
+    """Twenty steps of 3 s: each is worth 50 of the thousand, and after each second one comes a validation."""
+    reports: list[Progress] = []
+    trainer = clock(Trainer(tiny_corpus, tmp_path / "run", CONFIG, TIMED), 3.0)
+    left: list[float] = []
+    trainer.run(reports.append, estimate=left.append)
+    assert (trainer.state.step, trainer.state.seconds, trainer.finished) == (20, 60.0, True)
+    factors = [learning_rate_factor(50 * step, 1000, TIMED) for step in range(20)]
+    assert [report.learning_rate for report in reports] == pytest.approx([TIMED.learning_rate * f for f in factors])
+    assert max(factors) == factors[1] == pytest.approx(1, abs=0.01)
+    assert factors[-1] < 0.02
+    assert [report.seconds_left for report in reports] == [60.0 - 3 * (i + 1) for i in range(20)]
+    assert left == [45.0]
+    assert [report.step for report in reports if report.validation] == list(range(2, 21, 2))
+    assert (tmp_path / "run" / BEST_FILE).exists()
+    finished: list[Progress] = []
+    resumed(tiny_corpus, tmp_path / "run").run(finished.append)
+    assert finished == []
+
+
+def test_a_run_by_time_goes_on_with_the_time_that_is_left(
+    tiny_corpus: Corpus, tmp_path: Path, clock: Callable[[Trainer, float], Trainer]
+) -> None:
+    """Exactly the same run, if the clock is; and another number of minutes makes it longer."""
+    clock(Trainer(tiny_corpus, tmp_path / "whole", CONFIG, TIMED), 3.0).run()
+    clock(Trainer(tiny_corpus, tmp_path / "half", CONFIG, TIMED), 3.0).run(until=7)
+    clock(resumed(tiny_corpus, tmp_path / "half"), 3.0).run()
+    assert_same_run(tmp_path / "whole", tmp_path / "half")
+    longer = Trainer(tiny_corpus, tmp_path / "half", CONFIG, replace(TIMED, minutes=1.5), resume=True)
+    clock(longer, 3.0).run()
+    assert (longer.state.step, longer.state.seconds) == (30, 90.0)
+
+
+def test_a_run_that_is_fast_enough_does_its_steps(
+    tiny_corpus: Corpus, tmp_path: Path, clock: Callable[[Trainer, float], Trainer]
+) -> None:
+    trainer = clock(Trainer(tiny_corpus, tmp_path / "run", CONFIG, replace(TIMED, steps=6)), 0.5)
+    trainer.run()
+    assert (trainer.state.step, trainer.state.seconds) == (6, 3.0)
+
+
+def test_position() -> None:
+    assert position(7, 1e9, 10, OPTIONS) == 7
+    assert position(7, 12.0, 10, TIMED) == 7
+    assert position(1, 48.0, 10, TIMED) == 8
+    assert position(1, 90.0, 10, TIMED) == 10
 
 
 # --- validation ends it
@@ -570,6 +655,8 @@ def test_a_learning_rate_far_too_high_stops_the_run(tiny_corpus: Corpus, tmp_pat
         ({"seed": -1}, "`seed` must be 0 or more, not -1"),
         ({"patience": -1}, "`patience` must be 0 or more, not -1"),
         ({"average": 1.0}, "`average` must be 0 or more and below 1, not 1.0"),
+        ({"minutes": 0.0}, "`minutes` must be above 0, not 0.0"),
+        ({"minutes": math.inf}, "`minutes` must be above 0, not inf"),
         ({"save_minutes": 0}, "`save_minutes` must be above 0, not 0"),
         ({"precision": "float16"}, "`precision` must be one of auto, bfloat16, float32, not 'float16'"),
     ],
@@ -709,13 +796,14 @@ def test_processes_that_do_not_share_the_batch_evenly_are_refused(
 
 STOPS = """
 import sys
+import torch
 from dataclasses import replace
 import music_generator.training.trainer as module
 from music_generator.data.corpus import open_corpus
 from music_generator.model.config import FIELDS
 from music_generator.training.options import read_run
 
-corpus, like, stopped, impatient = sys.argv[1:]
+corpus, like, stopped, impatient, timed = sys.argv[1:]
 begun = read_run(like)
 trainer = module.Trainer(open_corpus(corpus), stopped, begun.config, begun.options)
 step = trainer._step
@@ -733,6 +821,12 @@ options = replace(begun.options, validate_every=2, patience=2)
 trainer = module.Trainer(open_corpus(corpus), impatient, begun.config, options)
 trainer.run()
 assert trainer.out_of_patience and trainer.state.step == 6
+options = replace(begun.options, steps=100_000, minutes=0.01, patience=0)
+trainer = module.Trainer(open_corpus(corpus), timed, begun.config, options)
+trainer.run()
+steps = trainer.accelerator.gather(torch.tensor([trainer.state.step])).tolist()
+rates = trainer.accelerator.gather(torch.tensor([trainer.learning_rate_factor])).tolist()
+assert 0 < steps[0] == steps[1] < 100_000 and rates[0] == rates[1]
 trainer.accelerator.end_training()
 """
 
@@ -741,14 +835,32 @@ trainer.accelerator.end_training()
 def test_two_processes_stop_after_the_same_step(
     tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:
-    """One that gets a signal stops all; the validation of the main process ends all."""
+    """One that gets a signal stops all; the validation of the main process ends all, and so does the time."""
     (tmp_path / "script.py").write_text(STOPS)
     stopped = tmp_path / "stopped"
-    folders = (stopped, tmp_path / "impatient")
+    folders = (stopped, tmp_path / "impatient", tmp_path / "timed")
     done = launched("torchrun", tmp_path / "script.py", tiny_corpus.folder, whole_run[0], *folders)
     assert done.returncode == 0, done.stderr
     resumed(tiny_corpus, stopped).run()
     assert largest_difference(history(whole_run[0]), history(stopped)) < 2e-4
+
+
+# --- what training needs
+
+
+@pytest.mark.slow
+def test_training_needs_no_midi_library(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """From a prepared corpus to the bundle, by the command, on a machine that has torch and little else."""
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('symusic', 'mido', 'soundfile', 'transkun')))\n"
+        "from music_generator.cli import main\n"
+        "main.main()\n"
+    )
+    sizes = ("--steps", "2", "--size", "12", "--backward-size", "8", "--batch", "4", "--length", "32")
+    done = run_python(script, "train", str(tiny_corpus.folder), "--run", str(tmp_path / "run"), *sizes)
+    assert done.returncode == 0, done.stderr
+    assert open_bundle(tmp_path / "run" / BUNDLE_FOLDER).provenance["steps"] == 2
 
 
 # --- the bundle at the end

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,10 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="validation or test  [default: validation, test where it is empty]")
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="seconds of music to compare, and to generate  [default: each section has its own]"),
+    ] = None,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
     seed: Annotated[int, typer.Option(help="seed of the generated music and the gaps")] = 0,
@@ -46,6 +51,8 @@ def evaluate(
 
     sampling = SamplingOptions(temperature, top_p)
     measured = evaluation.EvaluationOptions(split=split, sampling=sampling)
+    if seconds is not None:
+        measured = replace(measured, seconds=seconds, structure_seconds=seconds)
     begun = time.perf_counter()
     with Progress("evaluating", hidden=as_json) as bar:
         last = ""

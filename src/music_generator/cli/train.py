@@ -41,7 +41,8 @@ def train(
     corpus: Annotated[Path, typer.Argument(readable=False, help="prepared corpus")],
     run: Annotated[Path, typer.Option(help="new folder for the run")] = Path("runs/run"),
     resume: Annotated[
-        Path | None, typer.Option(readable=False, help="run to resume; `--epochs` or `--steps` make it longer")
+        Path | None,
+        typer.Option(readable=False, help="run to resume; `--epochs`, `--steps` or `--minutes` make it longer"),
     ] = None,
     model: Annotated[
         str | None,
@@ -52,6 +53,9 @@ def train(
     ] = None,
     epochs: Annotated[float, typer.Option(help="passes over the train split")] = TrainingOptions.epochs,
     steps: Annotated[int | None, typer.Option(help="number of steps, instead of epochs")] = TrainingOptions.steps,
+    minutes: Annotated[
+        float | None, typer.Option(help="end after these minutes at the latest, with learning rates that fall by then")
+    ] = TrainingOptions.minutes,
     cell: Annotated[str, typer.Option(help="lstm, gru or rnn")] = ModelConfig.cell,
     direction: Annotated[str, typer.Option(help="both or forward")] = ModelConfig.direction,
     forward_size: Annotated[int, typer.Option("--size", help="units of a forward layer")] = ModelConfig.forward_size,
@@ -94,7 +98,7 @@ def train(
     """Train a model; it ends as a bundle in RUN/model.
 
     It also runs under `accelerate launch` and `torchrun`. With `--resume` all other options are those of the run, but
-    `--epochs` or `--steps` may change its length. Ctrl-C saves the run and ends it; `--resume` goes on.
+    `--epochs`, `--steps` or `--minutes` may change its length. Ctrl-C saves the run and ends it; `--resume` goes on.
     """
     from music_generator.data.corpus import open_corpus
 
@@ -105,16 +109,15 @@ def train(
 def _resumed(corpus: Corpus, folder: Path, given: dict[str, Any]) -> Trainer:
     from music_generator.training.trainer import Trainer
 
-    if given.keys() - {"corpus", "resume", "epochs", "steps"}:
+    if given.keys() - {"corpus", "resume", "epochs", "steps", "minutes"}:
         raise InputError(
             "`--resume` continues a run with its own options: leave all other options out; "
-            "only `--epochs` or `--steps` may change its length"
+            "only `--epochs`, `--steps` or `--minutes` may change its length"
         )
-    begun = read_run(folder)
-    options = begun.options
-    if given.keys() & {"epochs", "steps"}:
-        options = replace(options, **{"steps": None, **_of(TrainingOptions, given)})
-    return Trainer(corpus, folder, begun.config, options, resume=True)
+    begun, length = read_run(folder), _of(TrainingOptions, given)
+    if "epochs" in length:
+        length = {"steps": None, **length}
+    return Trainer(corpus, folder, begun.config, replace(begun.options, **length), resume=True)
 
 
 def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any]) -> Trainer:
@@ -177,7 +180,7 @@ def run_trainer(trainer: Trainer) -> None:
     with _stopped_by_signals(trainer):
         trainer.run(report, estimate=lambda seconds: say(f"about {_clock(seconds)} left at the speed of these steps"))
     trainer.accelerator.end_training()
-    if main_process and (trainer.interrupted or trainer.out_of_patience):
+    if main_process and (trainer.interrupted or trainer.out_of_patience or trainer.state.step < trainer.steps):
         say(_reason_for_the_end(trainer))
     if trainer.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -220,6 +223,11 @@ def _plan(trainer: Trainer) -> str:
     tokens, rows = tokens_per_step(corpus, options), int(train_rows(corpus).sum())
     done = f", {trainer.state.step:,} of them done" if trainer.state.step else ""
     validation = f"validation after every {trainer.validate_every:,} steps"
+    if options.minutes is not None:
+        validation = (
+            f"the run ends after {options.minutes:g} minutes at the latest, and the learning rates fall by then\n"
+            "validation after every tenth of the run"
+        )
     if options.patience:
         validation += f"; training ends after {options.patience} without a better one"
     if not corpus.split("validation"):
@@ -241,6 +249,8 @@ def _reason_for_the_end(trainer: Trainer) -> str:
     if trainer.interrupted:
         again = f"music-generator train {trainer.corpus.folder} --resume {trainer.folder}"
         return f"interrupted and saved at {step}; go on with: {again}"
+    if not trainer.out_of_patience:
+        return f"ended at {step}: {trainer.options.minutes:g} minutes are over"
     return (
         f"ended at {step}: none of the last {trainer.options.patience} validations was better than "
         f"{trainer.state.best:.3f}; those weights are kept"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -101,11 +102,13 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of rows, split and composer of each piece: equal for equal music, wherever the corpus is."""
-        whole = hashlib.sha256()
-        for piece in self.pieces:
-            whole.update(f"{piece.digest} {piece.split} {piece.composer}\n".encode("utf-8", UNDECODABLE))
-        return whole.hexdigest()
+        """sha256 of rows, split, composer and tag of each piece: equal for equal music, wherever the corpus is."""
+        return _sha256(f"{piece.digest} {piece.split} {piece.composer} {piece.tag}\n" for piece in self.pieces)
+
+    @cached_property
+    def digest_without_tags(self) -> str:
+        """The digest by which runs know their corpus that were begun before tags belonged to it."""
+        return _sha256(f"{piece.digest} {piece.split} {piece.composer}\n" for piece in self.pieces)
 
     @property
     def composers(self) -> tuple[str, ...]:
@@ -121,6 +124,13 @@ class Corpus:
     def sources(self) -> tuple[str, ...]:
         """The names of all folders of MIDI files that it was made from, the first one first."""
         return (self.source, *self.added.values())
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(line.encode("utf-8", UNDECODABLE))
+    return whole.hexdigest()
 
 
 def open_corpus(folder: str | Path) -> Corpus:

@@ -37,18 +37,25 @@ def compare_sample(
     """Compare a sample and the other half of the held-out pieces with the reference half.
 
     Args:
-        sample: Performances, of which the first `seconds` are compared.
+        sample: Performances, of which the first `seconds` are compared; a shorter one is counted by its own length.
         reference: Whole held-out pieces.
         others: More of them.
         start: Second from which excerpts of the pieces start.
         seconds: Length of the excerpts.
     """
     first, second = (human_excerpts(half, start, seconds) for half in (reference, others))
-    facts = Comparison(len(sample), sample.left_out, len(first), len(second), start, {})
+    lengths = sample.lengths(seconds)
+    shorter = sum(length < seconds for length in lengths)
+    facts = Comparison(len(sample), seconds, shorter, sample.left_out, len(first), len(second), start, {})
     if len(first) < 2 or not second:
-        reason = f"too few held-out pieces last until second {start + seconds:g}"
+        reason = (
+            f"the halves of the held-out pieces have {len(first)} and {len(second)} excerpts that last until second "
+            f"{start + seconds:g}, and must have at least 2 and 1; hold out more pieces, or compare less music with "
+            "`--seconds`"
+        )
         return Compared(replace(facts, skipped=reason), {}, {})
-    there, theirs, ours = (performance_features(some, seconds) for some in (first, second, sample.excerpts(seconds)))
+    there, theirs = (performance_features(some, seconds) for some in (first, second))
+    ours = performance_features(sample.excerpts(seconds), lengths)
     human, generated = compare(there, theirs), compare(there, ours)
     comparison = replace(
         facts,

@@ -79,18 +79,25 @@ def overlap(reference: Array, other: Array) -> Overlap:
 def compare(reference: dict[str, Array], other: dict[str, Array]) -> dict[str, Overlap]:
     """Return each feature's overlap of the distances within `reference` and those from it to `other`.
 
-    If a feature is 0 throughout `other`, as that of a pedal never pressed, but not throughout `reference`, their area
-    is 0: distances alone would call music without it alike.
+    Performances without a feature, such as those without any pedal, are compared by their share alone: distances would
+    call them like the others. So the area is that of the performances which have the feature, times the lower share of
+    them, plus the lower share of those which have it not. Where too few have it, the divergence is nan.
 
     Both are what `features.performance_features` returns: the reference of at least 2 performances, the other of 1.
     """
     assert len(next(iter(reference.values()))) >= 2
-    overlaps = {
-        name: overlap(distances_within(values), distances_between(values, other[name]))
-        for name, values in reference.items()
-    }
-    absent = [name for name, values in reference.items() if values.any() and not other[name].any()]
-    return overlaps | {name: replace(overlaps[name], area=0.0) for name in absent}
+    return {name: _compare_feature(values, other[name]) for name, values in reference.items()}
+
+
+def _compare_feature(reference: Array, other: Array) -> Overlap:
+    has, other_has = reference.any(1), other.any(1)
+    absent = min(1 - has.mean(), 1 - other_has.mean())
+    if has.sum() < 2 or not other_has.any():
+        whole = overlap(distances_within(reference), distances_between(reference, other))
+        return replace(whole, area=float(absent), divergence=np.nan)
+    present = reference[has]
+    found = overlap(distances_within(present), distances_between(present, other[other_has]))
+    return replace(found, area=float(min(has.mean(), other_has.mean()) * found.area + absent))
 
 
 def mean_area(overlaps: dict[str, Overlap]) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from music_generator.data.windows import GAP_TOKENS, SEGMENT_TOKENS
+from music_generator.evaluation.infilling import GAP_SECONDS, MARGIN_SECONDS
 from music_generator.evaluation.report import (
     Comparison,
     Copying,
@@ -12,6 +14,7 @@ from music_generator.evaluation.report import (
     Endings,
     FeatureOverlap,
     GapFilling,
+    LeftOut,
     LikelihoodTable,
     MatchLength,
     Originality,
@@ -24,6 +27,7 @@ from music_generator.evaluation.structure import CIRCLING_NOTES, CIRCLING_SHARE,
 from music_generator.model.config import FIELDS
 
 _BLIND = {f"infill_{gap}": f"blind_{gap}" for gap in GAP_TOKENS}  # the row of the same tokens without their future
+MAX_NAMED = 20  # performances that are left out; report.json names all of them
 _SUMMARY_ROWS = ("continue", *_BLIND)
 
 
@@ -73,6 +77,14 @@ def summary(report: Report) -> list[str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _left_out(some: Sequence[LeftOut]) -> list[str]:
+    if not some:
+        return []
+    named = [f"`{each.name.replace('`', '')}` ({each.reason})" for each in some[:MAX_NAMED]]
+    more = f", and {len(some) - MAX_NAMED} more, which `report.json` names" if len(some) > MAX_NAMED else ""
+    return ["", f"{len(some)} left out: {', '.join(named)}{more}."]
 
 
 def _figure(report: Report, name: str) -> list[str]:
@@ -129,9 +141,10 @@ def _distributions(report: Report) -> list[str]:
              f"performances of {report.options.seconds:g} s, by mgeval's method. The reference is one half of the "
              "held-out pieces, \"human\" the other half: the ceiling."]  # fmt: skip
     for kind, each in report.distributions.items():
-        left_out = f", {each.left_out} files left out" if each.left_out else ""
+        shorter = f", {each.shorter} of them shorter and counted by their own length" if each.shorter else ""
         humans = f"humans from second {each.from_second:g} on: {each.reference} for reference, {each.human} others"
-        lines += ["", f"**{kind}**: {each.performances} performances{left_out}; {humans}", ""]
+        lines += ["", f"**{kind}**: {each.performances} performances{shorter}; {humans}"]
+        lines += [*_left_out(each.left_out), ""]
         if each.skipped:
             lines.append(f"Not measured: {each.skipped}.")
             continue
@@ -150,7 +163,8 @@ def _lowest(comparison: Comparison, between: str) -> str:
 def _feature_cells(name: str, each: FeatureOverlap) -> list[str]:
     measures = (each.overlap, each.human_overlap, each.divergence, each.human_divergence)
     means = ["" if mean is None else f"{mean:.3g}" for mean in (each.mean, each.human_mean)]
-    return [name.replace("_", " "), *(f"{measure:.3f}" for measure in measures), *means]
+    cells = ("not measured" if math.isnan(measure) else f"{measure:.3f}" for measure in measures)
+    return [name.replace("_", " "), *cells, *means]
 
 
 def _returns(kind: str, each: StructureComparison) -> str:
@@ -168,9 +182,9 @@ def _structure(report: Report) -> list[str]:
         if isinstance(each, Skipped):
             lines += ["", f"**{kind}**: not measured, {each.skipped}."]
             continue
-        left_out = f", {each.left_out} shorter ones left out" if each.left_out else ""
-        lines += ["", f"**{kind}**: {each.seconds:g} s of {each.generated.pieces} performances{left_out}; "
-                  f"{each.human.pieces} human excerpts from second {each.from_second:g} on", ""]  # fmt: skip
+        lines += ["", f"**{kind}**: {each.seconds:g} s of {each.generated.pieces} performances; "
+                  f"{each.human.pieces} human excerpts from second {each.from_second:g} on"]  # fmt: skip
+        lines += [*_left_out(each.left_out), ""]
         lines += [*_spreads(each), "", *_chain(each)]
     return lines
 
@@ -260,7 +274,8 @@ def _infilling(report: Report) -> list[str]:
     if report.infilling is None:
         return ["Not measured: MIDI files fill no gaps."]
     if not report.infilling:
-        return ["Not measured: the held-out pieces are too short."]
+        needed = 2 * MARGIN_SECONDS + GAP_SECONDS[0]
+        return [f"Not measured: each half of the held-out pieces must have one that lasts {needed:g} s or more."]
     lines = ["Gaps in held-out pieces. Notes: their number, divided by the truth's; silence: the longest time without "
              "an onset; both medians. Future: nats per token of what truly follows, given the past and the filling, "
              "without a look ahead. Distance: of a filling's features from those of its own gap's truth (0: the same, "

@@ -9,7 +9,7 @@ from typing import Any
 from music_generator.evaluation.options import EvaluationOptions
 from music_generator.training.protocol import Row
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,14 @@ class Skipped:
     """A section that was not measured; `skipped` is the reason."""
 
     skipped: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A performance that was not measured: its file in the folder, or its seed; and the reason."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ class SplitLikelihood:
 class FeatureOverlap:
     """Overlap area (0 to 1) and KL divergence (nats) of a feature's distances, generated and human.
 
-    `mean` and `human_mean`: of the feature itself, if it is one number.
+    A divergence is nan if no performance has the feature, as the share of a pedal that is never pressed. `mean` and
+    `human_mean`: of the feature itself, if it is one number.
     """
 
     overlap: float
@@ -93,6 +102,8 @@ class Comparison:
 
     Attributes:
         performances: The number of performances.
+        seconds: Length of the excerpts.
+        shorter: The number of performances that are shorter; each is counted by its own length.
         left_out: Files that could not be used.
         reference: Human excerpts in the reference half.
         human: Human excerpts in the other half.
@@ -105,7 +116,9 @@ class Comparison:
     """
 
     performances: int
-    left_out: int
+    seconds: float
+    shorter: int
+    left_out: tuple[LeftOut, ...]
     reference: int
     human: int
     from_second: float
@@ -178,7 +191,7 @@ class StructureComparison:
 
     from_second: float
     seconds: float
-    left_out: int
+    left_out: tuple[LeftOut, ...]
     human: MusicStructure
     generated: MusicStructure
 

@@ -12,6 +12,7 @@ from music_generator.data.corpus import Corpus
 from music_generator.data.sources import find_sources
 from music_generator.engine.engine import Engine
 from music_generator.errors import CorpusError, MidiError
+from music_generator.evaluation.report import LeftOut
 from music_generator.generation import (
     Generated,
     SamplingOptions,
@@ -32,10 +33,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """Whole performances, each from its time 0 on; `left_out` counts files that were not used."""
+    """Performances to compare.
+
+    Attributes:
+        performances: Whole performances, each from its time 0 on.
+        names: The name of each one: its file in the folder, or its seed.
+        left_out: The files that were not used.
+    """
 
     performances: tuple[Performance, ...]
-    left_out: int = 0
+    names: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.performances)
@@ -43,6 +51,10 @@ class Sample:
     def excerpts(self, seconds: float) -> list[Performance]:
         """Return the first `seconds` of each performance."""
         return [excerpt(performance, 0.0, seconds) for performance in self.performances]
+
+    def lengths(self, seconds: float) -> list[float]:
+        """Return the length of each of these excerpts: up to the last release of a key, but no more than `seconds`."""
+        return [min(seconds, last_release(performance)) for performance in self.performances]
 
 
 def excerpt(performance: Performance, start: float, seconds: float) -> Performance:
@@ -53,6 +65,11 @@ def excerpt(performance: Performance, start: float, seconds: float) -> Performan
 def last_onset(performance: Performance) -> float:
     """Return the last note's onset in seconds; 0.0 without notes."""
     return float(performance.notes["onset"][-1]) if len(performance) else 0.0
+
+
+def last_release(performance: Performance) -> float:
+    """Return the second at which the last key is released; 0.0 without notes."""
+    return float((performance.notes["onset"] + performance.notes["duration"]).max(initial=0.0))
 
 
 def held_out_split(corpus: Corpus, split: str | None = None) -> str:
@@ -102,8 +119,10 @@ def composed(
     engine: Engine, count: int, seconds: float, options: SamplingOptions, progress: Progress | None = None
 ) -> Sample:
     """Generate pieces from nothing, with seeds that follow one another."""
-    spans = [(to_compose(seconds), each) for each in variations(options, count)]
-    return Sample(tuple(each.written for each in _counted(generate_many(engine, spans), count, progress)))
+    each_options = variations(options, count)
+    spans = [(to_compose(seconds), each) for each in each_options]
+    generated = _counted(generate_many(engine, spans), count, progress)
+    return Sample(tuple(each.written for each in generated), _seeds(each_options))
 
 
 def continued(
@@ -119,12 +138,18 @@ def continued(
     primers = [p for p in primers if len(p.between(0, primer_seconds)) and last_onset(p) >= primer_seconds]
     if not primers:
         return Sample(())
+    each_options = variations(options, count)
     spans = [
         (to_continue(primers[i % len(primers)], seconds, start=primer_seconds), each)
-        for i, each in enumerate(variations(options, count))
+        for i, each in enumerate(each_options)
     ]
     generated = _counted(generate_many(engine, spans), count, progress)
-    return Sample(tuple(excerpt(each.performance, primer_seconds, seconds) for each in generated))
+    continued = (excerpt(each.performance, primer_seconds, seconds) for each in generated)
+    return Sample(tuple(continued), _seeds(each_options))
+
+
+def _seeds(options: Sequence[SamplingOptions]) -> tuple[str, ...]:
+    return tuple(f"seed {each.seed}" for each in options)
 
 
 def _counted(generated: Iterable[Generated], count: int, progress: Progress | None) -> Iterator[Generated]:
@@ -137,26 +162,35 @@ def _counted(generated: Iterable[Generated], count: int, progress: Progress | No
 def from_folder(folder: str | Path, seconds: float, progress: Progress | None = None) -> Sample:
     """Return each MIDI file below a folder, from its first note on.
 
-    Files that cannot be read or last less than half of `seconds` are left out and counted.
+    Files that cannot be read, have no notes or last less than half of `seconds` are left out.
 
     Raises:
         CorpusError: No file is left.
     """
     folder = Path(folder)
-    sources = list(find_sources(folder))
-    performances, reason = [], ""
-    for done, source in enumerate(sources, 1):
+    paths = [source.path for source in find_sources(folder)]
+    found: dict[str, Performance] = {}
+    left_out = []
+    for done, path in enumerate(paths, 1):
         try:
-            performance = read_midi(folder / source.path).performance
-            start = float(performance.notes["onset"][0]) if len(performance) else 0.0
-            if len(performance) > 1 and last_onset(performance) - start >= MIN_SHARE * seconds:
-                performances.append(excerpt(performance, start, np.inf))
-            else:
-                reason = f"{source.path} lasts less than {MIN_SHARE * seconds:g} s"
+            found[path] = _from_first_note(folder / path, MIN_SHARE * seconds)
         except MidiError as error:
-            reason = str(error)
+            left_out.append(LeftOut(path, error.reason))
         if progress:
-            progress(done, len(sources))
-    if not performances:
-        raise CorpusError(folder, f"none of its {len(sources)} MIDI files can be evaluated; {reason}")
-    return Sample(tuple(performances), len(sources) - len(performances))
+            progress(done, len(paths))
+    if not found:
+        last = left_out[-1]
+        raise CorpusError(folder, f"none of its {len(paths)} MIDI files can be evaluated; {last.name}: {last.reason}")
+    return Sample(tuple(found.values()), tuple(found), tuple(left_out))
+
+
+def _from_first_note(path: Path, shortest: float) -> Performance:
+    """Read a file from its first note on. Raises `MidiError` if it cannot be read or lasts less than `shortest`."""
+    performance = read_midi(path).performance
+    if not len(performance):
+        raise MidiError(path, "it has no notes of a piano")
+    performance = excerpt(performance, float(performance.notes["onset"][0]), np.inf)
+    if last_release(performance) < shortest:
+        text = f"it lasts {last_release(performance):.1f} s, less than {shortest:g} s; `--seconds` compares less music"
+        raise MidiError(path, text)
+    return performance

@@ -19,6 +19,7 @@ from music_generator.evaluation.overlap import overlap
 from music_generator.evaluation.report import (
     EndingFeature,
     Endings,
+    LeftOut,
     MatchLength,
     MusicStructure,
     Skipped,
@@ -239,13 +240,20 @@ def compare_structure(
         start: Second from which excerpts of the held-out pieces start.
         seconds: Length of the excerpts.
     """
-    human = human_excerpts(pieces, start, seconds)
-    generated = [each for each in sample.excerpts(seconds) if last_onset(each) >= MIN_SHARE * seconds]
+    human, shortest = human_excerpts(pieces, start, seconds), MIN_SHARE * seconds
+    lengths = [last_onset(each) for each in sample.performances]
+    generated = [each for each, at in zip(sample.excerpts(seconds), lengths, strict=True) if at >= shortest]
     if not human:
-        return Skipped(f"no held-out piece lasts until second {start + seconds:g}")
+        return Skipped(f"no held-out piece lasts until second {start + seconds:g}; `--seconds` compares less music")
     if not generated:
-        return Skipped(f"none of the {len(sample)} performances lasts {MIN_SHARE * seconds:g} s")
-    left_out = len(sample) - len(generated)
+        last = f"the last note of all is at {max(lengths):.1f} s"
+        return Skipped(
+            f"none of the {len(sample)} performances lasts {shortest:g} s: {last}; `--seconds` compares less music"
+        )
+    left_out = tuple(
+        LeftOut(name, f"its last note is at {at:.1f} s, before {shortest:g} s")
+        for name, at in zip(sample.names, lengths, strict=True) if at < shortest
+    )  # fmt: skip
     return StructureComparison(start, seconds, left_out, music_structure(human), music_structure(generated))
 
 
@@ -259,7 +267,7 @@ def compare_endings(
     """
     sets = [[piece for piece in some if len(piece)] for some in (reference, others, sample.performances)]
     if not all(sets):
-        return Skipped("there are too few pieces with notes")
+        return Skipped("each half of the held-out pieces must have one with notes, and so must what is measured")
     there, theirs, ours = (ending_features(some) for some in sets)
     features = {
         name: EndingFeature(

@@ -9,7 +9,9 @@ Shapes: B windows, T tokens, K = 91 keys and pedals, H hidden units, D head unit
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +90,10 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+    def pinned(self) -> Batch:
+        """Return the same batch in page-locked memory, from which copies to a GPU do not wait."""
+        return Batch(**{name: value.pin_memory() for name, value in vars(self).items()})
 
     @property
     def fields(self) -> dict[str, Tensor]:
@@ -208,6 +214,15 @@ class LockedDropout(nn.Module):
         return x * (kept if rows is None else kept[rows])
 
 
+def recurrence_precision(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which recurrent layers have gradients of any size.
+
+    On CUDA, autocast of any type makes cuDNN compute them in float16, whose smallest numbers are as large as the
+    gradients of a mean over many tokens. There they stay in float32, which cuDNN multiplies in TF32.
+    """
+    return torch.autocast(device, enabled=False) if device == "cuda" else nullcontext()
+
+
 class Stack(nn.Module):
     """Recurrent layers, each reading the one below; the output is the sum of all: (B, T, in) → (B, T, H)."""
 
@@ -225,10 +240,11 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor | None = None
-        x = self.dropout(x)
-        for layer in self.layers:
-            x = self.dropout(layer(x)[0])
-            total = x if total is None else total + x
+        with recurrence_precision(x.device.type):
+            x = self.dropout(x)
+            for layer in self.layers:
+                x = self.dropout(layer(x)[0])
+                total = x if total is None else total + x
         assert total is not None
         return total
 

@@ -164,17 +164,19 @@ FEATURES: dict[str, Callable[[Performance, float], float | Array]] = {
 }
 
 
-def performance_features(performances: Sequence[Performance], seconds: float) -> dict[str, Array]:
+def performance_features(performances: Sequence[Performance], seconds: float | Sequence[float]) -> dict[str, Array]:
     """Compute each of `FEATURES` for each performance.
 
     Args:
         performances: The performances.
-        seconds: The music that each one covers from its time 0, so that rests at its ends count too.
+        seconds: The length of the music from its time 0, rests at its ends included: one number for all performances,
+            or one for each.
 
     Returns:
         float64 of shape (performances, values) under each feature's name.
     """
+    lengths = np.broadcast_to(np.asarray(seconds, np.float64), len(performances)).tolist()
     return {
-        name: np.array([np.atleast_1d(feature(performance, seconds)) for performance in performances], np.float64)
+        name: np.array([np.atleast_1d(feature(*each)) for each in zip(performances, lengths, strict=True)], np.float64)
         for name, feature in FEATURES.items()
     }

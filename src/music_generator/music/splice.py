@@ -1,4 +1,4 @@
-"""A performance out of the parts of a MIDI file, and back into the file, where all that is the same keeps its events."""
+"""A performance out of the parts of a MIDI file, and back into it: what is the same keeps its events."""
 
 from __future__ import annotations
 

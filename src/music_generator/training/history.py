@@ -32,6 +32,7 @@ class Progress:
         steps: Steps of the whole run.
         tokens: Tokens trained on.
         seconds: Seconds of training, all resumed parts together.
+        seconds_left: Seconds to the end of the run at its mean speed.
         tokens_per_second: Speed since the last report.
         learning_rate: AdamW's, of this step.
         train: Nats per token since the last report, given the past alone, of the windows that are not plain: `total`
@@ -43,15 +44,11 @@ class Progress:
     steps: int
     tokens: int
     seconds: float
+    seconds_left: float
     tokens_per_second: float
     learning_rate: float
     train: dict[str, float]
     validation: dict[str, Row] | None = None
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to the last step at the run's mean speed."""
-        return (self.steps - self.step) * self.seconds / max(self.step, 1)
 
 
 def append_history(path: Path, progress: Progress) -> None:

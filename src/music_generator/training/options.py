@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class TrainingOptions:
     Attributes:
         epochs: Times that the train split's rows are gone through; may be a fraction.
         steps: Steps, in place of `epochs`.
+        minutes: Minutes of training, all resumed parts together, after which the run ends if it has not done its steps
+            by then. The learning rates then fall by time, so that they fall to the end.
         learning_rate: Of AdamW, for embeddings, outputs and biases.
         matrix_learning_rate: Of Muon, for the matrices inside the network.
         weight_decay: Share of a weight that a step of learning rate 1 takes away.
@@ -39,7 +42,8 @@ class TrainingOptions:
         log_every: Steps between two lines of the history.
         save_every: Steps between two checkpoints.
         save_minutes: Minutes after which a checkpoint is written, even if `save_every` steps are not done.
-        validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None.
+        validate_every: Steps between two validations; a tenth of all steps, but at most 500, if None. With `minutes` a
+            tenth of the run, by steps or by time.
         validation_segments: Segments of a validation, at most.
         patience: Validations without a better one after which training ends; 0 to go on to the last step.
         average: Share that the moving average of the weights keeps at each step, such as 0.999; 0 for no average. In
@@ -54,6 +58,7 @@ class TrainingOptions:
 
     epochs: float = 10.0
     steps: int | None = None
+    minutes: float | None = None
     learning_rate: float = 2e-3
     matrix_learning_rate: float = 5e-3
     weight_decay: float = 0.01
@@ -77,6 +82,8 @@ class TrainingOptions:
         for name in ("epochs", "learning_rate", "matrix_learning_rate", "clip", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be above 0, not {getattr(self, name)}")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"`minutes` must be above 0, not {self.minutes}")
         for name in ("log_every", "save_every", "validate_every", "validation_segments", "steps", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, not {getattr(self, name)}")

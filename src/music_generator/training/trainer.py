@@ -55,15 +55,21 @@ from music_generator.training.protocol import Row
 ESTIMATE_STEPS = 5  # after which the time of a run is estimated; the first one is slow and left out
 
 
-def learning_rate_factor(step: int, steps: int, options: TrainingOptions) -> float:
-    """Return the share of the learning rates at a step, 0 to 1.
+def position(step: int, seconds: float, steps: int, options: TrainingOptions) -> float:
+    """Return how many of its `steps` a run has behind it: those done, or the share of its minutes if that is larger."""
+    by_time = 0.0 if options.minutes is None else steps * seconds / (60 * options.minutes)
+    return min(max(float(step), by_time), float(steps))
+
+
+def learning_rate_factor(at: float, steps: int, options: TrainingOptions) -> float:
+    """Return the share of the learning rates, 0 to 1, with `at` of the steps behind it, as `position` counts them.
 
     Linear warm-up, then a cosine down to `final_share` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
     """
     warm = max(1, round(options.warm_up * steps))
-    if step < warm:
-        return (step + 1) / warm
-    share = (step - warm) / max(1, steps - warm)
+    if at < warm:
+        return min(1.0, (at + 1) / warm)
+    share = (at - warm) / max(1, steps - warm)
     return options.final_share + (1 - options.final_share) * 0.5 * (1 + math.cos(math.pi * share))
 
 
@@ -142,9 +148,12 @@ class Trainer:
             raise InputError(f"{corpus.folder}: its train split is empty")
         self.composers = {name: i + 1 for i, name in enumerate(config.composers)}
         self.steps = total_steps(corpus, options)
-        self.validate_every = options.validate_every or max(1, min(500, self.steps // 10))
+        most = 500 if options.minutes is None else self.steps
+        self.validate_every = options.validate_every or max(1, min(most, self.steps // 10))
         self.state = State()
         self.interrupted = False
+        self.learning_rate_factor = 0.0  # of the last step
+        self._begun = 0.0  # the time at which it would have begun, had it never paused
         self._asked_to_stop = False
         self._prepare_device()
         self._make_network(weights)
@@ -176,8 +185,10 @@ class Trainer:
         self.network.take_shard(self.shard)
         if weights is not None:
             load_weights(self.network, weights, "the weights to start from")
+        # copied before it is moved: a copy on the GPU would not have its recurrent weights in one piece, as cuDNN wants
+        copied = copy.deepcopy(self.network).to(self.device).requires_grad_(False)
+        self.average = copied if self.options.average else None
         self.network.to(self.device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False) if self.options.average else None
         self.optimizers = make_optimizers(self.network, self.options, bfloat16=self.bfloat16)
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
@@ -191,7 +202,7 @@ class Trainer:
 
     def _load_checkpoint(self) -> None:
         begun = read_run(self.folder)
-        if begun.digest != self.corpus.digest:
+        if begun.digest not in (self.corpus.digest, self.corpus.digest_without_tags):
             raise InputError(
                 f"{self.corpus.folder}: the run {self.folder} was trained on other music ({begun.corpus}); resume it "
                 "with that corpus, or begin a new run from its model with `--model`"
@@ -237,9 +248,14 @@ class Trainer:
         return 0 < self.options.patience <= self.state.validations_since_best
 
     @property
+    def position(self) -> float:
+        """How many of its steps the run has behind it, as `position` counts them."""
+        return position(self.state.step, self.state.seconds, self.steps, self.options)
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.state.step >= self.steps or self.out_of_patience
+        return self.position >= self.steps or self.out_of_patience
 
     def stop(self) -> None:
         """Ask `run` to save and return after the present step, in every process; a signal handler may call it."""
@@ -269,17 +285,18 @@ class Trainer:
         if self.finished:
             return
         state, first = self.state, self.state.step
-        start, seconds_before = time.monotonic(), state.seconds
-        saved, last_time, last_tokens = start, start, state.tokens
+        saved = last_time = time.monotonic()
+        last_tokens, self._begun = state.tokens, last_time - state.seconds
         for batch, tokens in self._batches(first, self.steps if until is None else min(self.steps, until)):
+            before = self.position
             self._count(self._step(batch, tokens), tokens)
             now = time.monotonic()
-            state.seconds = seconds_before + now - start
             if state.step == first + 1:
                 after_first = now
             elif state.step == first + ESTIMATE_STEPS and self.accelerator.is_main_process:
-                estimate((self.steps - state.step) * (now - after_first) / (ESTIMATE_STEPS - 1))
-            validate = state.step == self.steps or state.step % self.validate_every == 0
+                estimate(self._seconds_left((now - after_first) / (ESTIMATE_STEPS - 1)))
+            due = self.position // self.validate_every > before // self.validate_every
+            validate = due or self.position >= self.steps
             if validate or state.step % self.options.log_every == 0:
                 self._log((state.tokens - last_tokens) / (now - last_time), validate, report)
                 last_time, last_tokens = time.monotonic(), state.tokens
@@ -291,6 +308,13 @@ class Trainer:
                 break
         self.interrupted = self.interrupted or self._asked_to_stop  # asked after the last step, too
         self.accelerator.wait_for_everyone()  # the others must not read what the main process is still writing
+
+    def _seconds_left(self, seconds_per_step: float) -> float:
+        """Return the seconds to the end of the run at this speed."""
+        left = (self.steps - self.state.step) * seconds_per_step
+        if self.options.minutes is not None:
+            left = min(left, max(0.0, 60 * self.options.minutes - self.state.seconds))
+        return left
 
     def _is_time_to_save(self, saved: float) -> bool:
         """Return whether a checkpoint is due, the last one being of the time `saved`."""
@@ -318,7 +342,8 @@ class Trainer:
         """Return this process's share of a step's batch, and the number of tokens of the whole batch."""
         options = self.options.windows
         sampled = sample_windows(self.pool, self.composers, options, [self.options.seed, step], self.shard)
-        return to_batch(sampled.windows, options.length, sampled.gaps), sampled.tokens
+        batch = to_batch(sampled.windows, options.length, sampled.gaps)
+        return batch.pinned() if self.device.type == "cuda" else batch, sampled.tokens
 
     def _step(self, batch: Batch, tokens: int) -> dict[str, float]:
         """Update the weights once and return the sums of `Network.forward` over the whole batch, of `tokens` tokens."""
@@ -330,14 +355,14 @@ class Trainer:
         loss = sum(sums[name] for name in (*FIELDS, "others", "decisions")) / tokens
         # the mean over the processes' gradients must be that of the whole batch
         (loss * self.accelerator.num_processes).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        names = list(sums)
-        asked = torch.tensor(float(self._asked_to_stop), dtype=torch.float64, device=self.device)
-        *values, stops = self.accelerator.reduce(
-            torch.stack([*(sums[name].detach().double() for name in names), asked])
-        ).tolist()
-        self.interrupted = stops > 0  # in all processes after the same step
-        if not all(math.isfinite(value) for value in (float(norm), *values)):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip))
+        names, seconds = list(sums), time.monotonic() - self._begun
+        own = torch.tensor([float(self._asked_to_stop), seconds], dtype=torch.float64, device=self.device)
+        losses = torch.stack([sums[name].detach().double() for name in names])
+        *values, stops, seconds = self.accelerator.reduce(torch.cat([losses, own])).tolist()
+        # the same in all processes, which must end after the same step and have the same learning rates
+        self.interrupted, self.state.seconds = stops > 0, seconds / self.accelerator.num_processes
+        if not all(math.isfinite(value) for value in (norm, *values)):
             raise TrainingError(
                 f"the loss or its gradient is not a finite number at step {self.state.step + 1}; start again with a "
                 f"`learning_rate` below {self.options.learning_rate:g} and a `matrix_learning_rate` below "
@@ -356,10 +381,10 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
 
     def _set_learning_rates(self) -> None:
-        factor = learning_rate_factor(self.state.step, self.steps, self.options)
+        self.learning_rate_factor = learning_rate_factor(self.position, self.steps, self.options)
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = rate * self.learning_rate_factor
 
     def _log(self, speed: float, validate: bool, report: Callable[[Progress], None]) -> None:
         state = self.state
@@ -376,8 +401,9 @@ class Trainer:
         train = {name: sums[name] / max(sums["tokens"], 1) for name in (*FIELDS, "decisions")}
         train["total"] = sum(train[name] for name in FIELDS)
         validation = self._validate() if validate else None
-        rate = self.options.learning_rate * learning_rate_factor(state.step - 1, self.steps, self.options)
-        progress = Progress(state.step, self.steps, state.tokens, state.seconds, speed, rate, train, validation)
+        rate = self.options.learning_rate * self.learning_rate_factor
+        left = 0.0 if self.finished else self._seconds_left(state.seconds / state.step)
+        progress = Progress(state.step, self.steps, state.tokens, state.seconds, left, speed, rate, train, validation)
         append_history(self.folder / HISTORY_FILE, progress)
         report(progress)
 
