@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def describe(what: str | Path) -> dict[str, Any]:
 
 
 def _midi(path: Path) -> dict[str, Any]:
-    reading = midi.read_midi(path)
+    reading = midi.read_midi(path, track="all")
     played = reading.performance
     facts: dict[str, Any] = {
         "kind": "MIDI file",
@@ -57,6 +58,10 @@ def _midi(path: Path) -> dict[str, Any]:
         "ticks per quarter": played.tempo_map.ticks_per_quarter,
         "tempo changes": len(played.tempo_map.tempos) - 1,
     }
+    if len(reading.parts) > 1:
+        facts["parts"] = [
+            asdict(part) | {"track": part.track + 1, "channel": part.channel + 1} for part in reading.parts
+        ]
     for i, name in enumerate(PEDAL_NAMES):
         facts[f"{name} presses"] = int((played.pedals["pedal"] == i).sum())
     if len(played):
@@ -64,8 +69,8 @@ def _midi(path: Path) -> dict[str, Any]:
         facts["pitches"] = f"{notes['pitch'].min()}-{notes['pitch'].max()}"
         facts["velocities"] = f"{notes['velocity'].min()}-{notes['velocity'].max()}"
         facts["notes per second"] = round(len(played) / played.end, 2)
-    if reading.left_out:
-        facts["left out"] = reading.left_out
+    if reading.remarks:
+        facts["remarks"] = "; ".join(reading.remarks)
     audio = pairs.audio_beside(path)
     if audio is not None:
         facts["audio"] = _audio(path, audio, played)

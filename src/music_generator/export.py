@@ -90,7 +90,7 @@ class Export:
             draw_piece(piece.performance, files[-2], generated=(piece.start, piece.end), reference=reference)
         return Exported(
             files=tuple(files), seed=piece.seed, notes=len(piece.written), tokens=piece.tokens, start=piece.start,
-            end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player,
+            end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player, remarks=piece.performance.source.remarks if piece.performance.source else (),
         )  # fmt: skip
 
 
@@ -108,6 +108,7 @@ class Exported:
         seconds: Length of the new music, from `start` to `end`.
         seconds_taken: Seconds of computing.
         sound: What played the sound; None without sound.
+        remarks: What must be said of the file that the piece was written into, such as what of it was not read.
     """
 
     files: tuple[Path, ...]
@@ -119,6 +120,7 @@ class Exported:
     seconds: float
     seconds_taken: float
     sound: str | None
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""

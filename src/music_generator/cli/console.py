@@ -24,13 +24,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def read_piece(path: Path) -> Performance:
-    """Return the music of a MIDI file, and say what of it is left out."""
+def read_piece(path: Path, track: str | None = "all") -> Performance:
+    """Return the music of a MIDI file's track, see `choose_parts`, and say what of the file is not in it."""
     from music_generator.music.midi import read_midi
 
-    reading = read_midi(path)
-    if reading.left_out:
-        say(f"{path}: {reading.left_out}")
+    reading = read_midi(path, track=track)
+    if reading.remarks:
+        say(f"{path}: {'; '.join(reading.remarks)}")
     return reading.performance
 
 

@@ -41,6 +41,7 @@ def generate(
     recall: Annotated[
         str | None, typer.Option(metavar="FROM-TO", help="seconds of the primer that the music shall come back to")
     ] = None,
+    track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
@@ -64,7 +65,7 @@ def generate(
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    name, span = _plan(primer, start, future, seconds, notes)
+    name, span = _plan(primer, start, future, seconds, notes, track)
     span = _with_end_and_recall(span, primer, future, open_end, recall)
     export = Export(out, name, not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
@@ -73,17 +74,24 @@ def generate(
 
 
 def _plan(
-    primer: Path | None, start: float | None, future: Path | None, seconds: float | None, notes: int | None
+    primer: Path | None,
+    start: float | None,
+    future: Path | None,
+    seconds: float | None,
+    notes: int | None,
+    track: str | None,
 ) -> tuple[str, Span]:
     """Return the name of what is asked for, and its span."""
+    if primer is None and future is None and track is not None:
+        raise InputError("`--track` is a track of the primer or of the future: name one with `--primer` or `--future`")
     if primer is None and start is not None:
         raise InputError("`--from` is a second of the primer: name one with `--primer`")
     if future is not None and notes is not None:
         raise InputError("`--notes` does not go with `--future`: give the length with `--seconds`")
-    past = read_piece(primer) if primer else None
+    past = read_piece(primer, track) if primer else None
     join = tasks.JOIN_SECONDS if seconds is None else seconds
     if future is not None:
-        after = read_piece(future)
+        after = read_piece(future, track)
         if past is None:
             return "lead-in", tasks.to_lead_in(after, join)
         return "bridge", tasks.to_bridge(past if start is None else past.between(0, start), after, join)
@@ -117,6 +125,7 @@ def infill(
     start: Annotated[float, typer.Option("--from", help="second at which the gap starts")],
     end: Annotated[float, typer.Option("--to", help="second at which it ends")],
     keep: Annotated[str | None, typer.Option(help=f"notes of the gap that stay: {', '.join(NAMES)}")] = None,
+    track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
@@ -141,7 +150,7 @@ def infill(
     The rest of the piece stays as it is. With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     kept = None if keep is None else read_keep(keep)
-    span = tasks.to_infill(read_piece(piece), start, end, keep=kept)
+    span = tasks.to_infill(read_piece(piece, track), start, end, keep=kept)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
@@ -151,6 +160,7 @@ def infill(
 def accompany(
     piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
     keep: Annotated[str, typer.Option(help=f"notes of the piece that stay: {', '.join(NAMES)}")] = "all",
+    track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,
     temperature: options.Temperature = SamplingOptions.temperature,
     top_p: options.TopP = SamplingOptions.top_p,
@@ -174,7 +184,7 @@ def accompany(
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    span = tasks.to_accompany(read_piece(piece), keep=read_keep(keep))
+    span = tasks.to_accompany(read_piece(piece, track), keep=read_keep(keep))
     export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)

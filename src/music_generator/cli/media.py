@@ -84,6 +84,7 @@ def plot(
 
 def score(
     piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,
     out: Annotated[
         Path | None,
@@ -103,7 +104,7 @@ def score(
     picture = None if no_plots else out or piece.with_name(f"{piece.stem}-surprise.png")
     if picture:
         check_out(picture, piece)
-    scored = score(read_piece(piece), Engine(open_bundle(model)), composer=composer)
+    scored = score(read_piece(piece, track), Engine(open_bundle(model)), composer=composer)
     if picture:
         plots.save(plots.surprise_roll(scored.performance, scored.note_nats, title=piece.stem), picture)
     if as_json:

@@ -29,6 +29,13 @@ Loudness = Annotated[
 ]
 Returns = Annotated[float, typer.Option(help="how readily themes come back: 0 as learnt, more above, less below")]
 OpenEnd = Annotated[bool, typer.Option("--open-end", help="stop at the length instead of ending the piece there")]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|N",
+        help="track that is the piano, or `all`  [default: the only piano, else the track with most notes]",
+    ),
+]
 Variations = Annotated[
     int, typer.Option("--variations", "--count", help="number of pieces; their seeds follow one another")
 ]

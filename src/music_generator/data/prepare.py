@@ -127,7 +127,7 @@ def _read_chunk(folders: Folders, sources: Sequence[Source]) -> list[_Read | Ski
 
 def _read(folders: Folders, source: Source) -> _Read | Skipped:
     try:
-        performance = read_midi(folders[source.tag] / source.path).performance
+        performance = read_midi(folders[source.tag] / source.path, track="all").performance
     except MidiError as error:
         return Skipped(source.path, error.reason, source.tag)
     if len(performance) == 0:

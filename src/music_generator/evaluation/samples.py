@@ -186,7 +186,7 @@ def from_folder(folder: str | Path, seconds: float, progress: Progress | None = 
 
 def _from_first_note(path: Path, shortest: float) -> Performance:
     """Read a file from its first note on. Raises `MidiError` if it cannot be read or lasts less than `shortest`."""
-    performance = read_midi(path).performance
+    performance = read_midi(path, track="all").performance
     if not len(performance):
         raise MidiError(path, "it has no notes of a piano")
     performance = excerpt(performance, float(performance.notes["onset"][0]), np.inf)

@@ -96,6 +96,8 @@ class Request:
 
 def _digest(performance: Performance) -> str:
     data = performance.notes.tobytes() + performance.pedals.tobytes() + repr(performance.tempo_map).encode()
+    if performance.source is not None:
+        data += performance.source.file.to_bytes() + repr(performance.source).encode()
     return hashlib.sha256(data).hexdigest()
 
 

@@ -154,7 +154,7 @@ class Span:
         for name, column in zip(TOKEN_DTYPE.names or (), np.array(rows, np.int64).reshape(-1, 4).T, strict=True):
             tokens[name] = column
         written = decode(self._without_kept(tokens, first_tick), 0, tempo_map)
-        if not len(self.past) and not len(self.future) and not len(self.kept):
+        if source is None and not len(self.past) and not len(self.future) and not len(self.kept):
             return self._with_pedals_ended(written)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         if source is not None:
@@ -201,7 +201,7 @@ def held_over(pedals: Array, second: float) -> Array:
     held = pedals[(pedals["onset"] < second) & (pedals["onset"] + pedals["duration"] > second + 1 / TICKS_PER_SECOND)]
     held["duration"] -= second - held["onset"]
     held["onset"] = second
-    return held
+    return np.asarray(held)
 
 
 def _cut_by(written: Performance, kept: Performance) -> Performance:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import numpy as np
-
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.generation.keep import Keep, everything

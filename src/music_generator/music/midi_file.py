@@ -35,14 +35,15 @@ class Track:
     """A track and its events, in their order. All arrays have the shape (events,).
 
     Attributes:
+        kind: The name of the chunk; a chunk that is no track has no events.
         data: The bytes of the chunk.
         ticks: int64: the tick of each event.
         status: uint8: the status byte, also where the file leaves it out (running status).
         first, second: uint8: the data bytes of a channel message; the type and the length of a meta event.
         starts, ends: int64: where the bytes of the event begin, after its delta time, and where they end.
-        kind: The name of the chunk; a chunk that is no track has no events.
     """
 
+    kind: bytes
     data: bytes
     ticks: Array
     status: Array
@@ -50,7 +51,6 @@ class Track:
     second: Array
     starts: Array
     ends: Array
-    kind: bytes = b"MTrk"
 
     def __repr__(self) -> str:
         return f"<Track of {len(self.ticks)} events>"
@@ -272,12 +272,12 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
         count = int(finished[0]) + 1
         faults = [f"{len(data) - int(ends[count - 1])} bytes after the end of a track are left out"]
     ticks = np.cumsum(_variable_lengths(padded, begins)[0])
-    columns = (column[:count] for column in (ticks, status, first, second, starts, ends))
-    return Track(data[: ends[count - 1]], *columns, kind), faults
+    columns = [column[:count] for column in (ticks, status, first, second, starts, ends)]
+    return Track(kind, data[: ends[count - 1]], *columns), faults
 
 
 def _without_events(kind: bytes, data: bytes) -> Track:
-    return Track(data, *(np.empty(0, np.int64) for _ in range(6)), kind)
+    return Track(kind, data, *[np.empty(0, np.int64) for _ in range(6)])
 
 
 def _steps(padded: Array, size: int) -> tuple[Array, Array]:

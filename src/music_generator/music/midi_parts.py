@@ -147,7 +147,7 @@ def notes_of(source: MidiSource, notes: Array | None = None) -> Array:
         notes = note_table(source.file)
     if source.parts == source.all_parts:
         return notes
-    return notes[np.isin(_places(notes), [part.place for part in source.parts])]
+    return np.asarray(notes[np.isin(_places(notes), [part.place for part in source.parts])])
 
 
 def pedals_of(source: MidiSource) -> Array:
@@ -158,15 +158,15 @@ def pedals_of(source: MidiSource) -> Array:
     """
     pedals = pedal_table(source.file)
     if source.parts == source.all_parts:  # none of them drums
-        return pedals[pedals["channel"] != DRUM_CHANNEL]
+        return np.asarray(pedals[pedals["channel"] != DRUM_CHANNEL])
     channels = {part.channel for part in source.all_parts}
     others = [part for part in source.all_parts if part not in source.parts]
     own = np.isin(pedals["channel"], [part.channel for part in source.parts])
     own &= ~np.isin(_places(pedals), [part.place for part in others])
     if all(part.is_drums for part in others):
         own |= ~np.isin(pedals["channel"], [*channels, DRUM_CHANNEL])
-    return pedals[own]
+    return np.asarray(pedals[own])
 
 
 def _places(table: Array) -> Array:
-    return table["track"].astype(np.int64) * 16 + table["channel"]
+    return np.asarray(table["track"].astype(np.int64) * 16 + table["channel"])

@@ -140,7 +140,7 @@ def _on_ticks(events: Array, tempo_map: TempoMap) -> Array:
     again = found["key"][1:] == found["key"][:-1]
     found["end"][:-1] = np.where(again, np.minimum(found["end"][:-1], found["start"][1:]), found["end"][:-1])
     _check_countable(found["end"])
-    return found
+    return np.asarray(found)
 
 
 def _check_countable(ticks: Array) -> None:

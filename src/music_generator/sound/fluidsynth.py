@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError, MissingDependencyError, how_to_install
-from music_generator.music.midi import PEDAL_CONTROLLERS, PRESSED
+from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED
 from music_generator.music.performance import Performance
 
 Array = NDArray[Any]

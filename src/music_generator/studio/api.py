@@ -238,11 +238,11 @@ async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, N
 
 
 def read_piece(data: bytes) -> Json:
-    """Return the piece of a MIDI file and what was left out of it. Raises `MidiError`, also if there are no notes."""
+    """Return the piece of a MIDI file and what must be said of it. Raises `MidiError`, also if there are no notes."""
     reading = read_midi(data)
     if not len(reading.performance):
         raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
-    return {"piece": piece_to_json(reading.performance), "left_out": reading.left_out}
+    return {"piece": piece_to_json(reading.performance), "remarks": reading.remarks}
 
 
 def _warm_up(engine: Engine) -> Generator[None, None, None]:

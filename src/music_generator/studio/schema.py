@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.errors import InputError
+from music_generator.errors import InputError, MidiError
+from music_generator.music.midi_file import parse_midi
+from music_generator.music.midi_parts import MidiSource, find_parts
+from music_generator.music.midi_tables import note_table
 from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.tempo_map import TempoMap
 
@@ -19,13 +23,28 @@ _TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", type(None): "nu
 
 
 def piece_to_json(piece: Performance) -> Json:
-    """Return the events and the tempo map of a piece; `piece_from_json` is the inverse."""
-    return events_to_json(piece) | {
+    """Return the events of a piece, its tempo map and the file that it is from; `piece_from_json` is the inverse."""
+    return events_to_json(piece) | facts_to_json(piece)
+
+
+def facts_to_json(piece: Performance) -> Json:
+    """Return the tempo map of a piece, and the file that it is from with the parts that it is; or null."""
+    return {
         "tempo_map": {
             "ticks_per_quarter": piece.tempo_map.ticks_per_quarter,
             "tempos": piece.tempo_map.tempos,
             "time_signatures": piece.tempo_map.time_signatures,
-        }
+        },
+        "source": None if piece.source is None else _source_to_json(piece.source),
+    }
+
+
+def _source_to_json(source: MidiSource) -> Json:
+    return {
+        "file": base64.b64encode(source.file.to_bytes()).decode(),
+        "parts": [part.place for part in source.parts],
+        "into": [part.place for part in source.into],
+        "rewritten": source.rewritten,
     }
 
 
@@ -49,7 +68,7 @@ def piece_from_json(value: Any, name: str, max_events: int) -> Performance:
         raise InputError(f"`{name}` must be an object with `notes` and `pedals`, not {_type_name(value)}")
     notes = _events(value.get("notes", []), NOTE_DTYPE, f"{name}.notes", max_events)
     pedals = _events(value.get("pedals", []), PEDAL_DTYPE, f"{name}.pedals", max_events)
-    piece = Performance(notes, pedals, _tempo_map(value.get("tempo_map"), name))
+    piece = Performance(notes, pedals, _tempo_map(value.get("tempo_map"), name), _source(value.get("source"), name))
     if piece.end > LONGEST_SECONDS:
         hours = LONGEST_SECONDS / 3600
         raise InputError(f"`{name}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
@@ -96,6 +115,21 @@ def _tempo_map(value: Any, name: str) -> TempoMap:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"`{name}.tempo_map` must be as the server gave it") from error
+
+
+def _source(value: Any, name: str) -> MidiSource | None:
+    if value is None:
+        return None
+    try:
+        file = parse_midi(base64.b64decode(value["file"], validate=True))
+        parts = find_parts(file, note_table(file))
+        chosen, into = (tuple(part for part in parts if part.place in value[field]) for field in ("parts", "into"))
+        rewritten = tuple((float(start), float(end)) for start, end in value["rewritten"])
+    except (KeyError, TypeError, ValueError, OverflowError, MidiError) as error:
+        raise InputError(f"`{name}.source` must be as the server gave it") from error
+    if not into or not all(0 <= start <= end < LONGEST_SECONDS for start, end in rewritten):
+        raise InputError(f"`{name}.source` must be as the server gave it")
+    return MidiSource(file, parts, chosen, into, rewritten)
 
 
 # --- single fields -----------------------------------------------------------------------------------------------

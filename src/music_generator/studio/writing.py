@@ -30,7 +30,15 @@ from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.performance import LOWEST_PITCH, Performance
 from music_generator.music.tokens import KEYS, TICKS_PER_SECOND
 from music_generator.studio.options import StudioOptions
-from music_generator.studio.schema import Json, events_to_json, get_integer, get_number, get_text, piece_from_json
+from music_generator.studio.schema import (
+    Json,
+    events_to_json,
+    facts_to_json,
+    get_integer,
+    get_number,
+    get_text,
+    piece_from_json,
+)
 
 TASKS = ("compose", "continue", "lead-in", "infill", "bridge")
 _BEFORE_A_FUTURE = ("lead-in", "bridge")
@@ -181,7 +189,8 @@ class _Variation:
 def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, None, None]:
     """Yield the messages of a writing job: `begin`, then `events` of all variations, and a `variation` as each ends.
 
-    A `variation` has all its events as they fit between past and future: those of its `events` messages, without the
+    `begin` has the tempo map and the file of the whole piece. A `variation` has all its events as they fit between past
+    and future: those of its `events` messages, without the
     ones that the future leaves no time to sound, and pedals that end with the piece.
     """
     each = variations(request.options, request.count)
@@ -190,6 +199,7 @@ def write(engine: Engine, request: WriteRequest, span: Span) -> Generator[Json, 
         "start": span.start,
         "end": span.end,
         "future_shift": _future_shift(request, span),
+        **facts_to_json(span.filled([], 0)),
         "seeds": [options.seed for options in each],
         "commands": [command(request, options) for options in each],
     }

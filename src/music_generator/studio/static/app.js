@@ -97,7 +97,7 @@ function tryAgain() {
 function play(at = studio.playhead) {
   const { events, history, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
-  if (!jsonOf.has(events)) jsonOf.set(events, toJson(events, history.facts.tempo_map));
+  if (!jsonOf.has(events)) jsonOf.set(events, toJson(events));
   player.play(jsonOf.get(events), at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 

@@ -19,7 +19,7 @@ export class Exporter {
   constructor(studio) { this.studio = studio; }
 
   get piece() {
-    const piece = toJson(this.studio.events, this.studio.history.facts.tempo_map);
+    const piece = toJson(this.studio.events, this.studio.history.facts);
     if (!piece.notes.length) throw new Error("there is nothing to export yet: open, compose or paste something first");
     return piece;
   }
@@ -32,7 +32,7 @@ export class Exporter {
   async midiBefore(index) {
     const { events, facts } = this.studio.history.before(index);
     if (!events.some(isNote)) throw new Error("before this step the piece was empty: the command needs no file");
-    save(await server.midi(toJson(events, facts.tempo_map)), `${safeName(facts.name || "untitled")}.mid`);
+    save(await server.midi(toJson(events, facts)), `${safeName(facts.name || "untitled")}.mid`);
   }
 
   /** Save a sound file, of the span if there is one. Return the name of the sound engine. */

@@ -5,9 +5,9 @@ export class History {
   events = [];
   steps = [];
   at = 0; // the number of steps that are done; those after it can be redone
-  facts = { name: "", tempo_map: null };
+  facts = { name: "", tempo_map: null, source: null };
 
-  /** Make `after` the piece; `facts` (name, tempo map) may change with it, `detail` is kept beside the label. */
+  /** Make `after` the piece; `facts` (name, tempo map, file) may change with it, `detail` is kept beside the label. */
   commit(label, after, { facts = this.facts, detail = null } = {}) {
     const was = new Set(this.events), is = new Set(after);
     const removed = this.events.filter((e) => !is.has(e)), added = after.filter((e) => !was.has(e));

@@ -28,8 +28,9 @@ export function fromJson({ notes, pedals }, generated = false) {
   return sorted([...notes, ...pedals].map((row) => makeEvent(...row, generated)));
 }
 
-export function toJson(events, tempoMap) {
-  const json = { notes: [], pedals: [], tempo_map: tempoMap ?? null };
+/** `facts`: the tempo map and the file that the piece is from, as the server gave them. */
+export function toJson(events, facts = {}) {
+  const json = { notes: [], pedals: [], tempo_map: facts.tempo_map ?? null, source: facts.source ?? null };
   for (const e of events) (isNote(e) ? json.notes : json.pedals).push([e.onset, e.duration, e.key, e.velocity]);
   return json;
 }

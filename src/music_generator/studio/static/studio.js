@@ -11,6 +11,8 @@ const LABELS = { compose: "Compose", continue: "Continue", "lead-in": "Lead in",
 const signed = (number, digits = 0) => `${number > 0 ? "+" : "−"}${Math.abs(number).toFixed(digits)}`;
 const withoutExtension = (fileName) => fileName.replace(/\.midi?$/i, "");
 
+const factsOf = ({ tempo_map, source }) => ({ tempo_map, source });
+
 export class Studio {
   history = new History();
   selected = new Set(); // ids of events
@@ -30,22 +32,22 @@ export class Studio {
   // --- opening ---------------------------------------------------------------------------------------------------
 
   async open(file) {
-    const { piece, left_out: leftOut } = await server.readMidi(file);
+    const { piece, remarks } = await server.readMidi(file);
     const name = withoutExtension(file.name);
-    this.#replacePiece(`Open ${file.name}`, fromJson(piece), { name, tempo_map: piece.tempo_map });
+    this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
     this.#announcePiece();
-    if (leftOut) this.announce(`${file.name}: ${leftOut}`);
+    if (remarks.length) this.announce(`${file.name}: ${remarks.join("; ")}`);
   }
 
   async openExample() {
     const { piece } = await server.example();
-    this.#replacePiece("Open the example", fromJson(piece, true), { name: "example", tempo_map: piece.tempo_map });
+    this.#replacePiece("Open the example", fromJson(piece, true), { ...factsOf(piece), name: "example" });
     this.#announcePiece();
   }
 
   newPiece() {
     this.settle();
-    if (this.history.events.length) this.#replacePiece("New piece", [], { name: "", tempo_map: null });
+    if (this.history.events.length) this.#replacePiece("New piece", [], { name: "", tempo_map: null, source: null });
   }
 
   #replacePiece(label, events, facts) {
@@ -92,7 +94,7 @@ export class Studio {
 
   #request(task, controls) {
     const request = { task, ...controls, name: this.name };
-    if (task !== "compose") request.piece = toJson(this.history.events, this.history.facts.tempo_map);
+    if (task !== "compose") request.piece = toJson(this.history.events, this.history.facts);
     if (task === "bridge") Object.assign(request, { second: this.second.piece, second_name: this.second.name });
     if (task === "infill") [request.from, request.to] = this.span;
     return request;
@@ -114,7 +116,8 @@ export class Studio {
   }
 
   /** Set the past and the future of the new music, which all variations share. */
-  #begin({ start, end, future_shift: shift, seeds, commands }, choice) {
+  #begin(message, choice) {
+    const { start, end, future_shift: shift, seeds, commands } = message;
     const { task, base } = choice;
     const around = {
       compose: () => [[], []],
@@ -124,7 +127,7 @@ export class Studio {
       bridge: () => [base, shifted(fromJson(this.second.piece), shift)],
     };
     const [past, future] = around[task]();
-    Object.assign(choice, { start, end, past, future });
+    Object.assign(choice, { start, end, past, future, facts: { ...choice.facts, ...factsOf(message) } });
     choice.variations = seeds.map((seed, i) => ({ seed, command: commands[i], events: [], done: false }));
     this.changed("begun");
   }
@@ -164,7 +167,7 @@ export class Studio {
     const whole = this.withVariation(choice.current), { start, end, task } = choice, isNew = task === "compose";
     this.#close();
     const { command, seed } = variation, label = this.#labelOf(choice);
-    const facts = isNew ? { name: `composed-${seed}`, tempo_map: null } : choice.facts;
+    const facts = isNew ? { ...choice.facts, name: `composed-${seed}` } : choice.facts;
     this.history.commit(label, whole, { facts, detail: { task, command, seed, span: [start, end] } });
     if (select) this.span = isNew ? null : [start, end];
     this.changed("kept");

@@ -1,0 +1,322 @@
+"""Music goes back into the user's own file: everything else comes back event for event, as `mido` reads it."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import mido
+import numpy as np
+import pytest
+
+from music_generator.engine.engine import Engine
+from music_generator.generation import SamplingOptions, bridge, continue_from, infill, lead_in
+from music_generator.generation.keep import read_keep
+from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
+
+QUICK = SamplingOptions(seed=3)
+PIANO = 2  # the channel of the piano
+Event = tuple[int, bytes]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine()
+
+
+def song(*, division: int = 480, bars: int = 8) -> mido.MidiFile:
+    """A file such as a sequencer writes: seven tracks with all kinds of events, at 120, then 90 quarters a minute."""
+    file = mido.MidiFile(type=1, ticks_per_beat=division)
+    bar = 4 * division
+    conductor = [
+        (0, mido.MetaMessage("track_name", name="Song")),
+        (0, mido.MetaMessage("copyright", text="(c) somebody")),
+        (0, mido.MetaMessage("set_tempo", tempo=500_000)),
+        (0, mido.MetaMessage("time_signature", numerator=4, denominator=4, clocks_per_click=12)),
+        (0, mido.MetaMessage("key_signature", key="Ebm")),
+        (2 * bar, mido.MetaMessage("marker", text="Verse")),
+        (4 * bar, mido.MetaMessage("set_tempo", tempo=666_667)),
+        (4 * bar, mido.MetaMessage("time_signature", numerator=6, denominator=8, clocks_per_click=36)),
+        (bars * bar, mido.MetaMessage("end_of_track")),
+    ]
+    tracks = [conductor, piano_track(division, bars)]
+    for channel, (name, program) in enumerate([("Violin", 40), ("Bass", 32), ("Choir", 52)], 3):
+        tracks.append(other_track(channel, name, program, division, bars))
+    drums = other_track(9, "Drums", 0, division, bars)
+    lyrics = [(i * division, mido.MetaMessage("lyrics", text=f"la{i}")) for i in range(20)]
+    for events in (*tracks, drums, lyrics):
+        file.tracks.append(as_track(events))
+    return file
+
+
+def piano_track(division: int, bars: int) -> list[tuple[int, Any]]:
+    """Chords, and a pedal whose values rise and fall."""
+    message = mido.Message
+    events: list[tuple[int, Any]] = [
+        (0, mido.MetaMessage("track_name", name="Grand Piano")),
+        (0, mido.MetaMessage("instrument_name", name="Steinway")),
+        (0, message("sysex", data=(0x7E, 0x7F, 0x09, 0x01))),
+        (0, message("control_change", channel=PIANO, control=0, value=1)),
+        (0, message("control_change", channel=PIANO, control=32, value=2)),
+        (0, message("program_change", channel=PIANO, program=1)),
+        (0, message("control_change", channel=PIANO, control=7, value=101)),
+        (0, message("control_change", channel=PIANO, control=10, value=70)),
+        (division, message("control_change", channel=PIANO, control=91, value=40)),
+        (3 * division, message("pitchwheel", channel=PIANO, pitch=100)),
+        (5 * division, message("aftertouch", channel=PIANO, value=30)),
+        (6 * division, message("polytouch", channel=PIANO, note=60, value=12)),
+    ]
+    for beat in range(4 * bars):
+        tick = beat * division
+        for pitch in (48 + beat % 5, 64 + beat % 7, 67 + beat % 3):
+            events.append((tick, message("note_on", channel=PIANO, note=pitch, velocity=40 + beat)))
+            events.append((tick + division - 10, message("note_off", channel=PIANO, note=pitch, velocity=31)))
+        for i, value in enumerate((10, 50, 70, 110, 127, 90, 60, 20)):
+            at = tick + (i + 1) * division // 9
+            events.append((at, message("control_change", channel=PIANO, control=64, value=value)))
+    return events
+
+
+def other_track(channel: int, name: str, program: int, division: int, bars: int) -> list[tuple[int, Any]]:
+    events: list[tuple[int, Any]] = [
+        (0, mido.MetaMessage("track_name", name=name)),
+        (0, mido.Message("program_change", channel=channel, program=program)),
+        (7, mido.Message("control_change", channel=channel, control=11, value=99)),
+        (9, mido.Message("control_change", channel=channel, control=64, value=127)),
+    ]
+    for beat in range(0, 4 * bars, 2):
+        events.append((beat * division, mido.Message("note_on", channel=channel, note=40 + beat, velocity=80)))
+        events.append((beat * division + 700, mido.Message("note_on", channel=channel, note=40 + beat, velocity=0)))
+    return events
+
+
+def as_track(events: list[tuple[int, Any]]) -> mido.MidiTrack:
+    track, now = mido.MidiTrack(), 0
+    for tick, message in sorted(events, key=lambda event: event[0]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return track
+
+
+def data_of(file: mido.MidiFile) -> bytes:
+    out = io.BytesIO()
+    file.save(file=out)
+    return out.getvalue()
+
+
+def events_of(data: bytes) -> list[list[Event]]:
+    """The events of each track as `mido` reads them, without the ends of tracks."""
+    tracks = []
+    for track in mido.MidiFile(file=io.BytesIO(data)).tracks:
+        now, events = 0, []
+        for message in track:
+            now += message.time
+            if message.type != "end_of_track":
+                events.append((now, bytes(message.bytes())))
+        tracks.append(events)
+    return tracks
+
+
+def is_played(message: bytes, channel: int = PIANO) -> bool:
+    """Whether a message is a note or a sustain pedal of the piano's channel."""
+    return message[0] in (0x80 | channel, 0x90 | channel) or message[:2] in (
+        bytes([0xB0 | channel, number]) for number in (64, 66, 67)
+    )
+
+
+def played(events: list[Event], start: int = 0, end: int = 1 << 40) -> list[Event]:
+    return [event for event in events if is_played(event[1]) and start <= event[0] < end]
+
+
+def not_played(events: list[Event]) -> list[Event]:
+    return [event for event in events if not is_played(event[1])]
+
+
+def assert_in_order(inner: list[Event], outer: list[Event]) -> None:
+    """Check that all events of `inner` are in `outer`, in their order."""
+    rest = iter(outer)
+    for event in inner:
+        assert event in rest, event
+
+
+def test_an_infilled_file_comes_back_event_for_event(engine: Engine) -> None:
+    data = data_of(song())
+    reading = read_midi(data)
+    assert reading.remarks[0] == "read 'Grand Piano'"
+    made = infill(engine, reading.performance, 3.0, 6.0, QUICK)
+    before, after = events_of(data), events_of(write_midi(made.performance))
+    assert len(after) == len(before) == 7
+    for number in (0, 2, 3, 4, 5, 6):
+        assert after[number] == before[number]
+    assert not_played(after[1]) == not_played(before[1])
+    start, end = 2880, 5760  # ticks of 3 and 6 s
+    assert played(after[1], 0, start) == played(before[1], 0, start)
+    beyond = Counter(played(after[1], end))
+    beyond.subtract(played(before[1], end))
+    assert all(count >= 0 or is_note_off(event) for event, count in beyond.items()), beyond
+    assert sum(1 for _, count in beyond.items() if count) <= 24  # note-offs and pedals of what lasts over the edge
+    assert values(after[1], end) == values(before[1], end) or extra(after[1], before[1], end) <= 1
+    assert {note[1] for note in played(after[1], start, end)} != {note[1] for note in played(before[1], start, end)}
+
+
+def is_note_off(event: Event) -> bool:
+    return event[1][0] == 0x80 | PIANO
+
+
+def values(events: list[Event], start: int) -> list[Event]:
+    return [event for event in events if event[1][:2] == bytes([0xB0 | PIANO, 64]) and event[0] >= start]
+
+
+def extra(after: list[Event], before: list[Event], start: int) -> int:
+    assert_in_order(values(before, start), values(after, start))
+    return len(values(after, start)) - len(values(before, start))
+
+
+def test_a_continued_file_keeps_all_its_events(engine: Engine) -> None:
+    data = data_of(song())
+    made = continue_from(engine, read_midi(data).performance, 5, QUICK)
+    before, after = events_of(data), events_of(write_midi(made.performance))
+    assert [after[i] for i in (0, 2, 3, 4, 5, 6)] == [before[i] for i in (0, 2, 3, 4, 5, 6)]
+    assert not_played(after[1]) == not_played(before[1])
+    last_onset = 31 * 480
+    assert played(after[1], 0, last_onset + 1) == played(before[1], 0, last_onset + 1)
+    assert len(made.written.notes) > 5
+
+
+def test_a_file_led_into_is_later_as_a_whole(engine: Engine) -> None:
+    data = data_of(song())
+    made = lead_in(engine, read_midi(data).performance, 8, QUICK)
+    written = write_midi(made.performance)
+    before, after = events_of(data), events_of(written)
+    later = 16 * 480  # 8 s at 120 quarters a minute: four bars
+    for number in range(7):
+        moved = [(tick + later, message) for tick, message in before[number]]
+        assert_in_order(moved, after[number])
+        if number not in (0, 1):
+            assert after[number] == moved
+    assert not_played(after[0])[0][0] == 0  # the tempo and the metre of the new bars
+    opening = [message for tick, message in not_played(after[1]) if tick == 0]
+    assert bytes([0xC0 | PIANO, 1]) in opening  # the sound of the piano, from the beginning
+    assert all(tick < later or (tick - later, message) in before[1] for tick, message in after[1] if message[0] != 0x82)
+
+
+def test_a_bridge_keeps_both_files(engine: Engine) -> None:
+    first, second = data_of(song(bars=4)), data_of(song())
+    made = bridge(engine, read_midi(first).performance, read_midi(second).performance, 6, QUICK)
+    after = events_of(write_midi(made.performance))
+    before = events_of(first), events_of(second)
+    assert len(after) == 12  # the conductors and the pianos go on, the others have tracks of their own
+    ticks = {tick for tick, message in after[0] if message == bytes.fromhex("ff030453 6f6e67".replace(" ", ""))}
+    (joint,) = ticks - {0}
+    assert joint % (4 * 480) == 0  # on a bar line
+    for number, host in ((0, 0), (1, 1), (2, 7), (3, 8), (4, 9), (5, 10), (6, 11)):
+        assert_in_order([(tick + joint, message) for tick, message in before[1][number]], after[host])
+    for number in range(7):
+        assert_in_order([e for e in before[0][number] if not is_played(e[1])], after[number])
+    again = read_midi(write_midi(made.performance), track="Grand Piano").performance
+    np.testing.assert_allclose(
+        again.between(made.end - 1e-6).notes["onset"], made.performance.between(made.end).notes["onset"], atol=1e-6
+    )
+
+
+def test_files_on_other_ticks_are_bridged_on_common_ones(engine: Engine) -> None:
+    first, second = data_of(song(division=480, bars=4)), data_of(song(division=384))
+    made = bridge(engine, read_midi(first).performance, read_midi(second).performance, 6, QUICK)
+    file = mido.MidiFile(file=io.BytesIO(write_midi(made.performance)))
+    assert file.ticks_per_beat == 1920
+    onsets = read_midi(second).performance.notes["onset"]
+    moved = made.performance.between(made.end).notes["onset"]
+    np.testing.assert_allclose(moved - moved[0], onsets - onsets[0], atol=1e-6)
+
+
+def test_the_track_can_be_chosen() -> None:
+    data = data_of(song())
+    assert [part.name for part in read_midi(data).chosen] == ["Grand Piano"]
+    assert [part.name for part in read_midi(data, track="violin").chosen] == ["Violin"]
+    assert [part.name for part in read_midi(data, track="3").chosen] == ["Violin"]
+    assert len(read_midi(data, track="all").chosen) == 4
+    with pytest.raises(ValueError, match=r"`track` must be one of the tracks with notes \(2 'Grand Piano', 3 'Violin'"):
+        read_midi(data, track="harp")
+
+
+def two_hands() -> bytes:
+    file = mido.MidiFile(type=1, ticks_per_beat=480)
+    for name, low in (("Right", 72), ("Left", 40)):
+        events: list[tuple[int, Any]] = [(0, mido.MetaMessage("track_name", name=name))]
+        for beat in range(16):
+            events.append((beat * 480, mido.Message("note_on", note=low + beat % 4, velocity=70)))
+            events.append((beat * 480 + 470, mido.Message("note_off", note=low + beat % 4)))
+        file.tracks.append(as_track(events))
+    return data_of(file)
+
+
+def test_new_notes_go_to_the_hand_that_is_near() -> None:
+    piece = read_midi(two_hands()).performance
+    assert len(piece) == 32
+    notes = np.array([(2.1, 0.2, 80, 64), (2.1, 0.2, 35, 64), (3.3, 0.1, 70, 60)], NOTE_DTYPE)
+    right, left = events_of(write_midi(replace(piece, notes=np.concatenate([piece.notes, notes]))))
+    assert [message[1] for tick, message in right if message[0] == 0x90 and tick % 480] == [80, 70]
+    assert [message[1] for tick, message in left if message[0] == 0x90 and tick % 480] == [35]
+
+
+def test_what_is_not_changed_is_written_byte_for_byte() -> None:
+    for data in (data_of(song()), two_hands()):
+        assert write_midi(read_midi(data).performance) == data
+
+
+def test_an_edit_takes_one_note_out_and_moves_one_end() -> None:
+    data = two_hands()
+    piece = read_midi(data).performance
+    notes = piece.notes[1:].copy()
+    notes["duration"][0] = 0.25
+    left = events_of(write_midi(replace(piece, notes=notes)))
+    before = events_of(data)
+    assert before[0][1:3] == [(0, bytes([0x90, 72, 70])), (470, bytes([0x80, 72, 64]))]
+    assert [e for e in left[0] if e[0] < 480] == [
+        (0, before[0][0][1]),
+        (0, bytes([0x90, 72, 70])),
+        (240, bytes([0x80, 72, 64])),
+    ]
+    assert [e for e in left[1] if e[0] < 480] == [before[1][0]]
+    assert left[0][3:] == before[0][3:]
+
+
+@pytest.mark.parametrize(
+    ("press", "expected"),
+    [
+        ((2.0, 0.5), [(2.0, 100), (2.5, 0)]),
+        ((2.0, 1.5), [(2.0, 100), (3.5, 0)]),  # over the edge, before the file's own messages go on
+        ((0.5, 2.0), [(1.0, 0)]),  # already down at the start of the span: let go within it
+    ],
+)
+def test_pedals_of_a_rewritten_span(press: tuple[float, float], expected: list[tuple[float, int]]) -> None:
+    own = Performance(
+        np.array([(0.0, 5.0, 60, 64)], NOTE_DTYPE),
+        np.array([(0.5, 1.5, SUSTAIN, 127), (4.0, 0.5, SUSTAIN, 90)], PEDAL_DTYPE),
+    )
+    piece = read_midi(write_midi(own)).performance
+    assert piece.source is not None
+    pedals = np.array([(*press, SUSTAIN, 100), (4.0, 0.5, SUSTAIN, 90)], PEDAL_DTYPE)
+    if press[0] < 1.0:
+        pedals[0] = (0.5, 0.5, SUSTAIN, 127)
+    changed = replace(piece, pedals=pedals, source=piece.source.with_rewritten(1.0, 3.0))
+    found = [(tick / 1000, message[2]) for tick, message in events_of(write_midi(changed))[0] if message[0] == 0xB0]
+    outside = [(0.5, 127), (4.0, 90), (4.5, 0)]
+    closed = [] if press[0] < 1.0 else [(1.0, 0)]
+    assert found == sorted(outside + closed + expected)
+
+
+def test_kept_notes_keep_their_events(engine: Engine) -> None:
+    data = two_hands()
+    made = infill(engine, read_midi(data).performance, 2.0, 4.0, QUICK, keep=read_keep("melody"))
+    assert events_of(data)[0] == [e for e in events_of(write_midi(made.performance))[0] if e in events_of(data)[0]]
+
+
+def test_pedals_and_names_of_an_untouched_part_outlive_an_accompaniment(engine: Engine) -> None:
+    data = data_of(song(bars=2))
+    made = infill(engine, read_midi(data).performance, 0.0, 4.0, QUICK)
+    after = events_of(write_midi(made.performance))
+    assert not_played(after[1]) == not_played(events_of(data)[1])
