@@ -46,7 +46,7 @@ def test_what_is_told_of_a_piece(piece, tmp_path):
     assert exported.seconds == 3.0
     assert json.loads(json.dumps(exported.to_json())) == {
         "files": [str(tmp_path / "infill-seed7.mid")], "seed": 7, "notes": exported.notes, "tokens": 40, "start": 2.0,
-        "end": 5.0, "seconds": round(exported.seconds, 3), "seconds_taken": 0.0123, "sound": None,
+        "end": 5.0, "seconds": round(exported.seconds, 3), "seconds_taken": 0.0123, "sound": None, "remarks": [],
     }  # fmt: skip
     read = read_midi(tmp_path / "infill-seed7.mid").performance
     assert len(read) == len(piece.performance)

@@ -88,9 +88,11 @@ class Export:
         player = write_sound(piece.performance, files[1], self.soundfont) if self.audio else None
         if self.plots:
             draw_piece(piece.performance, files[-2], generated=(piece.start, piece.end), reference=reference)
+        source = piece.performance.source
         return Exported(
             files=tuple(files), seed=piece.seed, notes=len(piece.written), tokens=piece.tokens, start=piece.start,
-            end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player, remarks=piece.performance.source.remarks if piece.performance.source else (),
+            end=piece.end, seconds=piece.end - piece.start, seconds_taken=piece.seconds_taken, sound=player,
+            remarks=source.remarks if source else (),
         )  # fmt: skip
 
 

@@ -953,7 +953,7 @@ BAD_FILES = {
     "not MIDI": (b"RIFF....WAVEfmt and so on", "not a MIDI file"),
     "empty": (b"", "the file is empty"),
     "cut off in its header": (header()[:10], "cut off in its header"),
-    "cut off before a track": (header(2) + track(NOTE), "cut off"),
+    "cut off before a track": (header(2) + track(NOTE) + b"MTr", "cut off"),
     "cut off in a track": (header() + track(NOTE)[:-6], "cut off"),
     "longer than a day": (header() + track(NOTE + "ff ff ff 7f 90 3c 40" + "60 80 3c 40"), "longer than 24 hours"),
 }
@@ -1049,7 +1049,7 @@ def test_an_unknown_composer_is_refused_with_the_nearest(run, tmp_path):
         (["--format", "midi"], "`--format` must be one of wav, flac, ogg, mp3"),
         (["--soundfont", "none.sf2"], "the SoundFont none.sf2 does not exist"),
         (["--from", 3], "name one with `--primer`"),
-        (["--primer", "piece.mid", "--from", "nan"], "`--from` must be 0 to 86400 seconds"),
+        (["--primer", "piece.mid", "--from", "nan"], "`--from` must be 0 to 11.95, the seconds of the primer"),
         (["--primer", "piece.mid", "--from", 0], "the primer before 0.0 s has no notes"),
         (["--future", "piece.mid", "--notes", 9], "give the length with `--seconds`"),
     ],
@@ -1067,7 +1067,7 @@ def test_evaluate_compares_as_much_music_as_asked_for(run, tiny_corpus):
     assert "none of its 1 MIDI files can be evaluated; piece.mid: it lasts 12.0 s, less than 30 s" in done.err
     report = json.loads(run("evaluate", ".", tiny_corpus.folder, "--seconds", 8, "--json").out)
     assert report["distributions"]["files"]["seconds"] == report["structure"]["files"]["seconds"] == 8
-    assert_refused(run("evaluate", ".", tiny_corpus.folder, "--seconds", 0), "`seconds` must be above 0, not 0.0")
+    assert_refused(run("evaluate", ".", tiny_corpus.folder, "--seconds", 0), "`--seconds` must be above 0, not 0.0")
 
 
 # --- bad input: models and corpora

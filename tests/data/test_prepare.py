@@ -123,7 +123,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path: Path) -
     corpus, skipped = prepare_and_open(folder, tmp_path / "out", jobs=1)
     assert len(corpus.pieces) == 3
     assert [skip.path for skip in skipped] == ["broken.mid", "deep/empty.mid", "drums.mid"]
-    assert skipped[0].reason.startswith("the MIDI file is damaged or cut off (")
+    assert skipped[0].reason == "the MIDI file is cut off or damaged; export or download it again"
     assert skipped[1:] == [
         Skipped("deep/empty.mid", "the file is empty"),
         Skipped("drums.mid", "it has no piano notes"),

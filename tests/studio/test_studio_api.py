@@ -233,7 +233,7 @@ def test_a_body_that_is_not_json_is_refused(client, body):
 def test_a_midi_file_comes_back_unchanged(client, piece):
     given = write_midi(piece)
     read = client.post("api/read", content=given).json()
-    assert read["left_out"] == ""
+    assert read["remarks"] == []
     written = client.post("api/midi", json={"piece": read["piece"]})
     assert written.headers["content-type"] == "audio/midi"
     assert read_midi(written.content).performance == read_midi(given).performance

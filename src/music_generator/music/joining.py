@@ -29,8 +29,6 @@ from music_generator.music.performance import Performance
 from music_generator.music.splice import splice
 from music_generator.music.tempo_map import LARGEST_RESOLUTION, TempoMap
 
-__all__ = ["delayed", "followed_by", "note_onsets"]
-
 Array = NDArray[Any]
 
 MOST_STRETCH = 1.5  # of the tempo, so that a whole number of bars fits

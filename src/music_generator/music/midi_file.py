@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError, MidiError
 
-__all__ = ["Event", "MidiFile", "Track", "make_track", "parse_midi"]
-
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x80, 0x90, 0xB0, 0xC0  # status bytes, without the channel
 SYSEX, CONTINUATION, META = 0xF0, 0xF7, 0xFF
 TRACK_NAME, END_OF_TRACK, TEMPO, TIME_SIGNATURE = 0x03, 0x2F, 0x51, 0x58  # types of meta events

@@ -12,8 +12,6 @@ from music_generator.errors import InputError
 from music_generator.music.midi_file import PROGRAM, MidiFile
 from music_generator.music.midi_tables import note_table, pedal_table
 
-__all__ = ["MidiSource", "Part", "choose_parts", "find_parts", "notes_of", "pedals_of"]
-
 DRUM_CHANNEL = 9  # counted from 0
 LAST_PIANO_PROGRAM = 7  # of General MIDI: programs 0 to 7 are pianos, harpsichord and clavinet
 

@@ -11,8 +11,6 @@ from music_generator.errors import MidiError
 from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON, TEMPO, TIME_SIGNATURE, MidiFile, Track
 from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
 
-__all__ = ["NOTES", "PEDALS", "PRESSES", "note_table", "pedal_table", "press_table", "tempo_map_of"]
-
 PEDAL_CONTROLLERS = (64, 66, 67)  # sustain, sostenuto, una corda: MIDI 1.0, table III
 PRESSED = 64  # a switch controller is on from this value
 ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123

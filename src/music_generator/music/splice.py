@@ -36,8 +36,6 @@ from music_generator.music.performance import (
 )
 from music_generator.music.tempo_map import TempoMap
 
-__all__ = ["on_piano", "performance_of", "splice"]
-
 Array = NDArray[Any]
 
 LAST_TICK = (1 << 31) - 1  # programs count in int32
