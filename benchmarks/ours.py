@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 BATCH = 64
-PACKAGES = ("music-generator-rnn", "numpy", "symusic", "torch")
+PACKAGES = ("music-generator-rnn", "numpy", "torch")
 WITH_A_FUTURE = ("backward", "future", "fuse", "key_next")  # parts of a model that only a gap needs
 MATRIX = 2048  # rows and columns of the matrix multiplication
 

@@ -202,7 +202,8 @@ def test_all_of_the_real_maestro(tmp_path: Path) -> None:
     assert skipped == []
     assert len(corpus.pieces) == 1099
     notes = {split: sum(corpus.pieces[i].notes for i in corpus.split(split)) for split in ("train", "validation")}
-    assert notes == {"train": 5_659_328, "validation": 639_425}
+    # one more than libraries count that lose the last note of a key struck again without a note-off before it
+    assert notes == {"train": 5_659_329, "validation": 639_425}
 
 
 def test_what_waits_to_be_written_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,6 +354,66 @@ def test_mido_agrees_on_its_own_files(draw: st.DataObject) -> None:
     assert_mido_agrees(out.getvalue())
 
 
+def test_a_pedal_on_a_channel_without_notes_is_the_pianos() -> None:
+    """A Disklavier writes so; in one track or in two."""
+    one = midi("00 b2 40 7f  00 90 3c 40  83 60 80 3c 00  83 60 b2 40 00", division=480)
+    assert pedals_of(read_midi(one)) == [(0, 1.0, SUSTAIN, 127)]
+
+
+def test_a_pedal_held_across_a_program_change() -> None:
+    data = midi(
+        "00 c0 00  00 90 3c 40  81 70 b0 40 7f  81 70 80 3c 00  00 c0 30  83 60 b0 40 00  00 90 3e 40  a5 40 80 3e 00"
+        "00 c0 00  00 90 40 40  81 70 b0 40 7f  81 70 80 40 00  83 60 b0 40 00  83 60 90 41 40  64 80 41 00",
+        division=480,
+    )
+    assert pedals_of(read_midi(data)) == [(0.25, 0.75, SUSTAIN, 127), (6.25, 0.75, SUSTAIN, 127)]
+
+
+def test_a_reset_of_all_controllers_releases_the_pedals() -> None:
+    data = midi("00 b0 40 7f  00 42 7f  83 74 79 00  83 74 ff0100" + NOTE)
+    assert pedals_of(read_midi(data)) == [(0, 0.5, SUSTAIN, 127), (0, 0.5, SOSTENUTO, 127)]
+
+
+def test_long_scores_on_fine_ticks_are_read() -> None:
+    """Deltas such as 10,080 look like program changes to a search of bytes."""
+    quarter = "ce 60"  # 10,080 ticks
+    tracks = [
+        "".join(f"00 9{c} {60 + c:02x} 40  {quarter} 8{c} {60 + c:02x} 40" for _ in range(1300)) for c in range(4)
+    ]
+    reading = read_midi(midi(*tracks, division=10_080), track="all")
+    assert len(reading.performance) == 5200
+    assert reading.performance.end == pytest.approx(650)
+
+
+def test_one_controller_byte_too_large_is_the_largest() -> None:
+    assert pedals_of(read_midi(midi("00 b0 40 ff  83 74 b0 40 00" + NOTE))) == [(0, 0.5, SUSTAIN, 127)]
+
+
+def test_a_midi_file_within_a_riff_file() -> None:
+    data = midi(NOTE)
+    size = len(data).to_bytes(4, "little")
+    reading = read_midi(b"RIFF" + (len(data) + 12).to_bytes(4, "little") + b"RMIDdata" + size + data)
+    assert notes_of(reading) == [(0, 1, 60, 64)]
+    assert reading.remarks == ("it is a MIDI file within a RIFF file",)
+
+
+def test_a_wrong_number_of_tracks_and_wrong_lengths_are_read_and_said() -> None:
+    data = bytearray(midi(NOTE, NOTE))
+    data[11] = 1  # the header counts one track too few
+    assert len(read_midi(bytes(data)).parts) == 2
+    assert read_midi(bytes(data)).remarks[0] == "its header announces 1 tracks, not the 2 that it has"
+    data = bytearray(midi(NOTE, NOTE))
+    data[21] -= 3
+    assert len(read_midi(bytes(data)).parts) == 2
+    assert read_midi(bytes(data)).remarks[0] == "the length of track 1 is wrong"
+
+
+def test_program_changes_in_running_status() -> None:
+    reading = read_midi(midi("00 c0 05  00 06  00 00" + NOTE))
+    assert notes_of(reading) == [(0, 1, 60, 64)]
+    assert reading.parts[0].program == 0
+
+
 # --- what cannot be read
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from music_generator.engine.engine import Engine
+from music_generator.errors import MusicGeneratorError
 from music_generator.generation import SamplingOptions, bridge, continue_from, infill, lead_in
 from music_generator.generation.keep import read_keep
 from music_generator.music.midi import read_midi, write_midi
+from music_generator.music.midi_file import parse_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
 
 QUICK = SamplingOptions(seed=3)
@@ -319,3 +321,46 @@ def test_pedals_and_names_of_an_untouched_part_outlive_an_accompaniment(engine: 
     made = infill(engine, read_midi(data).performance, 0.0, 4.0, QUICK)
     after = events_of(write_midi(made.performance))
     assert not_played(after[1]) == not_played(events_of(data)[1])
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """The file with a few bytes changed, left out or put in."""
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        at, kind = int(rng.integers(8, len(changed))), int(rng.integers(4))
+        if kind == 0:
+            changed[at] = int(rng.integers(256))
+        elif kind == 1:
+            del changed[at : at + int(rng.integers(1, 6))]
+        elif kind == 2:
+            changed[at:at] = rng.integers(0, 256, int(rng.integers(1, 6)), np.uint8).tobytes()
+        else:
+            changed[at] ^= 1 << int(rng.integers(8))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_damaged_files_come_back_or_are_refused_in_a_line(engine: Engine, seed: int) -> None:
+    """Ten each; what is outside the piano comes back as it was read, and what was mended is named."""
+    rng, refusals = np.random.default_rng(seed), list[str]()
+    for _ in range(10):
+        data = mutated(data_of(song(bars=2)), rng)
+        try:
+            reading = read_midi(data)
+            made = infill(engine, reading.performance, 1.0, 2.0, QUICK)
+        except MusicGeneratorError as error:
+            refusals.append(str(error))
+            continue
+        before, after = parse_midi(data), parse_midi(write_midi(made.performance))
+        assert set(before.faults) <= set(made.performance.source.remarks)
+        touched = {part.track for part in reading.chosen}
+        for number, (old, new) in enumerate(zip(before.tracks, after.tracks, strict=True)):
+            channels = {part.channel for part in reading.chosen}
+            kept = [[e for e in track.events() if not is_ours(e[1], channels)] for track in (old, new)]
+            assert kept[0] == kept[1] or (number in touched and [e for e in kept[1] if e in kept[0]] == kept[0])
+    assert not any("\n" in refusal for refusal in refusals)
+    assert len(refusals) < 10
+
+
+def is_ours(message: bytes, channels: set[int]) -> bool:
+    return any(is_played(message, channel) for channel in channels) or message[:2] == b"\xff\x2f"

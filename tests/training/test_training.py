@@ -853,7 +853,7 @@ def test_training_needs_no_midi_library(tiny_corpus: Corpus, tmp_path: Path) -> 
     """From a prepared corpus to the bundle, by the command, on a machine that has torch and little else."""
     script = (
         "import sys\n"
-        "sys.modules.update(dict.fromkeys(('symusic', 'mido', 'soundfile', 'transkun')))\n"
+        "sys.modules.update(dict.fromkeys(('mido', 'soundfile', 'transkun')))\n"
         "from music_generator.cli import main\n"
         "main.main()\n"
     )
