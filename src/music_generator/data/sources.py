@@ -12,7 +12,7 @@ from pathlib import Path
 from music_generator.data import maestro
 from music_generator.errors import CorpusError, InputError
 
-MIDI_SUFFIXES = (".mid", ".midi")
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 
 Folders = Mapping[str | None, Path]  # the first folder under None, then each added one under its tag
 
