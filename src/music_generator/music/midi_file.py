@@ -322,8 +322,9 @@ def _walk(following: Array, size: int) -> Array:
     for _ in range(JUMPS):
         steps.append(steps[-1].take(steps[-1]))
     leap, at, begun = steps.pop().data, 0, []
+    begin = begun.append
     while at < size:
-        begun.append(at)
+        begin(at)
         at = leap[at]
     places = np.array(begun, np.int32)
     for step in reversed(steps):

@@ -155,8 +155,8 @@ def pedals_of(source: MidiSource) -> Array:
     channels without notes: a player piano may have its pedals there.
     """
     pedals = pedal_table(source.file)
-    if source.parts == source.all_parts:  # none of them drums
-        return np.asarray(pedals[pedals["channel"] != DRUM_CHANNEL])
+    if source.parts == source.all_parts and not (pedals["channel"] == DRUM_CHANNEL).any():
+        return pedals
     channels = {part.channel for part in source.all_parts}
     others = [part for part in source.all_parts if part not in source.parts]
     own = np.isin(pedals["channel"], [part.channel for part in source.parts])

@@ -95,7 +95,7 @@ def note_table(file: MidiFile) -> Array:
         ends = np.where(follows, track.ticks[following], track.end)[on]
         notes["end"] = np.maximum(ends, notes["start"] + 1)
         found.append(_ended_by_all_off(notes, following[on], track))
-    return np.concatenate(found) if found else np.empty(0, NOTES)
+    return _joined(found, NOTES)
 
 
 def _ended_by_all_off(notes: Array, following: Array, track: Track) -> Array:
@@ -132,7 +132,12 @@ def pedal_table(file: MidiFile) -> Array:
             rows["pedal"], rows["event"] = pedal, np.where(own, at, -1)
             rows["value"] = np.where(own, np.minimum(track.second[at], 127), 0)
             found.append(rows)
-    return np.concatenate(found) if found else np.empty(0, PEDALS)
+    return _joined([rows for rows in found if len(rows)], PEDALS)
+
+
+def _joined(tables: list[Array], dtype: np.dtype[Any]) -> Array:
+    """Return tables as one."""
+    return tables[0] if len(tables) == 1 else np.concatenate([np.empty(0, dtype), *tables])
 
 
 def press_table(pedals: Array, file: MidiFile) -> Array:
