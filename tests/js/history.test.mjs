@@ -5,7 +5,7 @@ import { History } from "../../src/music_generator/studio/static/history.js";
 import { edited, makeEvent } from "../../src/music_generator/studio/static/piece.js";
 
 const [a, b, c] = [0, 1, 2].map((onset) => makeEvent(onset, 1, 60 + onset, 64));
-const named = (name) => ({ name, tempo_map: null });
+const named = (name) => ({ name, tempo_map: null, source: null });
 const written = (seed) => ({ task: "infill", command: `command ${seed}`, seed, span: [0, 1] });
 
 function threeSteps() {

@@ -321,7 +321,7 @@ def _walk(following: Array, size: int) -> Array:
     steps = [step]
     for _ in range(JUMPS):
         steps.append(steps[-1].take(steps[-1]))
-    leap, at, begun = steps.pop().data, 0, []
+    leap, at, begun = steps.pop().data, 0, list[int]()
     begin = begun.append
     while at < size:
         begin(at)
