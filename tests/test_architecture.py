@@ -35,10 +35,10 @@ TABLE: dict[str, set[str]] = {
     "plots": {"errors", "files", "model", "music", "training"},
     "export": {"errors", "generation", "music", "plots", "sound"},
     "evaluation": {"data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
-    "describe": {"data", "engine", "errors", "model", "music", "training"},
+    "describe": {"data", "engine", "errors", "model", "music", "sound", "training"},
     "studio": {"engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
     "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "generation", "model", "music", "parallel",
-            "plots", "studio", "training"},
+            "plots", "sound", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.memory", "model.export", "training.batches", "training.checkpoint",

@@ -15,10 +15,12 @@ import typer
 from music_generator import plots
 from music_generator.cli import options
 from music_generator.cli.console import read_piece
+from music_generator.errors import InputError
 from music_generator.export import Export, draw_piece, write_sound
 from music_generator.generation.span import SamplingOptions
 from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
 from music_generator.model.config import FIELDS
+from music_generator.sound import SoundOptions
 from music_generator.training.history import HISTORY_FILE, read_history
 
 if TYPE_CHECKING:
@@ -26,16 +28,39 @@ if TYPE_CHECKING:
 
 
 def render(
-    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    pieces: Annotated[list[Path], typer.Argument(readable=False, help="MIDI files", metavar="PIECE...")],
     format: options.Format = Export.format,
-    soundfont: options.SoundFont = Export.soundfont,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="sound file  [default: beside the MIDI file]")] = None,
+    bits: Annotated[int, typer.Option(help="of a sample in WAV and FLAC: 16 or 24")] = SoundOptions.bits,
+    normalise: Annotated[
+        str, typer.Option(help="`peak`: as loud as it can be; `none`: a velocity is as loud in every piece")
+    ] = SoundOptions.normalise,
+    soundfont: options.SoundFont = SoundOptions.soundfont,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="sound file, or folder of several  [default: beside the MIDI file]"),
+    ] = None,
 ) -> None:
-    """Play a MIDI file into a sound file."""
-    path = out or piece.with_suffix(f".{format}")
-    begun = time.perf_counter()
-    sound = write_sound(read_piece(piece), path, soundfont)
-    print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+    """Play MIDI files into sound files."""
+    wanted = SoundOptions(normalise=normalise, soundfont=soundfont, bits=bits)
+    paths = _sound_paths(pieces, Export(format=format).format, out)
+    for piece, path in zip([read_piece(piece) for piece in pieces], paths, strict=True):
+        begun = time.perf_counter()
+        sound = write_sound(piece, path, wanted)
+        print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+
+
+def _sound_paths(pieces: list[Path], format: str, out: Path | None) -> list[Path]:
+    """Return the sound file of each piece. Raises `InputError` if two pieces would have the same one."""
+    if out is None:
+        paths = [piece.with_suffix(f".{format}") for piece in pieces]
+    elif len(pieces) == 1 and not out.is_dir():
+        paths = [out]
+    else:
+        paths = [out / f"{piece.stem}.{format}" for piece in pieces]
+    twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
+    if twice is not None:
+        raise InputError(f"two of the pieces would be written to {twice}: render them one by one, each with its --out")
+    return paths
 
 
 def plot(
