@@ -48,23 +48,27 @@ class Resampler:
         """Return how many input frames `frames` output frames take."""
         return int(np.ceil(frames * self.step)) + self.half
 
-    def __call__(self, samples: Array) -> Array:
-        """Resample float32 of shape (channels, frames)."""
+    def __call__(self, samples: Array, frames: int) -> Array:
+        """Resample samples of shape (channels, n), followed by silence, to float32 of shape (channels, `frames`)."""
+        blocks = -(-frames // self.q)
+        padded = np.zeros((len(samples), blocks * self.p + 2 * self.half), np.float32)
+        samples = samples[:, : padded.shape[1] - self.half + 1]
+        padded[:, self.half - 1 : self.half - 1 + samples.shape[1]] = samples
         if self.p == self.q:
-            return samples
-        blocks = -(-samples.shape[1] // self.p)
-        padded = np.pad(samples, ((0, 0), (self.half - 1, self.half + 1 + blocks * self.p - samples.shape[1])))
-        return np.stack([self._filter(np.ascontiguousarray(channel), blocks) for channel in padded])
+            return padded[:, self.half - 1 : self.half - 1 + frames]
+        made = np.empty((len(samples), blocks, self.q), np.float32)
+        for channel, out in zip(padded, made, strict=True):
+            self._filter(channel, out)
+        return made.reshape(len(samples), -1)[:, :frames]
 
-    def _filter(self, padded: Array, blocks: int) -> Array:
-        """Return `blocks` blocks of q frames, by products so small that OpenBLAS uses one thread for each.
+    def _filter(self, padded: Array, out: Array) -> None:
+        """Fill `out`, of shape (blocks, q), by products so small that OpenBLAS uses one thread for each.
 
         With several threads beside another busy process, a product took forty times as long.
         """
-        width = len(self.filters)
-        windows = np.lib.stride_tricks.as_strided(padded, (blocks, width), (self.p * padded.itemsize, padded.itemsize))
+        shape, strides = (len(out), len(self.filters)), (self.p * padded.itemsize, padded.itemsize)
+        windows = np.lib.stride_tricks.as_strided(padded, shape, strides)
         rows = max(1, SMALL_PRODUCT // self.filters.size)
-        made = np.empty((blocks, self.q), np.float32)
-        for first in range(0, blocks, rows):
-            np.matmul(np.ascontiguousarray(windows[first : first + rows]), self.filters, out=made[first : first + rows])
-        return made.reshape(-1)
+        for first in range(0, len(out), rows):
+            windowed = np.ascontiguousarray(windows[first : first + rows])
+            np.matmul(windowed, self.filters, out=out[first : first + rows])

@@ -133,9 +133,8 @@ class Samples:
             read, _ = self._soundfile.read(SAMPLES / recording.file, resampler.needed(frames), dtype="float32")
         except (OSError, self._soundfile.SoundFileError) as error:
             raise InstallationError(f"{recording.file} of the piano cannot be read; {HOW_TO_REINSTALL}") from error
-        made = resampler(np.ascontiguousarray(read.T))[:, :frames]
-        tone = np.zeros((2, frames), np.float32)
-        np.multiply(made, np.float32(recording.gain), out=tone[:, : made.shape[1]])
+        tone = resampler(read.T, frames)
+        tone *= np.float32(recording.gain)
         return tone
 
 
