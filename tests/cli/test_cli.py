@@ -1116,7 +1116,7 @@ def test_a_full_disk(run, piece, tmp_path, monkeypatch, command):
     shutil.copyfile(piece, tmp_path / "data/a.mid")
     before = files(tmp_path)
     monkeypatch.setattr(Path, "write_bytes", full)
-    monkeypatch.setattr("wave.open", full)
+    monkeypatch.setattr("music_generator.sound.files._write", full)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
     assert_refused(run(*command), "cannot write", "No space left on device")

@@ -79,7 +79,9 @@ def encode(path: Path, blocks: Iterable[Array], sample_rate: int, bits: int) -> 
             for block in blocks:
                 _write(file, block, bits, sample_rate)
     except soundfile.SoundFileError as error:
-        raise OSError(getattr(error, "error_string", str(error))) from error
+        reason = getattr(error, "error_string", str(error))
+        # the library does not say which error of the system it was; a full disk is the usual one
+        raise OSError("the system refused it; is the disk full?" if reason == "System error." else reason) from error
 
 
 def _write(file: Any, block: Array, bits: int, sample_rate: int) -> None:
