@@ -257,7 +257,7 @@ def hour(bench: Bench) -> list[Row]:
 
 def sound(bench: Bench) -> list[Row]:
     found = bench.generated("sound")
-    what = f"{bench.sizes.seconds} s played by the built-in synthesiser, written as WAV"
+    what = f"{bench.sizes.seconds} s played on the grand piano, written as WAV"
     return [Row(what, "s", found["seconds"], peak_mb=found["peak_mb"], at_most=1)]
 
 
@@ -351,7 +351,7 @@ PARTS = (
     Part("Physical limit", "our share of the bandwidth", limit),
     Part("Length", "cost of a token along one stream", length),
     Part("Length", "one hour in one go", hour),
-    Part("Sound", "built-in synthesiser", sound),
+    Part("Sound", "the grand piano", sound),
     Part("Preparation", "MAESTRO prepared", preparation),
     Part("Preparation", "MIDI files read, one process", reading),
     Part("Preparation", PRETTY_MIDI, pretty_midi, peer=True),

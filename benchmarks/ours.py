@@ -197,16 +197,16 @@ def hour(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def sound(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds to play a piece with the built-in synthesiser and to write it as WAV."""
+    """Seconds to play a piece on the grand piano and to write it as WAV."""
     from music_generator.generation import SamplingOptions, compose
-    from music_generator.sound import render, write_audio
+    from music_generator.sound import render_file
 
     engine, seconds = open_engine(options), []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.repeats):
             made = compose(engine, options.seconds, SamplingOptions(seed=seed)).performance
             begun = time.perf_counter()
-            write_audio(Path(folder) / "piece.wav", render(made, engine="builtin"))
+            render_file(made, Path(folder) / "piece.wav")
             seconds.append(time.perf_counter() - begun)
     return {"seconds": seconds}
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -15,6 +18,8 @@ from music_generator.generation import SamplingOptions, compose, infill
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS
 from music_generator.music.features import distributions
+from music_generator.music.performance import NOTE_DTYPE, Performance
+from music_generator.sound import SoundOptions, render
 from music_generator.training.history import read_history
 
 HERE = Path(__file__).parent
@@ -97,6 +102,62 @@ def stacks_and_gap() -> Figure:
     return figure
 
 
+KEYS, VELOCITIES, APART = (28, 40, 48, 57, 64, 76, 88, 100), (30, 64, 110), 4.0  # APART: seconds from strike to strike
+
+
+def single_tones() -> Performance:
+    """Return single tones, key after key, each in three velocities, held for 2.5 s."""
+    notes = [
+        (APART * (len(VELOCITIES) * i + j), 2.5, key, velocity)
+        for i, key in enumerate(KEYS)
+        for j, velocity in enumerate(VELOCITIES)
+    ]
+    return Performance(np.array(notes, NOTE_DTYPE))
+
+
+def spectrogram(axes: Axes, mono: Any, rate: int, loudest: float, seconds: float) -> None:
+    """Draw the power of a waveform over time and frequency, down to 80 dB below `loudest`."""
+    mono = mono + 1e-9 * np.random.default_rng(0).standard_normal(len(mono))  # silence has no logarithm
+    axes.specgram(
+        mono, 2048, rate, noverlap=1536, vmin=loudest - 80, vmax=loudest, cmap=colormaps["magma"].resampled(16)
+    )
+    axes.set_facecolor("black")
+    axes.set_xlim(0, seconds)
+    axes.set_ylim(0, 6000)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def tones_and_piece(tones: Any, piece: Any, rate: int, title: str) -> Figure:
+    """Draw the spectrograms of `single_tones` as a table, and of the first 20 s of a piece below it.
+
+    Args:
+        tones: Waveform of `single_tones`, of shape (frames, 2).
+        piece: Waveform of the piece.
+        rate: Sample rate of both in Hz.
+        title: Name of what played them.
+    """
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    grid = figure.add_gridspec(4, len(KEYS), height_ratios=(1, 1, 1, 1.5))
+    mono = tones.mean(axis=1)
+    loudest = float(10 * np.log10(np.abs(mono).max() ** 2)) - 22
+    for j, velocity in enumerate(VELOCITIES):
+        for i, key in enumerate(KEYS):
+            axes = figure.add_subplot(grid[j, i])
+            start = int(APART * (len(VELOCITIES) * i + j) * rate)
+            spectrogram(axes, mono[start : start + int(3 * rate)], rate, loudest, 2.95)
+            if j == 0:
+                axes.set_title(f"key {key}", fontsize=7)
+            if i == 0:
+                axes.set_ylabel(f"velocity {velocity}", fontsize=7)
+    axes = figure.add_subplot(grid[3, :])
+    mono = piece[: 20 * rate].mean(axis=1)
+    spectrogram(axes, mono, rate, float(10 * np.log10(np.abs(mono).max() ** 2)) - 22, 20)
+    axes.set_ylabel("a piece, 20 s", fontsize=8)
+    figure.suptitle(f"{title}: 0 to 6 kHz, 80 dB from black to white", fontsize=10)
+    return figure
+
+
 def main() -> None:
     """Write the pictures beside this file."""
     plots.save(stacks_and_gap(), HERE / "stacks.png")
@@ -110,6 +171,10 @@ def main() -> None:
     filled = infill(engine, made.performance, 24, 32, SamplingOptions(seed=1))
     picture = plots.piano_roll(filled.performance, generated=(24, 32), title="the same piece, 24 s to 32 s infilled")
     plots.save(picture, HERE / "infilled.png")
+    plain = SoundOptions(22_050)
+    sounds = [render(each, plain) for each in (single_tones(), made.performance)]
+    picture = tones_and_piece(*(sound.samples for sound in sounds), 22_050, "the grand piano")
+    plots.save(picture, HERE / "sound.png")
     several = [compose(engine, 60, SamplingOptions(seed=seed)).performance for seed in range(20)]
     plots.save(plots.distributions(distributions(several), bundle.reference), HERE / "distributions.png")
     history = read_history(HERE / "pretrained-history.csv")

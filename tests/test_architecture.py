@@ -36,10 +36,10 @@ TABLE: dict[str, set[str]] = {
     "plots": {"errors", "files", "model", "music", "training"},
     "export": {"checks", "errors", "files", "generation", "music", "plots", "sound"},
     "evaluation": {"checks", "data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
-    "describe": {"data", "engine", "errors", "model", "music", "training"},
+    "describe": {"data", "engine", "errors", "model", "music", "sound", "training"},
     "studio": {"checks", "engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
     "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "files", "generation", "model", "music",
-            "parallel", "plots", "studio", "training"},
+            "parallel", "plots", "sound", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.memory", "model.export", "training.batches", "training.checkpoint",

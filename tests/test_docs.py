@@ -231,8 +231,8 @@ def test_every_public_name_has_its_docstring_on_the_page(site):
     for module, names in LISTED.items():
         if module != "music_generator":
             assert not [name for name in names if f'id="{module}.{name}"' not in page]
-    assert "Play a performance into a waveform" in page
-    assert "the sound is two seconds longer than the performance" in page
+    assert "Play a performance on the grand piano" in page
+    assert "The sound ends when the last string is silent" in page
 
 
 def test_the_model_card_is_the_bundles_own(site):

@@ -13,6 +13,7 @@ from music_generator.errors import BundleError, CorpusError, InputError
 from music_generator.model import bundle
 from music_generator.music import midi
 from music_generator.music.performance import PEDAL_NAMES, Performance
+from music_generator.sound import read_index
 from music_generator.training.history import HISTORY_FILE, describe_history
 from music_generator.training.options import RUN_FILE, read_run
 
@@ -103,6 +104,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "engine": _engine(),
         "bytes": sum((path / name).stat().st_size for name in opened.files),
         "composers": len(composers),
+        "piano": read_index().credit,
         **config,
         **{name: value for name, value in opened.provenance.items() if name != "options"},
     }

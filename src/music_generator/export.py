@@ -32,7 +32,7 @@ class Export:
         audio: Write the sound.
         plots: Draw the piano roll, and the distributions against the training music.
         format: Format of the sound, one of `sound.FORMATS`.
-        soundfont: SoundFont to play with FluidSynth.
+        soundfont: SoundFont to play with FluidSynth; None for the grand piano.
         overwrite: Write over files that hold other music.
 
     Raises:
@@ -85,7 +85,8 @@ class Export:
         files = self._free_files(piece.seed, midi)
         with replacing(files[0]) as beside:
             beside.write_bytes(midi)
-        player = write_sound(piece.performance, files[1], self.soundfont) if self.audio else None
+        options = sound.SoundOptions(soundfont=self.soundfont)
+        player = write_sound(piece.performance, files[1], options) if self.audio else None
         if self.plots:
             draw_piece(piece.performance, files[-2], generated=(piece.start, piece.end), reference=reference)
         source = piece.performance.source
@@ -133,16 +134,14 @@ class Exported:
         }
 
 
-def write_sound(performance: Performance, path: Path, soundfont: Path | None = None) -> str:
+def write_sound(performance: Performance, path: Path, options: sound.SoundOptions | None = None) -> str:
     """Write the sound of a performance and return what played it.
 
     Raises:
         InputError: The SoundFont cannot be read, or the file cannot be written.
-        MissingDependencyError: The SoundFont or the format needs a library that is not installed.
+        MissingDependencyError: The SoundFont needs FluidSynth, which is not installed.
     """
-    rendered = sound.render(performance, soundfont=soundfont)
-    sound.write_audio(path, rendered)
-    return rendered.engine
+    return sound.render_file(performance, path, options).engine
 
 
 def draw_piece(

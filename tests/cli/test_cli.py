@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import music_generator
 from conftest import KINDS
@@ -447,7 +448,6 @@ def test_a_number_of_notes_is_given_whatever_time_it_takes(run):
 
 
 def test_the_sound_may_be_another_format(run, tmp_path):
-    pytest.importorskip("soundfile")
     assert run("generate", "--seconds", 2, "--no-plots", "--seed", 1, "--format", "flac").code == 0
     assert "music/compose-seed1.flac" in files(tmp_path)
 
@@ -487,6 +487,34 @@ def test_a_sound_that_cannot_be_written_beside_the_piece(run, piece, tmp_path, m
     monkeypatch.setattr("music_generator.cli.media.TemporaryDirectory", full)
     assert_refused(run("render", piece), f"cannot write {tmp_path / 'piece.wav'}: No space left on device")
     assert files(tmp_path) == {"piece.mid"}
+
+
+def test_render_writes_several_files_at_once(run, piece, tmp_path):
+    shutil.copy(piece, tmp_path / "second.mid")
+    done = run("render", piece, "second.mid", "--format", "flac", "--bits", 24, "--normalise", "none", "--out", "new")
+    assert (done.code, done.err) == (0, "")
+    assert len(done.out.splitlines()) == 2
+    assert {"new/piece.flac", "new/second.flac"} <= files(tmp_path)
+    assert soundfile.info("new/piece.flac").subtype == "PCM_24"
+    assert np.abs(soundfile.read("new/piece.flac")[0]).max() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("piece.mid", "--out", "new"), "two of the pieces would be written to new/piece.wav"),
+        (("--normalise", "loud"), "`normalise` must be one of peak, none, not 'loud'"),
+        (("--bits", 8), "`bits` must be 16 or 24, not 8"),
+        (("--bits", 24, "--format", "mp3"), "a sample has 16 or 24 bits in a WAV or FLAC file, 16 elsewhere"),
+        (("none.mid",), "none.mid: no such file"),
+    ],
+)
+def test_render_refuses_what_cannot_be_written(run, piece, tmp_path, options, message):
+    before = files(tmp_path)
+    done = run("render", piece, *options)
+    assert done.code == 2
+    assert message in done.err
+    assert files(tmp_path) == before
 
 
 def test_score_measures_a_piece(run, piece, tmp_path):
@@ -1204,7 +1232,7 @@ def test_a_full_disk(run, piece, tmp_path, monkeypatch, command):
     shutil.copyfile(piece, tmp_path / "data/a.mid")
     before = files(tmp_path)
     monkeypatch.setattr(Path, "write_bytes", full)
-    monkeypatch.setattr("wave.open", full)
+    monkeypatch.setattr("music_generator.sound.files._write", full)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
     assert_refused(run(*command), "cannot write", "No space left on device")

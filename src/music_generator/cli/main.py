@@ -22,7 +22,7 @@ from music_generator.errors import MusicGeneratorError, how_to_install
 LAUNCH_SECONDS = 10.0
 
 # the extra that installs a library
-_EXTRAS = {"torch": "train", "accelerate": "train", "soundfile": "audio", "starlette": "studio",
+_EXTRAS = {"torch": "train", "accelerate": "train", "starlette": "studio",
            "uvicorn": "studio"}  # fmt: skip
 
 
@@ -51,7 +51,11 @@ COMMANDS = {
     ),
     "studio": Command("studio", "Open a page to see, hear and change a piece.", ("studio",)),
     "composers": Command("media", "List the composers that a model knows.", ("composers", "composers --json")),
-    "render": Command("media", "Play a MIDI file into a sound file.", ("render piece.mid --format flac",)),
+    "render": Command(
+        "media",
+        "Play MIDI files into sound files.",
+        ("render piece.mid --format flac", "render a.mid b.mid --bits 24 --out sounds"),
+    ),
     "plot": Command("media", "Draw a MIDI file or a run's loss curves.", ("plot piece.mid", "plot runs/mine")),
     "score": Command(
         "media", "Measure how likely a model finds a piece.", ("score piece.mid", "score piece.mid --json")

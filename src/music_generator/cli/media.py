@@ -22,6 +22,7 @@ from music_generator.files import first_free
 from music_generator.generation.span import SamplingOptions
 from music_generator.model.bundle import PRETRAINED_NAME, open_bundle
 from music_generator.model.config import FIELDS
+from music_generator.sound import SoundOptions
 from music_generator.training.history import HISTORY_FILE, read_history
 
 if TYPE_CHECKING:
@@ -30,32 +31,56 @@ if TYPE_CHECKING:
 
 
 def render(
-    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    pieces: Annotated[list[Path], typer.Argument(readable=False, help="MIDI files", metavar="PIECE...")],
     format: options.Format = Export.format,
-    soundfont: options.SoundFont = Export.soundfont,
+    bits: Annotated[int, typer.Option(help="of a sample in WAV and FLAC: 16 or 24")] = SoundOptions.bits,
+    normalise: Annotated[
+        str, typer.Option(help="`peak`: as loud as it can be; `none`: a velocity is as loud in every piece")
+    ] = SoundOptions.normalise,
+    soundfont: options.SoundFont = SoundOptions.soundfont,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="sound file  [default: beside the MIDI file, numbered if that name is taken]"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="sound file, or folder of several  [default: beside the MIDI file, numbered if that name is taken]",
+        ),
     ] = None,
 ) -> None:
-    """Play a MIDI file into a sound file."""
-    path = out or piece.with_suffix(f".{format}")
-    check_out(path, piece)
-    begun = time.perf_counter()
-    performance = read_piece(piece)
-    if out:
-        sound = write_sound(performance, path, soundfont)
+    """Play MIDI files into sound files."""
+    wanted = SoundOptions(normalise=normalise, soundfont=soundfont, bits=bits)
+    paths = _sound_paths(pieces, Export(format=format).format, out)
+    for piece, path in zip(pieces, paths, strict=True):
+        check_out(path, piece)
+    for performance, path in zip([read_piece(piece) for piece in pieces], paths, strict=True):
+        begun = time.perf_counter()
+        if out:
+            sound = write_sound(performance, path, wanted)
+        else:
+            path, sound = _write_beside(performance, path, wanted)
+        print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+
+
+def _sound_paths(pieces: list[Path], format: str, out: Path | None) -> list[Path]:
+    """Return the sound file of each piece. Raises `InputError` if two pieces would have the same one."""
+    if out is None:
+        paths = [piece.with_suffix(f".{format}") for piece in pieces]
+    elif len(pieces) == 1 and not out.is_dir():
+        paths = [out]
     else:
-        path, sound = _write_beside(performance, path, soundfont)
-    print(f"{path}: {sound}, {time.perf_counter() - begun:.1f} s")
+        paths = [out / f"{piece.stem}.{format}" for piece in pieces]
+    twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
+    if twice is not None:
+        raise InputError(f"two of the pieces would be written to {twice}: render them one by one, each with its --out")
+    return paths
 
 
-def _write_beside(performance: Performance, path: Path, soundfont: Path | None) -> tuple[Path, str]:
+def _write_beside(performance: Performance, path: Path, wanted: SoundOptions) -> tuple[Path, str]:
     """Write a sound, under another name where there is another sound, such as a recording of the piece."""
     try:
         with TemporaryDirectory(prefix=f".{path.stem[:64]}-", dir=path.parent) as folder:
             made = Path(folder) / path.name
-            sound = write_sound(performance, made, soundfont)
+            sound = write_sound(performance, made, wanted)
             free = first_free(path, made.read_bytes())
             made.replace(free)
             return free, sound

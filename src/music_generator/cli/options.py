@@ -48,7 +48,7 @@ Jobs = Annotated[int, typer.Option(help="number of processes")]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="write no sound")]
 NoPlots = Annotated[bool, typer.Option("--no-plots", help="draw no pictures")]
 Format = Annotated[str, typer.Option("--format", help="format of the sound: wav, flac, ogg or mp3")]
-SoundFont = Annotated[Path | None, typer.Option(help="SoundFont to play with FluidSynth")]
+SoundFont = Annotated[Path | None, typer.Option(help="SoundFont to play with FluidSynth  [default: the grand piano]")]
 
 
 def read_part(shard: str | None) -> Part | None:

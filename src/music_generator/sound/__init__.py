@@ -1,8 +1,12 @@
-"""Render performances as sound: FluidSynth if it is installed, a built-in piano everywhere, and sound files."""
+"""Render performances as sound: a recorded grand piano, SoundFonts by FluidSynth, and sound files."""
 
-from music_generator.sound.files import FORMATS, write_audio
-from music_generator.sound.fluidsynth import find_soundfont, fluidsynth_available
-from music_generator.sound.renderer import render
+from music_generator.sound.files import BITS, FORMATS, write_audio
+from music_generator.sound.grand import steady_gain
+from music_generator.sound.renderer import NORMALISE, Rendered, SoundOptions, render, render_file
+from music_generator.sound.samples import SAMPLES, read_index
 from music_generator.sound.waveform import Sound
 
-__all__ = ["FORMATS", "Sound", "find_soundfont", "fluidsynth_available", "render", "write_audio"]
+__all__ = [
+    "BITS", "FORMATS", "NORMALISE", "SAMPLES", "Rendered", "Sound", "SoundOptions", "read_index", "render",
+    "render_file", "steady_gain", "write_audio",
+]  # fmt: skip

@@ -2,62 +2,112 @@
 
 from __future__ import annotations
 
-import wave
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from music_generator.errors import InputError, MissingDependencyError, how_to_install
+from music_generator.errors import InputError, MissingDependencyError
 from music_generator.files import replacing
-from music_generator.sound.waveform import Sound, blocks
+from music_generator.sound.waveform import Sound, slices
+
+Array = NDArray[Any]
+
+SUBTYPES = {
+    ".wav": {16: "PCM_16", 24: "PCM_24"},
+    ".flac": {16: "PCM_16", 24: "PCM_24"},
+    ".ogg": {16: "VORBIS"},
+    ".mp3": {16: "MPEG_LAYER_III"},
+}
+FORMATS = tuple(suffix[1:] for suffix in SUBTYPES)
+BITS = (16, 24)
+MOST_WAV_BYTES = (1 << 32) - 1024  # its header counts in 32 bits
 
 
-def _write_wav(path: Path, sound: Sound) -> None:
-    # opened here, because a `wave` object that could not open its file warns once more when it is deleted
-    with path.open("wb") as raw, wave.open(raw, "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(sound.sample_rate)
-        for block in blocks(len(sound.samples), sound.sample_rate):
-            whole = np.rint(np.clip(sound.samples[block], -1, 1) * 32767)
-            file.writeframes(whole.astype("<i2").tobytes())
-
-
-def _write_with_soundfile(path: Path, sound: Sound) -> None:
+def require_soundfile(what: str) -> Any:
+    """Return the module soundfile. Raises `MissingDependencyError` if it or its library is missing."""
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package is installed, its library is not
         raise MissingDependencyError(
-            f"{path.suffix} files need soundfile: {how_to_install('audio')}, or write .wav"
+            f"{what} need the package soundfile and its library: `pip install --force-reinstall soundfile`, and on a "
+            "system without a wheel of it `apt install libsndfile1` or `brew install libsndfile`"
         ) from error
-    try:
-        with soundfile.SoundFile(path, "w", sound.sample_rate, 2) as file:
-            # block by block: libvorbis overflows its stack on one long write (python-soundfile issue 426)
-            for block in blocks(len(sound.samples), sound.sample_rate):
-                file.write(sound.samples[block])
-    except soundfile.SoundFileError as error:
-        raise OSError(getattr(error, "error_string", str(error))) from error
+    return soundfile
 
 
-WRITERS: dict[str, Callable[[Path, Sound], None]] = {
-    ".wav": _write_wav,
-    ".flac": _write_with_soundfile,
-    ".ogg": _write_with_soundfile,
-    ".mp3": _write_with_soundfile,
-}
-FORMATS = tuple(suffix[1:] for suffix in WRITERS)
-
-
-def write_audio(path: str | Path, sound: Sound) -> None:
-    """Write a sound file in the format of the suffix: .wav (16 bit), .flac, .ogg or .mp3.
+def subtype_of(path: str | Path, bits: int) -> str:
+    """Return how soundfile calls the contents of a file with the suffix of `path`.
 
     Raises:
-        InputError: The suffix is another one, or the file cannot be written; no part of it remains.
-        MissingDependencyError: The format needs the package soundfile, which is not installed.
+        InputError: There is no such format, or it does not have so many bits.
     """
-    writer = WRITERS.get(Path(path).suffix.lower())
-    if writer is None:
-        raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(WRITERS)}")
+    subtypes = SUBTYPES.get(Path(path).suffix.lower())
+    if subtypes is None:
+        raise InputError(f"cannot write {path}: the suffix must be one of {', '.join(SUBTYPES)}")
+    if bits not in subtypes:
+        choice = "16 or 24 bits in a WAV or FLAC file, 16 elsewhere"
+        raise InputError(f"cannot write {path} with {bits} bits: a sample has {choice}")
+    return subtypes[bits]
+
+
+def check_length(path: str | Path, frames: int, sample_rate: int, bits: int) -> None:
+    """Raise `InputError` if a sound is too long for a WAV file."""
+    if Path(path).suffix.lower() == ".wav" and frames * 2 * bits // 8 > MOST_WAV_BYTES:
+        hours = frames / sample_rate / 3600
+        raise InputError(f"cannot write {path}: {hours:.1f} hours are too long for a WAV file; write .flac")
+
+
+def encode(path: Path, blocks: Iterable[Array], sample_rate: int, bits: int) -> None:
+    """Write a sound file in the format of the suffix, not beside it.
+
+    Args:
+        path: The file.
+        blocks: The sound, each float32 of shape (frames, 2) within -1 to 1.
+        sample_rate: In Hz.
+        bits: Of a sample.
+
+    Raises:
+        OSError: The file cannot be written, or the format does not have this rate.
+    """
+    soundfile = require_soundfile("sound files")
+    subtype, form = subtype_of(path, bits), path.suffix[1:].upper()
+    try:
+        with soundfile.SoundFile(path, "w", sample_rate, 2, subtype, format=form) as file:
+            for block in blocks:
+                _write(file, block, bits, sample_rate)
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error))
+        # the library does not say which error of the system it was; a full disk is the usual one
+        raise OSError("the system refused it; is the disk full?" if reason == "System error." else reason) from error
+
+
+def _write(file: Any, block: Array, bits: int, sample_rate: int) -> None:
+    """Write a block second by second: libvorbis overflows its stack on one long write (python-soundfile issue 426)."""
+    for part in slices(len(block), sample_rate):
+        if file.subtype.startswith("PCM"):  # rounded here: the library cuts off, which distorts what is soft
+            scale = 2 ** (bits - 1) - 1
+            whole = np.rint(np.clip(block[part], -1, 1) * np.float64(scale))
+            file.write(whole.astype(np.int32) << (32 - bits))
+        else:
+            file.write(np.ascontiguousarray(block[part]))
+
+
+def write_audio(path: str | Path, sound: Sound, bits: int = 16) -> None:
+    """Write a sound file in the format of the suffix: .wav, .flac, .ogg or .mp3.
+
+    Args:
+        path: The file.
+        sound: The sound.
+        bits: Of a sample, 16 or 24; 24 only in WAV and FLAC.
+
+    Raises:
+        InputError: The suffix or `bits` is another one, or the file cannot be written; no part of it remains.
+        MissingDependencyError: The library of soundfile is missing.
+    """
+    subtype_of(path, bits)
+    check_length(path, len(sound.samples), sound.sample_rate, bits)
     with replacing(path) as beside:
-        writer(beside, sound)
+        encode(beside, [sound.samples], sound.sample_rate, bits)

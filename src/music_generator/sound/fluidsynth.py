@@ -1,136 +1,96 @@
-"""FluidSynth: find it and a SoundFont, and play a performance with it."""
+"""FluidSynth: play a performance with a SoundFont of the user's own."""
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import suppress
+import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.errors import InputError, MissingDependencyError, how_to_install
+from music_generator.errors import InputError, MissingDependencyError
 from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED
 from music_generator.music.performance import Performance
 
 Array = NDArray[Any]
 
-GOOD_SOUNDFONTS = ("musescore_general", "fluidr3_gm", "timgm6mb", "default-gm")  # the best first
+RING_SECONDS = 2.0  # after the last key is released
+LONGEST_RING_SECONDS = 15.0  # of what a pedal holds after the last key is released
 
 
-def fluidsynth_available() -> bool:
-    """Return whether the package pyfluidsynth and the library FluidSynth can be loaded."""
+def require_fluidsynth() -> Any:
+    """Return the module fluidsynth. Raises `MissingDependencyError` if the package or its library is missing."""
     try:
-        import fluidsynth  # noqa: F401
-    except (ImportError, OSError, AttributeError):  # the package or its library is missing, or the library is too old
-        return False
-    return True
+        import fluidsynth
+    except (ImportError, OSError, AttributeError) as error:  # AttributeError: the library is too old
+        raise MissingDependencyError(
+            f"a SoundFont needs FluidSynth: {how_to_install('audio')}, and install its library "
+            "(`apt install libfluidsynth3`, `brew install fluid-synth`), or leave the SoundFont out: the grand piano "
+            "needs neither"
+        ) from error
+    return fluidsynth
 
 
-def soundfont_folders() -> list[Path]:
-    """Return the usual folders of SoundFonts on Linux, macOS and Windows."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - `Path.home` fails for a user without a home
-    folders = [
-        *(Path(root) / "sounds" / kind for root in ("/usr/share", "/usr/local/share") for kind in ("sf3", "sf2")),
-        Path("/usr/share/soundfonts"),
-        home / ".local/share/soundfonts",
-        home / ".fluidsynth",
-        *(
-            Path(root) / "share" / name
-            for root in ("/opt/homebrew", "/usr/local")
-            for name in ("soundfonts", "fluid-synth/sf2")
-        ),
-    ]
-    if sys.platform == "win32":
-        folders += [Path("C:/soundfonts"), Path("C:/ProgramData/soundfonts"), Path("C:/tools/fluidsynth")]
-    return folders
+class FluidSynth:
+    """A performance on the piano of a SoundFont (bank 0, program 0), block by block.
 
-
-def find_soundfont() -> Path | None:
-    """Return the SoundFont that the environment variable SOUNDFONT names, else the best one in the usual folders."""
-    named = os.environ.get("SOUNDFONT")
-    if named and Path(named).is_file():
-        return Path(named)
-    found: list[Path] = []
-    for folder in soundfont_folders():
-        with suppress(OSError):  # one that may not be read, such as another user's home
-            found += [file for pattern in ("*.sf3", "*.sf2") for file in sorted(folder.glob(pattern))]
-
-    def rank(file: Path) -> int:
-        return next((i for i, good in enumerate(GOOD_SOUNDFONTS) if file.name.lower().startswith(good)), 99)
-
-    return min(found, key=rank, default=None)
-
-
-def is_ready() -> bool:
-    """Return whether FluidSynth and a SoundFont are installed."""
-    return find_soundfont() is not None and fluidsynth_available()
-
-
-def require_soundfont(named: str | Path | None) -> Path:
-    """Return the SoundFont `named`, or the best one found if None.
-
-    Raises:
-        InputError: It does not exist.
-        MissingDependencyError: FluidSynth is not installed, or no SoundFont was found.
+    Attributes:
+        frames: Length of the sound.
     """
-    if named is not None and not Path(named).is_file():
-        raise InputError(f"the SoundFont {named} does not exist; name a .sf2 or .sf3 file")
-    if not fluidsynth_available():
-        raise MissingDependencyError(
-            f"FluidSynth is not installed: {how_to_install('audio')}, and install its library "
-            "(`apt install libfluidsynth3`, `brew install fluid-synth`), or use the built-in synthesiser"
-        )
-    found = find_soundfont() if named is None else Path(named)
-    if found is None:
-        raise MissingDependencyError(
-            "no SoundFont found: `apt install musescore-general-soundfont-small`, or name a .sf2 or .sf3 file by "
-            "`soundfont` or the environment variable SOUNDFONT, or use the built-in synthesiser"
-        )
-    return found
 
+    def __init__(self, performance: Performance, sample_rate: int, soundfont: Path) -> None:
+        self.module = require_fluidsynth()
+        self.performance, self.sample_rate, self.soundfont = performance, sample_rate, soundfont
+        notes = performance.notes
+        last = float((notes["onset"] + notes["duration"]).max()) if len(notes) else 0.0
+        held = min(performance.end, last + LONGEST_RING_SECONDS)
+        self.frames = round((held + RING_SECONDS) * sample_rate)
 
-def play(performance: Performance, sample_rate: int, soundfont: Path, mix: Array) -> None:
-    """Fill `mix`, float32 of shape (2, frames), with the sound of the SoundFont's piano (bank 0, program 0)."""
-    import fluidsynth
+    def blocks(self) -> Iterator[Array]:
+        """Yield the sound in blocks of at most a second, float32 of shape (2, frames).
 
-    synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate))
-    try:
-        bank = synth.sfload(str(soundfont))
-        if bank < 0:
-            raise InputError(f"FluidSynth cannot read the SoundFont {soundfont}; name another .sf2 or .sf3 file")
-        synth.program_select(0, bank, 0, 0)
-        _run(synth, performance, sample_rate, mix)
-    finally:
-        synth.delete()
+        Raises:
+            InputError: FluidSynth cannot read the SoundFont.
+        """
+        synth = self.module.Synth(gain=0.3, samplerate=float(self.sample_rate))
+        try:
+            bank = synth.sfload(str(self.soundfont))
+            if bank < 0:
+                text = f"FluidSynth cannot read the SoundFont {self.soundfont}; name another .sf2 or .sf3 file"
+                raise InputError(text)
+            synth.program_select(0, bank, 0, 0)
+            yield from self._run(synth)
+        finally:
+            synth.delete()
 
+    def _events(self) -> list[tuple[int, int, str, int, int]]:
+        """Return (frame, rank, method of the synth, number, value), sorted: in one frame ends before beginnings."""
+        events, rate = [], self.sample_rate
+        for onset, duration, pitch, velocity in self.performance.notes.tolist():
+            events.append((round(onset * rate), 3, "noteon", pitch, velocity))
+            events.append((round((onset + duration) * rate), 0, "noteoff", pitch, 0))
+        for onset, duration, pedal, depth in self.performance.pedals.tolist():
+            controller = PEDAL_CONTROLLERS[pedal]
+            events.append((round(onset * rate), 2, "cc", controller, max(depth, PRESSED)))
+            events.append((round((onset + duration) * rate), 1, "cc", controller, 0))
+        return sorted(event for event in events if event[0] < self.frames)
 
-def _events(performance: Performance, sample_rate: int) -> list[tuple[int, int, str, int, int]]:
-    """Return (frame, rank, method of the synth, number, value), sorted; in one frame ends come before beginnings."""
-    events = []
-    for onset, duration, pitch, velocity in performance.notes.tolist():
-        events.append((round(onset * sample_rate), 3, "noteon", pitch, velocity))
-        events.append((round((onset + duration) * sample_rate), 0, "noteoff", pitch, 0))
-    for onset, duration, pedal, depth in performance.pedals.tolist():
-        controller = PEDAL_CONTROLLERS[pedal]
-        events.append((round(onset * sample_rate), 2, "cc", controller, max(depth, PRESSED)))
-        events.append((round((onset + duration) * sample_rate), 1, "cc", controller, 0))
-    return sorted(events)
+    def _run(self, synth: Any) -> Iterator[Array]:
+        done = 0
+        for frame, _, method, number, value in [*self._events(), (self.frames, 0, "", 0, 0)]:
+            while done < frame:
+                step = min(frame - done, self.sample_rate)
+                yield self._next(synth, step)
+                done += step
+            if method:
+                getattr(synth, method)(*((0, number) if method == "noteoff" else (0, number, value)))
 
-
-def _run(synth: Any, performance: Performance, sample_rate: int, mix: Array) -> None:
-    done = 0
-
-    def advance(to: int) -> None:
-        nonlocal done
-        while done < to:
-            step = min(to - done, sample_rate)
-            mix[:, done : done + step] = synth.get_samples(step).reshape(step, 2).T
-            done += step
-
-    for frame, _, method, number, value in _events(performance, sample_rate):
-        advance(frame)
-        arguments = (0, number) if method == "noteoff" else (0, number, value)
-        getattr(synth, method)(*arguments)
-    advance(mix.shape[1])
+    def _next(self, synth: Any, frames: int) -> Array:
+        """Return the next frames as floats: the package's own way has 16 bits, which hiss when they are amplified."""
+        block = np.zeros((2, frames), np.float32)
+        left, right = (side.ctypes.data_as(ctypes.c_void_p) for side in block)
+        write = self.module._fl.fluid_synth_write_float
+        write(ctypes.c_void_p(synth.synth), frames, left, 0, 1, right, 0, 1)
+        return block

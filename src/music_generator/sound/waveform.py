@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -21,8 +20,8 @@ class Sound:
     Attributes:
         samples: float32 of shape (frames, 2), within -1 to 1.
         sample_rate: In Hz.
-        engine: The name of the synthesiser that made it, for the user.
-        gain: The factor by which the synthesiser's output was multiplied.
+        engine: The name of the piano that made it, for the user.
+        gain: The factor by which the piano's output was multiplied.
     """
 
     samples: Array
@@ -36,26 +35,11 @@ class Sound:
         return len(self.samples) / self.sample_rate
 
 
-def blocks(frames: int, size: int) -> Iterator[slice]:
+def slices(frames: int, size: int) -> Iterator[slice]:
     """Yield slices of at most `size` frames that cover all `frames`."""
     return (slice(start, min(start + size, frames)) for start in range(0, frames, size))
 
 
-def normalise(mix: Array, gain: float | None) -> float:
-    """Scale a waveform in place by `gain`, or by less where its peak would exceed `PEAK`.
-
-    Args:
-        mix: float32 of shape (2, frames).
-        gain: The factor; None for the one that makes the peak `PEAK`.
-
-    Returns:
-        The factor used; for silence `gain`, or 1.
-    """
-    parts = list(blocks(mix.shape[1], 1 << 16))
-    peak = max((float(np.abs(mix[:, part]).max()) for part in parts), default=0.0)
-    if not peak > 0:
-        return 1.0 if gain is None else gain
-    scale = PEAK / peak if gain is None else min(gain, PEAK / peak)
-    for part in parts:
-        mix[:, part] *= scale
-    return scale
+def peak_of(samples: Array) -> float:
+    """Return the largest absolute value, 0 of no samples."""
+    return max(float(samples.max()), -float(samples.min())) if samples.size else 0.0

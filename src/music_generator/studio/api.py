@@ -23,7 +23,7 @@ from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
 from music_generator.model.bundle import Bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
-from music_generator.sound import FORMATS
+from music_generator.sound import FORMATS, steady_gain
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
@@ -170,13 +170,16 @@ class Studio:
         if not 0 <= start < end:
             raise InputError(f"the span to play must begin at 0 or later and end after it: {start:g} to {end:g} s")
         played, longest = excerpt(piece, start, end), self.options.max_sound_seconds
-        if played.end > longest:
+        seconds = float((played.notes["onset"] + played.notes["duration"]).max(initial=0))
+        if seconds > longest:
             raise InputError(
-                f"the studio plays up to {longest:g} s in one file, not {played.end:g} s; "
+                f"the studio plays up to {longest:g} s in one file, not {seconds:g} s; "
                 "`music-generator render` plays any length"
             )
         jobs = self.playback if end - start <= self.options.playback_seconds else self.export
-        gain = get_number(fields, "gain")
+        gain, is_whole = get_number(fields, "gain"), start == 0 and end >= piece.end
+        if gain is None and not is_whole and self.options.soundfont is None:
+            gain = steady_gain(piece)
         return jobs, file_format, render_sound(played, file_format, self.options.soundfont, gain)
 
     async def picture(self, request: Request) -> Response:

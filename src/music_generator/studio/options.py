@@ -18,7 +18,7 @@ class StudioOptions:
     Attributes:
         port: The port to listen on; if it is taken, a free one is used. Port 0 takes any free one. The browser finds
             its stored work again only at the same port.
-        soundfont: A .sf2 or .sf3 file for FluidSynth, or None for the default sound.
+        soundfont: A .sf2 or .sf3 file for FluidSynth, or None for the grand piano.
         variations: The number of variations of a request that does not name one.
         max_variations: The most variations of a request.
         max_written_seconds: The longest span that is written at once.

@@ -55,20 +55,19 @@ def render_sound(
     Args:
         piece: The piece.
         file_format: One of `sound.FORMATS`.
-        soundfont: The SoundFont for FluidSynth, or None for the default sound.
-        gain: The gain of an earlier file, to sound as loud; None scales by the peak.
+        soundfont: The SoundFont for FluidSynth, or None for the grand piano.
+        gain: The gain of the piece or of an earlier file, to sound as loud; None scales by the peak.
 
     Raises:
         InputError: The format is unknown or the gain is out of range.
     """
-    from music_generator.sound import FORMATS, render, write_audio
+    from music_generator.sound import FORMATS, SoundOptions, render_file
 
     if file_format not in FORMATS:
         raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {file_format!r}")
-    rendered = render(piece, soundfont=soundfont, gain=gain)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sound.{file_format}"
-        write_audio(path, rendered)
+        rendered = render_file(piece, path, SoundOptions(soundfont=soundfont, gain=gain))
         yield RenderedAudio(path.read_bytes(), rendered.seconds, rendered.engine, rendered.gain)
 
 

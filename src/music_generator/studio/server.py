@@ -12,13 +12,14 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from music_generator.errors import InputError
 from music_generator.model.bundle import Bundle
+from music_generator.sound import SAMPLES
 from music_generator.studio.api import Studio
 from music_generator.studio.options import HOST, StudioOptions
 
@@ -77,8 +78,10 @@ class Guard:
 def _with_headers(send: Any) -> Callable[[Scope], Any]:
     async def sending(message: Scope) -> None:
         if message["type"] == "http.response.start":
-            own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-            message["headers"] = [*message.get("headers", []), *own]
+            given = message.get("headers", [])
+            named = {name for name, _ in given}
+            own = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in named]
+            message["headers"] = [*given, *own]
         await send(message)
 
     return sending
@@ -127,11 +130,21 @@ class RequestTimeoutProtocol(H11Protocol):
         self.transport.close()
 
 
+class _Samples(StaticFiles):
+    """The piano's samples: a browser may keep them as long as it likes, because the token in their address is new."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["cache-control"] = "private, max-age=31536000, immutable"
+        return response
+
+
 def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> Guard:
     """Return the application for the address `http://127.0.0.1:port/token/`."""
     studio = Studio(bundle, options)
     page = Route("/", lambda _request: FileResponse(STATIC / "index.html"))
-    below_token = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC))]
+    below_token = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC)),
+                   Mount("/samples", _Samples(directory=SAMPLES))]  # fmt: skip
     without_slash = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
     routes = [without_slash, Mount(f"/{token}", routes=below_token)]
     return Guard(Starlette(routes=routes, lifespan=studio.running), token, port)
