@@ -503,8 +503,8 @@ def test_render_writes_several_files_at_once(run, piece, tmp_path):
     ("options", "message"),
     [
         (("piece.mid", "--out", "new"), "two of the pieces would be written to new/piece.wav"),
-        (("--normalise", "loud"), "`normalise` must be one of peak, none, not 'loud'"),
-        (("--bits", 8), "`bits` must be 16 or 24, not 8"),
+        (("--normalise", "loud"), "`--normalise` must be one of peak, none, not 'loud'"),
+        (("--bits", 8), "`--bits` must be 16 or 24, not 8"),
         (("--bits", 24, "--format", "mp3"), "a sample has 16 or 24 bits in a WAV or FLAC file, 16 elsewhere"),
         (("none.mid",), "none.mid: no such file"),
     ],
@@ -622,7 +622,7 @@ def test_prepare_several_folders(run, tiny_maestro, piece, tmp_path):
         (["a=mine", "a=empty"], "`--add` has the tag 'a' twice; give each folder a tag of its own"),
         (["My Rolls=mine"], "a tag must consist of a-z, 0-9, `-` and `_`, such as piano-rolls, not 'My Rolls'"),
         (["a=nowhere"], "nowhere: no such folder"),
-        (["a=empty"], "empty: no MIDI files (.mid, .midi) in it"),
+        (["a=empty"], "empty: no MIDI files (.mid, .midi, .kar, .rmi, .smf) in it"),
     ],
 )
 def test_prepare_refuses_a_bad_folder_to_add_before_it_downloads(run, piece, tmp_path, added, message):

@@ -185,7 +185,7 @@ def test_an_added_folder_without_anything_usable(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=re.escape(f"{more}: no such folder")):
         prepare(folder, tmp_path / "out", added={"more": more})
     more.mkdir()
-    with pytest.raises(CorpusError, match=re.escape(f"{more}: no MIDI files (.mid, .midi) in it")):
+    with pytest.raises(CorpusError, match=re.escape(f"{more}: no MIDI files (.mid, .midi, .kar, .rmi, .smf) in it")):
         prepare(folder, tmp_path / "out", added={"more": more})
     (more / "drums.mid").write_bytes(DRUMS)
     text = "none of its 1 MIDI files added as more can be used; drums.mid: it has no piano notes"

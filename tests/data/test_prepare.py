@@ -151,7 +151,7 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     folder = tmp_path / "midi"
     folder.mkdir()
-    with pytest.raises(CorpusError, match=re.escape(f"{folder}: no MIDI files (.mid, .midi) in it")):
+    with pytest.raises(CorpusError, match=re.escape(f"{folder}: no MIDI files (.mid, .midi, .kar, .rmi, .smf) in it")):
         prepare(folder, tmp_path / "out")
     (folder / "empty.mid").touch()
     (folder / "drums.mid").write_bytes(DRUMS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.errors import InputError, MissingDependencyError
+from music_generator.errors import InputError, MissingDependencyError, how_to_install
 from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED
 from music_generator.music.performance import Performance
 
