@@ -30,7 +30,8 @@ def read_piece(path: Path, track: str | None = "all") -> Performance:
 
     reading = read_midi(path, track=track)
     if reading.remarks:
-        say(f"{path}: {'; '.join(reading.remarks)}")
+        kept = " (it stays in a file that is written from this one)" if reading.left_out and track != "all" else ""
+        say(f"{path}: {'; '.join(reading.remarks)}{kept}")
     return reading.performance
 
 
