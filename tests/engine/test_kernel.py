@@ -174,7 +174,10 @@ def test_the_largest_sums_are_exact(cell: str, units: int, vectors: str, monkeyp
             pairs = rng.choice(PAIRS, (-(-inputs // 2), part.outputs))
             pairs[:, ::2] = rng.choice(PAIRS[:2], part.outputs)[::2]  # every other output: all of one sign
             parts.append(pairs.transpose(0, 2, 1).reshape(-1, part.outputs)[:inputs])
-        return np.concatenate(parts).astype(np.int8)
+        weight = np.concatenate(parts).astype(np.int8)
+        if cell == "gru" and part.name == "forward.0":  # of its candidate's parts one reads the input, one the state
+            weight[:-units, 3 * units :] = weight[-units:, 2 * units : 3 * units] = 0
+        return weight
 
     tensors = some_tensors(config, "int8", largest)
     backends = kernel.Kernel(config, "int8", tensors), Reference(config, "int8", tensors)

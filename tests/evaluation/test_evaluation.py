@@ -346,7 +346,7 @@ def test_copies_of_the_training_set_are_found(tiny_maestro: Path, tiny_corpus: C
 
 def test_what_cannot_be_evaluated(folder: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match=r"no MIDI files \(\.mid, \.midi\) in it"):
+    with pytest.raises(CorpusError, match=r"no MIDI files \(\.mid, "):
         evaluate(tmp_path / "empty", tiny_corpus, tmp_path / "out")
     with pytest.raises(CorpusError, match="no such folder"):
         evaluate(tmp_path / "none", tiny_corpus, tmp_path / "out")
