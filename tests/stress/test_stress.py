@@ -95,7 +95,7 @@ def test_absurdly_large_files_are_refused_before_they_are_read(tmp_path):
     assert "it has over 1000 tracks" in refusal(MidiError, lambda: read_midi(midi_file(*[PEDAL] * 65_534)))
     programs = b"".join(bytes([0, 0xC0 | i & 15, i >> 4]) + NOTE for i in range(2048))
     many = read_midi(midi_file(programs, programs, programs), track="all")  # program changes cost nothing
-    assert (many.tracks, len(many.parts)) == (3, 48)
+    assert (many.tracks, len(many.parts)) == (3, 3)
     path = tmp_path / "endless.mid"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole, and no bytes on the disk
