@@ -22,8 +22,6 @@ LONGEST_LINE = 400  # characters of a refusal
 SAID_BEFORE = re.compile(
     r".*: (read|left out|its header|the length|it is a MIDI file|\d+ bytes) .*|step \d+/\d+  .*|  validation: .*"
 )
-    r"bad\.mid: (read|left out|its header|the length|it is a MIDI|\d+ bytes) .*|step \d+/\d+  .*|  validation: .*"
-)
 
 
 @dataclass(frozen=True)
