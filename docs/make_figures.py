@@ -119,7 +119,7 @@ def spectrogram(axes: Axes, mono: Any, rate: int, loudest: float, seconds: float
     """Draw the power of a waveform over time and frequency, down to 80 dB below `loudest`."""
     mono = mono + 1e-9 * np.random.default_rng(0).standard_normal(len(mono))  # silence has no logarithm
     axes.specgram(
-        mono, 2048, rate, noverlap=1536, vmin=loudest - 80, vmax=loudest, cmap=colormaps["magma"].resampled(16)
+        mono, NFFT=2048, Fs=rate, noverlap=1536, vmin=loudest - 80, vmax=loudest, cmap=colormaps["magma"].resampled(16)
     )
     axes.set_facecolor("black")
     axes.set_xlim(0, seconds)

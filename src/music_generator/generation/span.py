@@ -55,7 +55,7 @@ class SamplingOptions:
     """
 
     temperature: float = 0.97
-    top_p: float = 0.92
+    top_p: float = 0.95
     seed: int | None = None
     composer: str | None = None
     longest_rest_seconds: float = 4.0
