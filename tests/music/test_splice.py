@@ -491,3 +491,21 @@ def test_what_the_first_of_two_pieces_never_releases_ends_with_it(engine: Engine
     written = write_midi(made.performance)
     assert (1440, bytes([0x80, 30, 64])) in events_of(written)[0]
     assert [message[2] for _, message in events_of(written)[0] if message[:2] == bytes([0xB3, 64])][-1] == 0
+
+
+def test_pedals_behind_a_point_that_is_continued_from_are_gone(engine: Engine) -> None:
+    """They press the pedal from before it to long after what is written."""
+    data = piano(*[event for i in range(40) for event in key(480 * i, 480 * i + 400, 60 + i % 5)],
+                 control(1000, 64, 127), control(2200, 64, 0, 5), control(2100, 64, 127, 5), control(1300, 64, 0),
+                 *[control(480 * i + 100, 64, 127, i % 2 * 5) for i in range(4, 40)])  # fmt: skip
+    made = continue_from(engine, read_midi(data).performance, 4, QUICK, start=3.0)
+    again = read_midi(write_midi(made.performance)).performance
+    np.testing.assert_allclose(again.pedals["onset"], made.performance.pedals["onset"], atol=1 / 960)
+    ends = [each.pedals["onset"] + each.pedals["duration"] for each in (again, made.performance)]
+    np.testing.assert_allclose(ends[0], ends[1], atol=1 / 960)
+
+
+def test_a_pedal_that_is_never_let_go_ends_where_it_did() -> None:
+    data = piano(*key(0, 960, 60), control(480, 64, 127))
+    pedals = read_midi(with_new(data, (2.0, 1.0, 70, 60))).performance.pedals
+    assert pedals[["onset", "duration"]].tolist() == [(0.5, 0.5)]

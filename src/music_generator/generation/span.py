@@ -14,7 +14,7 @@ from music_generator.checks import check_types
 from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
-from music_generator.music.performance import Performance, join
+from music_generator.music.performance import LONGEST_SECONDS, Performance, join
 from music_generator.music.splice import first_messages, within_ticks
 from music_generator.music.tokens import (
     NUM_KEYS,
@@ -158,8 +158,9 @@ class Span:
         if source is None and not len(self.past) and not len(self.future) and not len(self.kept):
             return self._with_pedals_ended(written)
         if source is not None:
-            written = _until(first_messages(source, self.end), within_ticks(written, self.start, self.end))
-            source = source.with_rewritten(self.start, self.end)
+            end = self.end if len(onsets(self.future)) else LONGEST_SECONDS  # what the file has there is gone
+            written = _until(first_messages(source, end), within_ticks(written, self.start, self.end))
+            source = source.with_rewritten(self.start, end)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         again = Performance(pedals=self._pedals_after(written))
         whole = replace(join([self.past, written, self.kept, again, self.future]), tempo_map=tempo_map, source=source)

@@ -109,11 +109,10 @@ def splice(performance: Performance) -> MidiFile:
     tempo_map = before.tempo_map
     edits = [_Edits() for _ in source.file.tracks]
     pedals = _on_ticks(before.pedals, tempo_map), _on_ticks(performance.pedals, tempo_map)
-    notes = _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map)
-    last = max(int(each["end"].max(initial=0)) for each in (notes[1], pedals[1]))
-    _splice_notes(edits, source, *notes, last)
     for pedal in range(len(PEDAL_CONTROLLERS)):
         _splice_pedal(edits, source, pedal, tempo_map, *(presses[presses["key"] == pedal] for presses in pedals))
+    _splice_notes(edits, source, _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map))
+    _end_unended_presses(edits, source, pedals[1])
     pairs = zip(source.file.tracks, edits, strict=True)
     return source.file.with_tracks([edit.applied(track) for track, edit in pairs])
 
@@ -197,11 +196,8 @@ def within_ticks(performance: Performance, start: float, end: float) -> Performa
 # --- notes
 
 
-def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after: Array, last: int) -> None:
-    """Take notes out that are no longer there, end those that end elsewhere, and put new ones in.
-
-    `last`: the last tick of the new music; a note that was never released would last up to it.
-    """
+def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after: Array) -> None:
+    """Take notes out that are no longer there, end those that end elsewhere, and put new ones in."""
     ends = _ends_of_kept(before, after)
     raw = notes_of(source)
     raw = raw[on_piano(raw)]
@@ -217,8 +213,7 @@ def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after:
             edit.removed |= {int(note["on"])} | ({int(note["off"])} if note["off"] >= 0 else set())
             continue
         cut = note["off"] < 0 or was[place] < note["end"]  # by the next note of its key
-        unended = note["off"] < 0 and source.file.tracks[note["track"]].end <= note["end"] < last
-        moved[i] = ends[place] != was[place] or struck[i] or unended
+        moved[i] = ends[place] != was[place] or struck[i]
         moved[i] |= cut and int(_places(was[place], note["pitch"])) in gone
         if moved[i]:
             if note["off"] >= 0:
@@ -229,12 +224,22 @@ def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after:
         edits[part.track].added.append((start, AFTER, bytes([NOTE_ON | part.channel, pitch, velocity])))
         edits[part.track].added.append((end, BEFORE, _note_off(part.channel, pitch)))
     touched = {*places[moved].tolist(), *_places(new["start"], new["key"]).tolist()}
+    same = raw[~moved & np.isin(places, list(ends))]
+    _end_unended(edits, source, same)
     _remove_stray_offs(
         edits,
         source,
-        raw[~moved & np.isin(places, list(ends))],
+        same,
         after[np.isin(_places(after["start"], after["key"]), list(touched))],
     )
+
+
+def _end_unended(edits: list[_Edits], source: MidiSource, notes: Array) -> None:
+    """End notes that were never released where their track ended, if it will be longer."""
+    for note in notes[notes["off"] < 0]:
+        track, added = source.file.tracks[note["track"]], edits[note["track"]].added
+        if track.end <= note["end"] < max((tick for tick, *_ in added), default=0):
+            added.append((int(note["end"]), BEFORE, _note_off(note["channel"], note["pitch"])))
 
 
 def _struck_within(new: Array, raw: Array, ends: Array) -> Array:
@@ -298,8 +303,9 @@ def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, not
             if len(sounding) and (everything[i] or track.first[i] in sounding):
                 edit.removed.add(i)
                 own = _at(kept, part.track, part.channel) & (kept["off"] < 0)
-                ended = kept["pitch"][own & (kept["on"] < i) & (kept["end"] == tick) & bool(everything[i])]
-                edit.added += [(tick, BEFORE, _note_off(part.channel, pitch)) for pitch in ended.tolist()]
+                own &= (kept["on"] < i) & (kept["end"] == np.maximum(tick, kept["start"] + 1)) & bool(everything[i])
+                ended = kept[["end", "pitch"]][own].tolist()
+                edit.added += [(end, BEFORE, _note_off(part.channel, pitch)) for end, pitch in ended]
 
 
 # --- pedals
@@ -359,6 +365,19 @@ def first_messages(source: MidiSource, second: float) -> Array:
     first = np.full(len(PEDAL_CONTROLLERS), np.inf)
     np.minimum.at(first, messages["pedal"], tempo_map.ticks_to_seconds(messages["tick"]))
     return first
+
+
+def _end_unended_presses(edits: list[_Edits], source: MidiSource, after: Array) -> None:
+    """Let pedals that were never released go where their track ended, if it or the file will be longer."""
+    messages = pedals_of(source)
+    last = {(row["track"], row["channel"], row["pedal"]): row for row in messages}
+    longest = max((tick for edit in edits for tick, *_ in edit.added), default=0)
+    for (track, channel, pedal), row in last.items():
+        end = int(press_table(row.reshape(1), source.file)["end"].max(initial=0))
+        presses = after[(after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)]
+        release = end, BEFORE, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
+        if 0 < end < longest and not len(presses) and release not in edits[track].added:
+            edits[track].added.append(release)
 
 
 def _tick_from(seconds: float, tempo_map: TempoMap) -> int:
