@@ -18,6 +18,8 @@ from music_generator.generation.keep import read_keep
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
+from music_generator.music.splice import within_ticks
+from music_generator.music.tempo_map import TempoMap
 
 QUICK = SamplingOptions(seed=3)
 PIANO = 2  # the channel of the piano
@@ -364,3 +366,146 @@ def test_damaged_files_come_back_or_are_refused_in_a_line(engine: Engine, seed: 
 
 def is_ours(message: bytes, channels: set[int]) -> bool:
     return any(is_played(message, channel) for channel in channels) or message[:2] == b"\xff\x2f"
+
+
+def piano(*events: tuple[int, Any], division: int = 480) -> bytes:
+    """A file of one track."""
+    file = mido.MidiFile(type=0, ticks_per_beat=division)
+    file.tracks.append(as_track(list(events)))
+    return data_of(file)
+
+
+def key(start: int, end: int, pitch: int, channel: int = 0) -> list[tuple[int, Any]]:
+    on = mido.Message("note_on", channel=channel, note=pitch, velocity=60)
+    return [(start, on), (end, mido.Message("note_off", channel=channel, note=pitch))]
+
+
+def control(tick: int, number: int, value: int, channel: int = 0) -> tuple[int, Any]:
+    return tick, mido.Message("control_change", channel=channel, control=number, value=value)
+
+
+def with_new(data: bytes, *notes: tuple[float, float, int, int]) -> bytes:
+    """The file with more notes: onset, duration, pitch and velocity."""
+    piece = read_midi(data).performance
+    return write_midi(replace(piece, notes=np.concatenate([piece.notes, np.array(list(notes), NOTE_DTYPE)])))
+
+
+def test_new_presses_are_where_the_file_has_its_pedals() -> None:
+    """A player piano may have them on a channel without notes."""
+    data = piano(*key(0, 9600, 60), *[control(960 * i, 64, 127 * (i % 2), 5) for i in range(1, 9)])
+    piece = read_midi(data).performance
+    assert piece.source is not None
+    outside = piece.pedals[(piece.pedals["onset"] < 2.5) | (piece.pedals["onset"] >= 4.5)]
+    pedals = np.concatenate([outside, np.array([(2.5, 0.75, SUSTAIN, 90)], PEDAL_DTYPE)])
+    changed = write_midi(replace(piece, pedals=pedals, source=piece.source.with_rewritten(2.5, 4.5)))
+    found = [(tick, message) for tick, message in events_of(changed)[0] if message[0] & 0xF0 == 0xB0]
+    values = [(960, 127), (1920, 0), (2400, 90), (3120, 0), (4800, 127), (5760, 0), (6720, 127), (7680, 0)]
+    assert found == [(tick, bytes([0xB5, 64, value])) for tick, value in values]
+    np.testing.assert_allclose(read_midi(changed).performance.pedals["onset"], [1.0, 2.5, 5.0, 7.0])
+
+
+def test_a_pedal_that_the_file_never_lets_go_is_not_pressed_after_its_end() -> None:
+    piece = read_midi(piano(*key(0, 1920, 60), control(480, 64, 127))).performance
+    assert piece.source is not None
+    notes = np.array([(0.0, 2.0, 60, 60), (9.0, 2.0, 62, 60)], NOTE_DTYPE)
+    pedals = np.array([(0.5, 1.5, SUSTAIN, 127), (9.0, 1.5, SUSTAIN, 80)], PEDAL_DTYPE)
+    changed = Performance(notes, pedals, piece.tempo_map, piece.source.with_rewritten(1.0, 10.0))
+    found = [(tick, message[2]) for tick, message in events_of(write_midi(changed))[0] if message[0] == 0xB0]
+    assert found == [(480, 127), (1920, 0), (8640, 80), (10080, 0)]
+
+
+def test_a_note_that_the_file_never_releases_ends_where_it_did() -> None:
+    data = piano(*key(0, 960, 60), *key(480, 960, 30)[:1], (960, mido.MetaMessage("end_of_track")))
+    assert with_new(data, (2.0, 1.0, 70, 60)) != data
+    notes = read_midi(with_new(data, (2.0, 1.0, 70, 60))).performance.notes
+    assert notes[["onset", "duration", "pitch"]].tolist() == [(0.0, 1.0, 60), (0.5, 0.5, 30), (2.0, 1.0, 70)]
+
+
+def test_all_notes_off_ends_no_new_note() -> None:
+    data = piano(*key(0, 480, 60), *key(480, 2000, 50)[:1], control(960, 123, 0), *key(1920, 2400, 60))
+    changed = with_new(data, (0.75, 0.75, 72, 60))
+    notes = read_midi(changed).performance.notes
+    assert notes[["onset", "duration", "pitch"]].tolist() == [
+        (0.0, 0.5, 60), (0.5, 0.5, 50), (0.75, 0.75, 72), (2.0, 0.5, 60)]  # fmt: skip
+    assert with_new(data, (1.1, 0.5, 72, 60)) != changed
+    assert (960, bytes([0xB0, 123, 0])) in events_of(with_new(data, (1.1, 0.5, 72, 60)))[0]
+
+
+def test_a_reset_of_controllers_lets_no_new_press_go() -> None:
+    piece = read_midi(piano(*key(0, 4800, 60), control(960, 121, 0))).performance
+    changed = replace(piece, pedals=np.array([(0.5, 1.0, SUSTAIN, 90)], PEDAL_DTYPE))
+    found = [(tick, message[1:]) for tick, message in events_of(write_midi(changed))[0] if message[0] == 0xB0]
+    assert found == [(480, bytes([64, 90])), (960, bytes([121, 0])), (960, bytes([64, 90])), (1440, bytes([64, 0]))]
+
+
+def two_channels_on_one_key() -> bytes:
+    return piano(*key(0, 1920, 60, 0), *key(480, 960, 60, 1), *key(960, 1000, 72, 1))
+
+
+def test_a_release_under_another_hand_ends_no_new_note() -> None:
+    data = two_channels_on_one_key()
+    assert len(read_midi(data).chosen) == 2
+    notes = read_midi(with_new(data, (1.5, 1.5, 60, 70))).performance.notes
+    notes = notes[notes["pitch"] == 60]
+    assert notes[["onset", "duration"]].tolist() == [(0.0, 0.5), (0.5, 0.5), (1.5, 1.5)]
+
+
+def test_a_note_cut_by_another_hand_stays_so_without_it() -> None:
+    piece = read_midi(two_channels_on_one_key()).performance
+    again = read_midi(write_midi(replace(piece, notes=piece.notes[piece.notes["onset"] != 0.5]))).performance
+    assert again.notes[["onset", "duration", "pitch"]].tolist()[0] == (0.0, 0.5, 60)
+
+
+def test_a_stray_note_off_ends_no_longer_note() -> None:
+    data = piano(*key(0, 480, 60), *key(0, 600, 60)[1:], *key(960, 1440, 62))
+    piece = read_midi(data).performance
+    notes = piece.notes.copy()
+    notes["duration"][0] = 0.75
+    assert read_midi(write_midi(replace(piece, notes=notes))).performance.notes["duration"].tolist() == [0.75, 0.5]
+
+
+def test_onsets_stay_on_the_ticks_within_a_span() -> None:
+    """Ticks of 1/24 s: rounded, the first note would fall before the span, and the third one behind it."""
+    notes = np.array([(3.02, 0.5, 60, 60), (4.01, 0.5, 61, 60), (5.985, 0.5, 62, 60)], NOTE_DTYPE)
+    played = Performance(notes, tempo_map=TempoMap(12))
+    moved = within_ticks(played, 3.02, 5.99).notes
+    np.testing.assert_allclose(moved["onset"], [73 / 24, 4.01, 143 / 24])
+    assert not len(within_ticks(played, 3.01, 3.02))
+
+
+def test_a_press_is_as_long_as_the_message_after_the_gap_lets_it(engine: Engine) -> None:
+    data = piano(*[event for i in range(48) for event in key(240 * i, 240 * i + 200, 60 + i % 5)],
+                 *[control(2880 + 20 * i, 64, 10 - i) for i in range(10)], control(9600, 64, 127))  # fmt: skip
+    for seed in range(6):
+        made = infill(engine, read_midi(data).performance, 1.0, 3.0, SamplingOptions(seed=seed)).performance
+        again = read_midi(write_midi(made)).performance
+        assert len(again.pedals) == len(made.pedals)
+        for own, read in zip(made.pedals, again.pedals, strict=True):
+            assert abs(own["onset"] + own["duration"] - read["onset"] - read["duration"]) <= 1 / 480
+
+
+def test_what_the_first_of_two_pieces_never_releases_ends_with_it(engine: Engine) -> None:
+    first = piano(*key(0, 960, 60), *key(480, 960, 30)[:1], control(480, 64, 127, 3), *key(960, 1440, 72))
+    second = read_midi(piano(*[event for i in range(8) for event in key(480 * i, 480 * i + 400, 60)])).performance
+    made = bridge(engine, read_midi(first).performance, second, 4, QUICK)
+    written = write_midi(made.performance)
+    assert (1440, bytes([0x80, 30, 64])) in events_of(written)[0]
+    assert [message[2] for _, message in events_of(written)[0] if message[:2] == bytes([0xB3, 64])][-1] == 0
+
+
+def test_pedals_behind_a_point_that_is_continued_from_are_gone(engine: Engine) -> None:
+    """They press the pedal from before it to long after what is written."""
+    data = piano(*[event for i in range(40) for event in key(480 * i, 480 * i + 400, 60 + i % 5)],
+                 control(1000, 64, 127), control(2200, 64, 0, 5), control(2100, 64, 127, 5), control(1300, 64, 0),
+                 *[control(480 * i + 100, 64, 127, i % 2 * 5) for i in range(4, 40)])  # fmt: skip
+    made = continue_from(engine, read_midi(data).performance, 4, QUICK, start=3.0)
+    again = read_midi(write_midi(made.performance)).performance
+    np.testing.assert_allclose(again.pedals["onset"], made.performance.pedals["onset"], atol=1 / 960)
+    ends = [each.pedals["onset"] + each.pedals["duration"] for each in (again, made.performance)]
+    np.testing.assert_allclose(ends[0], ends[1], atol=1 / 960)
+
+
+def test_a_pedal_that_is_never_let_go_ends_where_it_did() -> None:
+    data = piano(*key(0, 960, 60), control(480, 64, 127))
+    pedals = read_midi(with_new(data, (2.0, 1.0, 70, 60))).performance.pedals
+    assert pedals[["onset", "duration"]].tolist() == [(0.5, 0.5)]

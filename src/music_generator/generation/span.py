@@ -14,7 +14,8 @@ from music_generator.checks import check_types
 from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
-from music_generator.music.performance import Performance, join
+from music_generator.music.performance import LONGEST_SECONDS, Performance, join
+from music_generator.music.splice import first_messages, within_ticks
 from music_generator.music.tokens import (
     NUM_KEYS,
     TICKS_PER_SECOND,
@@ -156,9 +157,11 @@ class Span:
         written = decode(self._without_kept(tokens, first_tick), 0, tempo_map)
         if source is None and not len(self.past) and not len(self.future) and not len(self.kept):
             return self._with_pedals_ended(written)
-        written = _clear_of(_cut_by(written, self.kept), self.future)
         if source is not None:
-            source = source.with_rewritten(self.start, self.end)
+            end = self.end if len(onsets(self.future)) else LONGEST_SECONDS  # what the file has there is gone
+            written = _until(first_messages(source, end), within_ticks(written, self.start, self.end))
+            source = source.with_rewritten(self.start, end)
+        written = _clear_of(_cut_by(written, self.kept), self.future)
         again = Performance(pedals=self._pedals_after(written))
         whole = replace(join([self.past, written, self.kept, again, self.future]), tempo_map=tempo_map, source=source)
         return self._with_pedals_ended(whole)
@@ -213,6 +216,13 @@ def _cut_by(written: Performance, kept: Performance) -> Performance:
         following = strikes[np.searchsorted(strikes, notes["onset"][mine])]
         notes["duration"][mine] = np.minimum(notes["duration"][mine], following - notes["onset"][mine])
     return replace(written, notes=notes[notes["duration"] > 0.5 / TICKS_PER_SECOND])
+
+
+def _until(seconds: Array, written: Performance) -> Performance:
+    """Return what was written, its pedals let go at a second for each pedal (3,)."""
+    pedals = written.pedals.copy()
+    pedals["duration"] = np.minimum(pedals["duration"], seconds[pedals["pedal"]] - pedals["onset"])
+    return replace(written, pedals=pedals)
 
 
 def _clear_of(written: Performance, future: Performance) -> Performance:

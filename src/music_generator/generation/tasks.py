@@ -313,9 +313,9 @@ class _Writing:
     def result(self, writer: Writer, clock: float) -> Generated:
         begun = time.perf_counter()
         end = self.span.end
-        if writer.state.notes_left == 0:
-            end = min(end, (writer.now + 1) / TICKS_PER_SECOND)
         whole = self.span.filled(self.rows, writer.first_tick)
+        if writer.state.notes_left == 0:
+            end = min(end, onsets(whole).max() + 1 / TICKS_PER_SECOND)
         seed = writer.options.seed
         assert seed is not None
         taken = self.seconds + clock + time.perf_counter() - begun

@@ -24,7 +24,7 @@ from music_generator.music.midi_file import (
     meta,
 )
 from music_generator.music.midi_parts import MidiSource, Part, find_parts
-from music_generator.music.midi_tables import PEDAL_CONTROLLERS, note_table, tempo_map_of
+from music_generator.music.midi_tables import PEDAL_CONTROLLERS, note_table, releases, tempo_map_of
 from music_generator.music.performance import Performance
 from music_generator.music.splice import splice
 from music_generator.music.tempo_map import LARGEST_RESOLUTION, TempoMap
@@ -233,7 +233,8 @@ def _concatenated(first: MidiSource, second: MidiSource, ticks: int) -> tuple[li
 
     The pianos share a track, and so do two first tracks without notes; all others stay apart.
     """
-    tracks = [track.events() for track in first.file.tracks]
+    ended = releases(first.file)
+    tracks = [[*track.events(), *more] for track, more in zip(first.file.tracks, ended, strict=True)]
     moved = dict[int, int]()
     for number, track in enumerate(second.file.tracks):
         events = [(tick + ticks, message) for tick, message in track.events()]

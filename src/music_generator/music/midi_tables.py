@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import MidiError
-from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON, TEMPO, TIME_SIGNATURE, MidiFile, Track
+from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON, TEMPO, TIME_SIGNATURE, Event, MidiFile, Track
 from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
 
 PEDAL_CONTROLLERS = (64, 66, 67)  # sustain, sostenuto, una corda: MIDI 1.0, table III
@@ -167,6 +167,21 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
     presses["pedal"], presses["start"], presses["end"] = pedal[first], ticks[first], stop
     presses["depth"] = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else 0
     return _united(presses[stop > presses["start"]])
+
+
+def releases(file: MidiFile) -> list[list[Event]]:
+    """Return for each track the events that end what it leaves on at its end: notes and pedals."""
+    notes, pedals = note_table(file), pedal_table(file)
+    found: list[list[Event]] = [[] for _ in file.tracks]
+    for note in notes[notes["off"] < 0]:
+        if note["end"] >= (end := file.tracks[note["track"]].end):
+            found[note["track"]].append((end, bytes([NOTE_OFF | note["channel"], note["pitch"], 64])))
+    left = {(row["track"], row["channel"], row["pedal"]): row["value"] for row in pedals}
+    for (track, channel, pedal), value in left.items():
+        if value >= PRESSED:
+            end = _end_of_presses(file, file.tracks[track])
+            found[track].append((end, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])))
+    return found
 
 
 def _end_of_presses(file: MidiFile, track: Track) -> int:

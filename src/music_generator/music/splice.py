@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,14 @@ from music_generator.music.midi_file import (
     meta,
 )
 from music_generator.music.midi_parts import MidiSource, Part, notes_of, pedals_of
-from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED, press_table, tempo_map_of
+from music_generator.music.midi_tables import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    PEDAL_CONTROLLERS,
+    PRESSED,
+    press_table,
+    tempo_map_of,
+)
 from music_generator.music.performance import (
     HIGHEST_PITCH,
     LONGEST_SECONDS,
@@ -101,10 +108,11 @@ def splice(performance: Performance) -> MidiFile:
     before = performance_of(source)
     tempo_map = before.tempo_map
     edits = [_Edits() for _ in source.file.tracks]
-    _splice_notes(edits, source, _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map))
     pedals = _on_ticks(before.pedals, tempo_map), _on_ticks(performance.pedals, tempo_map)
     for pedal in range(len(PEDAL_CONTROLLERS)):
         _splice_pedal(edits, source, pedal, tempo_map, *(presses[presses["key"] == pedal] for presses in pedals))
+    _splice_notes(edits, source, _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map))
+    _end_unended_presses(edits, source, pedals[1])
     pairs = zip(source.file.tracks, edits, strict=True)
     return source.file.with_tracks([edit.applied(track) for track, edit in pairs])
 
@@ -169,6 +177,22 @@ def _is_end(message: bytes) -> bool:
     return message[0] == META and message[1] == END_OF_TRACK
 
 
+def within_ticks(performance: Performance, start: float, end: float) -> Performance:
+    """Return a performance whose onsets are nearest to ticks of its tempo map in [`start`, `end`) seconds.
+
+    On another tick an event could take the place of one of the music around. None is left if no tick lies there.
+    """
+    tempo_map, moved = performance.tempo_map, []
+    low, high = _tick_from(start, tempo_map), _tick_from(end, tempo_map) - 1
+    for events in (performance.notes, performance.pedals):
+        events = events[: len(events) * (low <= high)].copy()
+        ticks = tempo_map.seconds_to_ticks(events["onset"])
+        outside = (ticks < low) | (ticks > high)
+        events["onset"][outside] = tempo_map.ticks_to_seconds(np.clip(ticks, low, high))[outside]
+        moved.append(events)
+    return replace(performance, notes=moved[0], pedals=moved[1])
+
+
 # --- notes
 
 
@@ -180,22 +204,49 @@ def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after:
     places = _places(raw["start"], raw["pitch"])
     gone = {place for place in places.tolist() if place not in ends}
     was = dict(zip(_places(before["start"], before["key"]).tolist(), before["end"].tolist(), strict=True))
-    for note, place in zip(raw, places.tolist(), strict=True):
+    new = after[~np.isin(_places(after["start"], after["key"]), list(ends))]
+    struck = _struck_within(new, raw, np.array([was[place] for place in places.tolist()], np.int64))
+    moved = np.zeros(len(raw), bool)
+    for i, (note, place) in enumerate(zip(raw, places.tolist(), strict=True)):
         edit = edits[note["track"]]
         if place in gone:
             edit.removed |= {int(note["on"])} | ({int(note["off"])} if note["off"] >= 0 else set())
             continue
-        ended_by_gone = note["off"] < 0 and int(_places(note["end"], note["pitch"])) in gone
-        if ends[place] != was[place] or ended_by_gone:
+        cut = note["off"] < 0 or was[place] < note["end"]  # by the next note of its key
+        moved[i] = ends[place] != was[place] or struck[i]
+        moved[i] |= cut and int(_places(was[place], note["pitch"])) in gone
+        if moved[i]:
             if note["off"] >= 0:
                 edit.removed.add(int(note["off"]))
             edit.added.append((ends[place], BEFORE, _note_off(note["channel"], note["pitch"])))
-    new = after[~np.isin(_places(after["start"], after["key"]), list(ends))]
     for note, part in zip(new.tolist(), _players(new, source, raw), strict=True):
         start, end, pitch, velocity = note
         edits[part.track].added.append((start, AFTER, bytes([NOTE_ON | part.channel, pitch, velocity])))
         edits[part.track].added.append((end, BEFORE, _note_off(part.channel, pitch)))
-    _remove_stray_offs(edits, source, new)
+    touched = {*places[moved].tolist(), *_places(new["start"], new["key"]).tolist()}
+    same = raw[~moved & np.isin(places, list(ends))]
+    _end_unended(edits, source, same)
+    _remove_stray_offs(
+        edits,
+        source,
+        same,
+        after[np.isin(_places(after["start"], after["key"]), list(touched))],
+    )
+
+
+def _end_unended(edits: list[_Edits], source: MidiSource, notes: Array) -> None:
+    """End notes that were never released where their track ended, if it will be longer."""
+    for note in notes[notes["off"] < 0]:
+        track, added = source.file.tracks[note["track"]], edits[note["track"]].added
+        if track.end <= note["end"] < max((tick for tick, *_ in added), default=0):
+            added.append((int(note["end"]), BEFORE, _note_off(note["channel"], note["pitch"])))
+
+
+def _struck_within(new: Array, raw: Array, ends: Array) -> Array:
+    """Return which notes, cut at `ends` by a note of another part, would be released after a new note of their key."""
+    strikes = np.sort((new["key"] << 32) + new["start"])
+    low, high = (np.searchsorted(strikes, (raw["pitch"].astype(np.int64) << 32) + at) for at in (ends, raw["end"]))
+    return np.asarray(low < high)
 
 
 def _places(ticks: Array, keys: Array) -> Array:
@@ -223,7 +274,7 @@ def _players(new: Array, source: MidiSource, raw: Array) -> list[Part]:
         return [parts[0]] * len(new)
     distances = np.full((len(parts), len(new)), np.inf)
     for i, part in enumerate(parts):
-        own = raw[(raw["track"] == part.track) & (raw["channel"] == part.channel)]
+        own = raw[_at(raw, part.track, part.channel)]
         own = own[np.argsort(own["start"], kind="stable")]
         if len(own):
             sums = np.concatenate([[0], np.cumsum(own["pitch"])])
@@ -233,19 +284,28 @@ def _players(new: Array, source: MidiSource, raw: Array) -> list[Part]:
     return [parts[i] for i in distances.argmin(axis=0).tolist()]
 
 
-def _remove_stray_offs(edits: list[_Edits], source: MidiSource, new: Array) -> None:
-    """Remove note-offs that ended nothing and would end a new note."""
-    paired = {(note["track"], note["off"]) for note in notes_of(source)[["track", "off"]]}
-    for part in source.into:
-        track = source.file.tracks[part.track]
+def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, notes: Array) -> None:
+    """Remove note-offs that ended nothing and would end one of `notes`, and messages that end all notes and would.
+
+    What such a message ended of the `kept` notes has a note-off instead.
+    """
+    paired = notes_of(source)[["track", "off"]]
+    for part in source.parts or source.into:
+        track, edit = source.file.tracks[part.track], edits[part.track]
         silent = (track.status == NOTE_OFF | part.channel) | (
             (track.status == NOTE_ON | part.channel) & (track.second == 0)
         )
-        for i in np.flatnonzero(silent).tolist():
-            if (part.track, i) not in paired:
-                inside = (new["start"] < track.ticks[i]) & (new["end"] > track.ticks[i])
-                if (inside & (new["key"] == track.first[i])).any():
-                    edits[part.track].removed.add(i)
+        silent[paired["off"][(paired["track"] == part.track) & (paired["off"] >= 0)]] = False
+        everything = (track.status == CONTROL | part.channel) & np.isin(track.first, (ALL_SOUND_OFF, ALL_NOTES_OFF))
+        for i in np.flatnonzero(silent | everything).tolist():
+            tick = int(track.ticks[i])
+            sounding = notes["key"][(notes["start"] < tick) & (notes["end"] > tick)]
+            if len(sounding) and (everything[i] or track.first[i] in sounding):
+                edit.removed.add(i)
+                own = _at(kept, part.track, part.channel) & (kept["off"] < 0)
+                own &= (kept["on"] < i) & (kept["end"] == np.maximum(tick, kept["start"] + 1)) & bool(everything[i])
+                ended = kept[["end", "pitch"]][own].tolist()
+                edit.added += [(end, BEFORE, _note_off(part.channel, pitch)) for end, pitch in ended]
 
 
 # --- pedals
@@ -259,15 +319,65 @@ def _splice_pedal(
     messages = messages[messages["pedal"] == pedal]
     messages = messages[np.argsort(messages["tick"], kind="stable")]
     changed = [(_tick_from(start, tempo_map), _tick_from(end, tempo_map)) for start, end in source.rewritten]
+    places = [
+        (track, channel, _with_release(messages[_at(messages, track, channel)], source.file))
+        for track, channel in _pedal_places(source, messages)
+    ]
     for start, end in _merged(changed + _differing(before, after, changed)):
         inside = messages[(messages["tick"] >= start) & (messages["tick"] < end) & (messages["event"] >= 0)]
         for message in inside:
             edits[message["track"]].removed.add(int(message["event"]))
-        values = _values_in(start, end, messages, after, touched=len(inside) > 0)
-        for part in {part.channel: part for part in reversed(source.into)}.values():
-            for tick, order, value in values:
-                controller = bytes([CONTROL | part.channel, PEDAL_CONTROLLERS[pedal], value])
-                edits[part.track].added.append((tick, order, controller))
+        held = bool(_pressed_at(np.array([start - 1]), before)[0])
+        for track, channel, own in places:
+            for tick, order, value in _values_in(start, end, own, after, held=held):
+                controller = bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], value])
+                edits[track].added.append((tick, order, controller))
+
+
+def _pedal_places(source: MidiSource, messages: Array) -> list[tuple[int, int]]:
+    """Return the tracks and channels that take new presses: those that press the pedal in the file, else the parts'."""
+    into = {part.channel: part.track for part in reversed(source.into)}
+    elsewhere = {part.channel for part in source.parts} - set(into)
+    pressing = messages[messages["value"] >= PRESSED]
+    places = sorted({(row["track"], row["channel"]) for row in pressing if row["channel"] not in elsewhere})
+    return [(int(track), int(channel)) for track, channel in places] or [(into[each], each) for each in into]
+
+
+def _at(table: Array, track: int, channel: int) -> Array:
+    """Return which rows of a table are of a track and channel."""
+    return np.asarray((table["track"] == track) & (table["channel"] == channel))
+
+
+def _with_release(messages: Array, file: MidiFile) -> Array:
+    """Return the messages of one place; where they leave the pedal down, also its release at the end."""
+    last = messages[-1:].copy()
+    last["tick"], last["value"], last["event"] = press_table(messages, file)["end"].max(initial=0), 0, -1
+    return np.concatenate([messages, last[last["tick"] > messages["tick"].max(initial=0)]])
+
+
+def first_messages(source: MidiSource, second: float) -> Array:
+    """Return the second of the first message of each pedal at or after a second, infinity without one: (3,).
+
+    There a press that comes from before ends: the file's own messages go on.
+    """
+    tempo_map, messages = tempo_map_of(source.file), pedals_of(source)
+    messages = messages[messages["tick"] >= _tick_from(second, tempo_map)]
+    first = np.full(len(PEDAL_CONTROLLERS), np.inf)
+    np.minimum.at(first, messages["pedal"], tempo_map.ticks_to_seconds(messages["tick"]))
+    return first
+
+
+def _end_unended_presses(edits: list[_Edits], source: MidiSource, after: Array) -> None:
+    """Let pedals that were never released go where their track ended, if it or the file will be longer."""
+    messages = pedals_of(source)
+    last = {(row["track"], row["channel"], row["pedal"]): row for row in messages}
+    longest = max((tick for edit in edits for tick, *_ in edit.added), default=0)
+    for (track, channel, pedal), row in last.items():
+        end = int(press_table(row.reshape(1), source.file)["end"].max(initial=0))
+        presses = after[(after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)]
+        release = end, BEFORE, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
+        if 0 < end < longest and not len(presses) and release not in edits[track].added:
+            edits[track].added.append(release)
 
 
 def _tick_from(seconds: float, tempo_map: TempoMap) -> int:
@@ -311,20 +421,24 @@ def _pressed_at(ticks: Array, presses: Array) -> Array:
     return np.asarray((i >= 0) & (ticks < presses["end"][i])) if len(presses) else np.zeros(len(ticks), bool)
 
 
-def _values_in(start: int, end: int, messages: Array, presses: Array, *, touched: bool) -> list[tuple[int, int, int]]:
+def _values_in(start: int, end: int, messages: Array, presses: Array, *, held: bool) -> list[tuple[int, int, int]]:
     """Return (tick, order, value) of the messages that make presses in a span without messages.
 
-    The pedal is as the file's messages left it at the start, and they go on at the end, from the value that they had.
+    The pedal is as the place's `messages` left it at the start, and they go on at the end, from the value that they
+    had. `held`: some place holds the pedal down when the span begins.
     """
     here = presses[(presses["start"] <= end) & (presses["end"] > start)]
-    down = _value_before(start, messages) >= PRESSED
     values = []
-    if down and not (here["start"] <= start).any():
+    if _value_before(start, messages) >= PRESSED and not (here["start"] <= start).any():
         values.append((start, BEFORE, 0))
+    touched = ((messages["tick"] >= start) & (messages["tick"] < end)).any()
     for press in here.tolist():
         first, last, _, depth = press
-        if first < end and (first >= start or not down):
+        if first < end and (first >= start or not held):
             values.append((max(first, start), AFTER, max(depth, PRESSED)))
+        resets = messages["tick"][messages["event"] < 0]
+        again = resets[(resets > max(first, start)) & (resets < min(last, end))]
+        values += [(tick, AFTER, max(depth, PRESSED)) for tick in again.tolist()]
         if last <= end:
             values.append((last, BEFORE, 0))
         elif values or touched:
