@@ -5,6 +5,7 @@ The format: Standard MIDI Files 1.0 (RP-001), and MIDI 1.0 for the messages.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ TRACK_NAME, END_OF_TRACK, TEMPO, TIME_SIGNATURE = 0x03, 0x2F, 0x51, 0x58  # type
 LARGEST_BYTES = 8_500_000  # a million notes; the largest file of MAESTRO has 0.5 MB
 MOST_TRACKS = 1000
 JUMPS = 3  # measured: fewer or more are slower
+LARGE_BYTES = 1 << 20  # a track so large is walked event by event: its jumps would take too much memory
 LONGEST_DELTA = (1 << 28) - 1  # ticks between two events: four bytes of seven bits
 
 Array = NDArray[Any]
@@ -319,9 +321,9 @@ def _walk(following: Array, size: int) -> Array:
     """
     step = np.append(np.minimum(following, size + 1), [size, size + 1]).astype(np.int32)  # the end leads to itself
     steps = [step]
-    for _ in range(JUMPS):
+    for _ in range(JUMPS if size < LARGE_BYTES else 0):
         steps.append(steps[-1].take(steps[-1]))
-    leap, at, begun = steps.pop().data, 0, list[int]()
+    leap, at, begun = steps.pop().data, 0, array("i")
     begin = begun.append
     while at < size:
         begin(at)
@@ -330,17 +332,18 @@ def _walk(following: Array, size: int) -> Array:
     for step in reversed(steps):
         places = np.stack([places, step.take(places)], axis=1).ravel()
     inside = int(np.searchsorted(places, size))
-    return np.append(places[:inside], step[places[inside - 1]]) if inside else places[:0]
+    return np.append(places[:inside], min(int(following[places[inside - 1]]), size + 1)) if inside else places[:0]
 
 
 def _walk_with_programs(data: bytes, message: Array, following: Array) -> Array:
     """Return what `_walk` does, also where program changes or channel pressures leave their status byte out."""
-    places, at, size, one_byte = [0], 0, len(data), False
+    places, at, size, one_byte = array("i", [0]), 0, len(data), False
+    messages, steps = message.data, following.data
     while at < size:
-        start = int(message[at])
+        start = messages[at]
         byte = data[start] if start < size else 0
         if 0x80 <= byte < SYSEX:
             one_byte = byte & 0xE0 == PROGRAM
-        at = start + 1 if one_byte and byte < 0x80 else int(following[at])
+        at = start + 1 if one_byte and byte < 0x80 else steps[at]
         places.append(at)
     return np.array(places, np.int32)

@@ -17,6 +17,8 @@ LAST_PIANO_PROGRAM = 7  # of General MIDI: programs 0 to 7 are pianos, harpsicho
 
 Array = NDArray[Any]
 
+PROGRAMS = np.dtype([("tick", "i8"), ("channel", "i4"), ("program", "i4")])
+
 
 @dataclass(frozen=True)
 class Part:
@@ -81,23 +83,28 @@ class MidiSource:
 
 def find_parts(file: MidiFile, notes: Array) -> tuple[Part, ...]:
     """Return the parts that have notes, by track and channel; `notes` is the file's `note_table`."""
-    places = _places(notes)
+    programs = _programs(file)
+    by_place = _places(notes)
     found = []
-    for place, count in zip(*(each.tolist() for each in np.unique(places, return_counts=True)), strict=True):
+    for place, count in zip(*(each.tolist() for each in np.unique(by_place, return_counts=True)), strict=True):
         number, channel = divmod(place, 16)
-        first = int(notes["start"][places == place].min())
-        found.append(Part(number, channel, file.tracks[number].name, _program(file, channel, first), count))
+        own = notes["start"][by_place == place]
+        before = programs[(programs["channel"] == channel) & (programs["tick"] <= own.min())]
+        program = int(before["program"][-1]) if len(before) else 0
+        found.append(Part(number, channel, file.tracks[number].name, program, count))
     return tuple(found)
 
 
-def _program(file: MidiFile, channel: int, tick: int) -> int:
-    """Return the program of a channel at a tick; 0 where none was chosen before."""
-    latest, program = -1, 0
+def _programs(file: MidiFile) -> Array:
+    """Return the program changes of all tracks by tick, those of one tick in the order of their tracks."""
+    found = [np.empty(0, PROGRAMS)]
     for track in file.tracks:
-        changes = np.flatnonzero((track.status == PROGRAM | channel) & (track.ticks <= tick))
-        if len(changes) and track.ticks[changes[-1]] >= latest:
-            latest, program = int(track.ticks[changes[-1]]), int(track.first[changes[-1]])
-    return program
+        at = np.flatnonzero((track.status & 0xF0) == PROGRAM)
+        rows = np.empty(len(at), PROGRAMS)
+        rows["tick"], rows["channel"], rows["program"] = track.ticks[at], track.status[at] & 0x0F, track.first[at]
+        found.append(rows)
+    programs = np.concatenate(found)
+    return programs[np.argsort(programs["tick"], kind="stable")]
 
 
 def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tuple[Part, ...]:

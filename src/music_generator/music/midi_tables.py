@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import MidiError
-from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON, TEMPO, TIME_SIGNATURE, Event, MidiFile, Track
+from music_generator.music.midi_file import (
+    CONTROL,
+    META,
+    NOTE_OFF,
+    NOTE_ON,
+    TEMPO,
+    TIME_SIGNATURE,
+    Event,
+    MidiFile,
+    Track,
+)
 from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
 
 PEDAL_CONTROLLERS = (64, 66, 67)  # sustain, sostenuto, una corda: MIDI 1.0, table III
@@ -39,16 +49,30 @@ def tempo_map_of(file: MidiFile, path: Any = None) -> TempoMap:
         return _smpte_map(file.division, path)
     if not file.division:
         raise MidiError(path, "its time division is 0; export it with ticks per quarter note")
-    tempos, signatures = {0: 500_000}, dict[int, tuple[int, int, int]]()
     # 120 quarters a minute until another tempo is set; of several on one tick the last one counts
-    for tick, data in sorted((each for track in file.tracks for each in track.metas(TEMPO)), key=_tick):
-        tempos[tick] = int.from_bytes(data[:3], "big")
-        if not tempos[tick]:
-            raise MidiError(path, "it has an impossible tempo of 0 microseconds per quarter note")
+    ticks, lengths = _tempos(file)
+    if not lengths.all():
+        raise MidiError(path, "it has an impossible tempo of 0 microseconds per quarter note")
+    tempos = {0: 500_000, **dict(zip(ticks.tolist(), lengths.tolist(), strict=True))}
+    signatures = dict[int, tuple[int, int, int]]()
     for tick, data in sorted((each for track in file.tracks for each in track.metas(TIME_SIGNATURE)), key=_tick):
         if len(data) > 1 and data[0] and data[1] < len(BEAT_UNITS):
             signatures[tick] = tick, data[0], 1 << data[1]
     return TempoMap(file.division, tuple(sorted(tempos.items())), tuple(sorted(signatures.values())))
+
+
+def _tempos(file: MidiFile) -> tuple[Array, Array]:
+    """Return the ticks of all tempo events, in their order, and their microseconds per quarter note."""
+    ticks, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for track in file.tracks:
+        at = np.flatnonzero((track.status == META) & (track.first == TEMPO) & (track.second == 3))
+        data = np.frombuffer(track.data, np.uint8)
+        ends = track.ends[at]
+        ticks.append(track.ticks[at])
+        high, middle, low = (data[ends - i].astype(np.int64) for i in (3, 2, 1))
+        lengths.append(high << 16 | middle << 8 | low)
+    order = np.argsort(np.concatenate(ticks), kind="stable")
+    return np.concatenate(ticks)[order], np.concatenate(lengths)[order]
 
 
 def _tick(event: tuple[int, bytes]) -> int:
