@@ -246,6 +246,14 @@ def test_the_track_can_be_chosen() -> None:
         read_midi(data, track="harp")
 
 
+def test_a_channel_of_a_track_can_be_chosen() -> None:
+    data = two_channels_on_one_key()
+    assert [(part.track, part.channel) for part in read_midi(data, track="1:2").chosen] == [(0, 1)]
+    assert len(read_midi(data, track="1").chosen) == 2
+    with pytest.raises(ValueError, match=r"with notes \(1:1, 1:2\) or all, not '1:3'"):
+        read_midi(data, track="1:3")
+
+
 def two_hands() -> bytes:
     file = mido.MidiFile(type=1, ticks_per_beat=480)
     for name, low in (("Right", 72), ("Left", 40)):

@@ -32,7 +32,7 @@ OpenEnd = Annotated[bool, typer.Option("--open-end", help="stop at the length in
 Track = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|N",
+        metavar="NAME|N|N:CHANNEL",
         help="track that is the piano, or `all`  [default: the only piano, else the track with most notes]",
     ),
 ]

@@ -112,9 +112,10 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
 
     Args:
         parts: All parts of a file.
-        track: A name or a part of one, whatever its case; or a number, counted from 1, as `Part.track`; or `all` for
-            everything but the drums. None takes the only piano, else, of the pianos or of all, the part with most
-            notes. Other pianos with its name or on its channel are its other hand, as is the second of two parts.
+        track: A name or a part of one, whatever its case; or a number, counted from 1, as `Part.track`, or with its
+            channel, such as `1:3`; or `all` for everything but the drums. None takes the only piano, else, of the
+            pianos or of all, the part with most notes. Other pianos with its name or on its channel are its other
+            hand, as is the second of two parts.
 
     Raises:
         InputError: No part is meant by `track`, or only the drums.
@@ -134,16 +135,25 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
 
 
 def _named(parts: tuple[Part, ...], track: str) -> tuple[Part, ...]:
-    if track.isdecimal():
-        found = tuple(part for part in parts if part.track + 1 == int(track))
+    number, _, channel = track.partition(":")
+    if number.isdecimal() and (not channel or channel.isdecimal()):
+        found = tuple(part for part in parts if part.track + 1 == int(number))
+        found = tuple(part for part in found if not channel or part.channel + 1 == int(channel))
     else:
         wanted = track.casefold()
         found = tuple(part for part in parts if part.name.casefold() == wanted)
         found = found or tuple(part for part in parts if wanted in part.name.casefold())
     if not found:
-        there = ", ".join(f"{part.track + 1}{f' {part.name!r}' if part.name else ''}" for part in parts) or "none"
+        there = ", ".join(_numbered(part, parts) for part in parts) or "none"
         raise InputError(f"`track` must be one of the tracks with notes ({there}) or all, not {track!r}")
     return found
+
+
+def _numbered(part: Part, parts: tuple[Part, ...]) -> str:
+    """Return what chooses a part: the number of its track, of several with its channel; and its name."""
+    is_alone = sum(each.track == part.track for each in parts) == 1
+    number = f"{part.track + 1}" if is_alone else f"{part.track + 1}:{part.channel + 1}"
+    return f"{number} {part.name!r}" if part.name else number
 
 
 def notes_of(source: MidiSource, notes: Array | None = None) -> Array:

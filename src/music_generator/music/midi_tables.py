@@ -200,11 +200,20 @@ def releases(file: MidiFile) -> list[list[Event]]:
     for note in notes[notes["off"] < 0]:
         if note["end"] >= (end := file.tracks[note["track"]].end):
             found[note["track"]].append((end, bytes([NOTE_OFF | note["channel"], note["pitch"], 64])))
-    left = {(row["track"], row["channel"], row["pedal"]): row["value"] for row in pedals}
-    for (track, channel, pedal), value in left.items():
-        if value >= PRESSED:
-            end = _end_of_presses(file, file.tracks[track])
-            found[track].append((end, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])))
+    for end, track, channel, pedal in unreleased(pedals, file):
+        found[track].append((end, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])))
+    return found
+
+
+def unreleased(pedals: Array, file: MidiFile) -> list[tuple[int, int, int, int]]:
+    """Return the end, the track, the channel and the pedal of each press that is never released."""
+    place = (pedals["track"].astype(np.int64) * 16 + pedals["channel"]) * len(PEDAL_CONTROLLERS) + pedals["pedal"]
+    _, reversed_last = np.unique(place[::-1], return_index=True)
+    last = pedals[::-1][reversed_last]
+    last = last[last["value"] >= PRESSED]
+    found = []
+    for tick, track, channel, pedal in last[["tick", "track", "channel", "pedal"]].tolist():
+        found.append((max(_end_of_presses(file, file.tracks[track]), tick + 1), track, channel, pedal))
     return found
 
 

@@ -32,6 +32,7 @@ from music_generator.music.midi_tables import (
     PRESSED,
     press_table,
     tempo_map_of,
+    unreleased,
 )
 from music_generator.music.performance import (
     HIGHEST_PITCH,
@@ -338,9 +339,9 @@ def _pedal_places(source: MidiSource, messages: Array) -> list[tuple[int, int]]:
     """Return the tracks and channels that take new presses: those that press the pedal in the file, else the parts'."""
     into = {part.channel: part.track for part in reversed(source.into)}
     elsewhere = {part.channel for part in source.parts} - set(into)
-    pressing = messages[messages["value"] >= PRESSED]
-    places = sorted({(row["track"], row["channel"]) for row in pressing if row["channel"] not in elsewhere})
-    return [(int(track), int(channel)) for track, channel in places] or [(into[each], each) for each in into]
+    pressing = messages[(messages["value"] >= PRESSED) & ~np.isin(messages["channel"], list(elsewhere))]
+    places = np.unique(pressing["track"] * 16 + pressing["channel"]).tolist()
+    return [divmod(place, 16) for place in places] or [(into[each], each) for each in into]
 
 
 def _at(table: Array, track: int, channel: int) -> Array:
@@ -369,14 +370,11 @@ def first_messages(source: MidiSource, second: float) -> Array:
 
 def _end_unended_presses(edits: list[_Edits], source: MidiSource, after: Array) -> None:
     """Let pedals that were never released go where their track ended, if it or the file will be longer."""
-    messages = pedals_of(source)
-    last = {(row["track"], row["channel"], row["pedal"]): row for row in messages}
     longest = max((tick for edit in edits for tick, *_ in edit.added), default=0)
-    for (track, channel, pedal), row in last.items():
-        end = int(press_table(row.reshape(1), source.file)["end"].max(initial=0))
-        presses = after[(after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)]
+    for end, track, channel, pedal in unreleased(pedals_of(source), source.file):
+        pressed = ((after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)).any()
         release = end, BEFORE, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
-        if 0 < end < longest and not len(presses) and release not in edits[track].added:
+        if end < longest and not pressed and release not in edits[track].added:
             edits[track].added.append(release)
 
 
