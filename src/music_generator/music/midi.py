@@ -51,7 +51,8 @@ class MidiReading:
     @property
     def left_out(self) -> str:
         """One line about what of the file is not in the performance, empty if everything is."""
-        others = [part for part in self.parts if part not in self.chosen and not part.is_drums]
+        chosen = set(self.chosen)
+        others = [part for part in self.parts if part not in chosen and not part.is_drums]
         counts = [f"{_count(part.notes, 'note')} of {part}" for part in others[:3]]
         if len(others) > 3:
             counts.append(f"{_count(sum(part.notes for part in others[3:]), 'note')} of {len(others) - 3} other parts")

@@ -193,7 +193,12 @@ def make_track(events: Iterable[Event], *, running_status: bool = False) -> Trac
         repeated = running_status and message[0] == before
         parts.append(message[1:] if repeated else message)
         now, before = tick, message[0] if message[0] < SYSEX else 0
-    return _track(None, b"MTrk", b"".join(parts))[0]
+    return parse_track(b"".join(parts))
+
+
+def parse_track(data: bytes) -> Track:
+    """Return the track of the bytes of a chunk."""
+    return _track(None, b"MTrk", data)[0]
 
 
 def meta(kind: int, data: bytes) -> bytes:

@@ -84,19 +84,21 @@ class MidiSource:
 def find_parts(file: MidiFile, notes: Array) -> tuple[Part, ...]:
     """Return the parts that have notes, by track and channel; `notes` is the file's `note_table`."""
     programs = _programs(file)
-    by_place = _places(notes)
+    places, inverse, counts = np.unique(_places(notes), return_inverse=True, return_counts=True)
+    first = np.full(len(places), np.iinfo(np.int64).max)
+    np.minimum.at(first, inverse, notes["start"])
     found = []
-    for place, count in zip(*(each.tolist() for each in np.unique(by_place, return_counts=True)), strict=True):
+    for place, count, tick in zip(places.tolist(), counts.tolist(), first.tolist(), strict=True):
         number, channel = divmod(place, 16)
-        own = notes["start"][by_place == place]
-        before = programs[(programs["channel"] == channel) & (programs["tick"] <= own.min())]
-        program = int(before["program"][-1]) if len(before) else 0
+        own = programs[channel]
+        i = int(np.searchsorted(own["tick"], tick, side="right"))
+        program = int(own["program"][i - 1]) if i else 0
         found.append(Part(number, channel, file.tracks[number].name, program, count))
     return tuple(found)
 
 
-def _programs(file: MidiFile) -> Array:
-    """Return the program changes of all tracks by tick, those of one tick in the order of their tracks."""
+def _programs(file: MidiFile) -> list[Array]:
+    """Return the program changes of each channel by tick, those of one tick in the order of their tracks."""
     found = [np.empty(0, PROGRAMS)]
     for track in file.tracks:
         at = np.flatnonzero((track.status & 0xF0) == PROGRAM)
@@ -104,7 +106,8 @@ def _programs(file: MidiFile) -> Array:
         rows["tick"], rows["channel"], rows["program"] = track.ticks[at], track.status[at] & 0x0F, track.first[at]
         found.append(rows)
     programs = np.concatenate(found)
-    return programs[np.argsort(programs["tick"], kind="stable")]
+    programs = programs[np.argsort(programs["tick"], kind="stable")]
+    return [programs[programs["channel"] == channel] for channel in range(16)]
 
 
 def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tuple[Part, ...]:
@@ -175,7 +178,8 @@ def pedals_of(source: MidiSource) -> Array:
     if source.parts == source.all_parts and not (pedals["channel"] == DRUM_CHANNEL).any():
         return pedals
     channels = {part.channel for part in source.all_parts}
-    others = [part for part in source.all_parts if part not in source.parts]
+    chosen = set(source.parts)
+    others = [part for part in source.all_parts if part not in chosen]
     own = np.isin(pedals["channel"], [part.channel for part in source.parts])
     own &= ~np.isin(_places(pedals), [part.place for part in others])
     if all(part.is_drums for part in others):

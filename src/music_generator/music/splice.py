@@ -12,17 +12,19 @@ from music_generator.errors import InputError, MidiError
 from music_generator.music.midi_file import (
     CONTROL,
     END_OF_TRACK,
+    LONGEST_DELTA,
     META,
     NOTE_OFF,
     NOTE_ON,
     TEMPO,
     TIME_SIGNATURE,
     TRACK_NAME,
-    Event,
     MidiFile,
     Track,
     make_track,
     meta,
+    parse_track,
+    variable_length,
 )
 from music_generator.music.midi_parts import MidiSource, Part, notes_of, pedals_of
 from music_generator.music.midi_tables import (
@@ -163,15 +165,42 @@ class _Edits:
     added: list[tuple[int, int, bytes]] = field(default_factory=list)
 
     def applied(self, track: Track) -> Track:
-        """Return the edited track."""
+        """Return the edited track. The bytes between two edits are copied as they are, but for the first delta time."""
         if not self.removed and not self.added:
             return track
-        events = [(tick, 0, message) for i, (tick, message) in enumerate(track.events()) if i not in self.removed]
-        end = events.pop()[0] if events and _is_end(events[-1][2]) else 0
-        merged = sorted(events + self.added, key=lambda event: event[:2])  # stable: each list keeps its order
-        end = max(end, merged[-1][0] if merged else 0)
-        kept: list[Event] = [(tick, message) for tick, _, message in merged]
-        return make_track([*kept, (end, meta(END_OF_TRACK, b""))], running_status=track.uses_running_status)
+        added = sorted(self.added, key=lambda event: event[:2])  # stable: each keeps its place among its like
+        count = len(track.ticks) - (len(track.ticks) > 0 and _is_end(track.event(len(track.ticks) - 1)))
+        ticks = np.array([tick for tick, *_ in added], np.int64)
+        sides = np.array([order for _, order, _ in added], np.int64)
+        places = np.where(
+            sides == BEFORE, *(np.searchsorted(track.ticks[:count], ticks, side) for side in ("left", "right"))
+        )
+        parts, now, at, pending = list[bytes](), 0, 0, list(zip(places.tolist(), added, strict=True))[::-1]
+        for stop in sorted({*self.removed, *places.tolist(), count}):
+            now = _copy(track, at, stop, now, parts)
+            at = max(at, stop)
+            while pending and pending[-1][0] == stop:
+                tick, _, message = pending.pop()[1]
+                parts += [variable_length(_delta(now, tick)), message]
+                now = tick
+            at += stop in self.removed
+        end = max(track.end, now)
+        return parse_track(b"".join([*parts, variable_length(_delta(now, end)), meta(END_OF_TRACK, b"")]))
+
+
+def _copy(track: Track, begin: int, stop: int, now: int, parts: list[bytes]) -> int:
+    """Add the bytes of consecutive events to `parts`, the first one after tick `now`; return the tick of the last."""
+    if begin >= stop:
+        return now
+    parts += [variable_length(_delta(now, int(track.ticks[begin]))), track.event(begin)]
+    parts.append(track.data[track.ends[begin] : track.ends[stop - 1]])
+    return int(track.ticks[stop - 1])
+
+
+def _delta(before: int, after: int) -> int:
+    if after - before > LONGEST_DELTA:
+        raise InputError("the performance lasts more ticks than MIDI can count; give it a coarser `tempo_map`")
+    return after - before
 
 
 def _is_end(message: bytes) -> bool:
@@ -199,48 +228,44 @@ def within_ticks(performance: Performance, start: float, end: float) -> Performa
 
 def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after: Array) -> None:
     """Take notes out that are no longer there, end those that end elsewhere, and put new ones in."""
-    ends = _ends_of_kept(before, after)
     raw = notes_of(source)
     raw = raw[on_piano(raw)]
-    places = _places(raw["start"], raw["pitch"])
-    gone = {place for place in places.tolist() if place not in ends}
-    was = dict(zip(_places(before["start"], before["key"]).tolist(), before["end"].tolist(), strict=True))
-    new = after[~np.isin(_places(after["start"], after["key"]), list(ends))]
-    struck = _struck_within(new, raw, np.array([was[place] for place in places.tolist()], np.int64))
-    moved = np.zeros(len(raw), bool)
-    for i, (note, place) in enumerate(zip(raw, places.tolist(), strict=True)):
-        edit = edits[note["track"]]
-        if place in gone:
-            edit.removed |= {int(note["on"])} | ({int(note["off"])} if note["off"] >= 0 else set())
-            continue
-        cut = note["off"] < 0 or was[place] < note["end"]  # by the next note of its key
-        moved[i] = ends[place] != was[place] or struck[i]
-        moved[i] |= cut and int(_places(was[place], note["pitch"])) in gone
-        if moved[i]:
-            if note["off"] >= 0:
-                edit.removed.add(int(note["off"]))
-            edit.added.append((ends[place], BEFORE, _note_off(note["channel"], note["pitch"])))
-    for note, part in zip(new.tolist(), _players(new, source, raw), strict=True):
-        start, end, pitch, velocity = note
+    place = _places(raw["start"], raw["pitch"])
+    ends, is_new = _ends_of_kept(before, after)
+    of_before = _find(_places(before["start"], before["key"]), place)
+    was, now, new = before["end"][of_before], ends[of_before], after[is_new]
+    gone = now < 0
+    cut = (raw["off"] < 0) | (was < raw["end"])  # by the next note of its key
+    cut &= np.isin(_places(was, raw["pitch"]), place[gone])
+    moved = ~gone & ((now != was) | _struck_within(new, raw, was) | cut)
+    for note in raw[gone]:
+        edits[note["track"]].removed |= {int(note["on"])} | ({int(note["off"])} if note["off"] >= 0 else set())
+    for note, end in zip(raw[moved], now[moved].tolist(), strict=True):
+        if note["off"] >= 0:
+            edits[note["track"]].removed.add(int(note["off"]))
+        edits[note["track"]].added.append((end, BEFORE, _note_off(note["channel"], note["pitch"])))
+    for (start, end, pitch, velocity), part in zip(new.tolist(), _players(new, source, raw), strict=True):
         edits[part.track].added.append((start, AFTER, bytes([NOTE_ON | part.channel, pitch, velocity])))
         edits[part.track].added.append((end, BEFORE, _note_off(part.channel, pitch)))
-    touched = {*places[moved].tolist(), *_places(new["start"], new["key"]).tolist()}
-    same = raw[~moved & np.isin(places, list(ends))]
+    same = raw[~moved & ~gone]
     _end_unended(edits, source, same)
-    _remove_stray_offs(
-        edits,
-        source,
-        same,
-        after[np.isin(_places(after["start"], after["key"]), list(touched))],
-    )
+    touched = is_new | np.isin(_places(after["start"], after["key"]), place[moved])
+    _remove_stray_offs(edits, source, same, after[touched])
+
+
+def _find(places: Array, wanted: Array) -> Array:
+    """Return where each wanted place is in `places`, which has it."""
+    order = np.argsort(places)
+    return np.asarray(order[np.searchsorted(places[order], wanted)])
 
 
 def _end_unended(edits: list[_Edits], source: MidiSource, notes: Array) -> None:
     """End notes that were never released where their track ended, if it will be longer."""
-    for note in notes[notes["off"] < 0]:
-        track, added = source.file.tracks[note["track"]], edits[note["track"]].added
-        if track.end <= note["end"] < max((tick for tick, *_ in added), default=0):
-            added.append((int(note["end"]), BEFORE, _note_off(note["channel"], note["pitch"])))
+    for number, (track, edit) in enumerate(zip(source.file.tracks, edits, strict=True)):
+        if edit.added:
+            own = (notes["track"] == number) & (notes["off"] < 0) & (notes["end"] >= track.end)
+            for note in notes[own & (notes["end"] < max(tick for tick, *_ in edit.added))]:
+                edit.added.append((int(note["end"]), BEFORE, _note_off(note["channel"], note["pitch"])))
 
 
 def _struck_within(new: Array, raw: Array, ends: Array) -> Array:
@@ -255,13 +280,15 @@ def _places(ticks: Array, keys: Array) -> Array:
     return np.asarray(np.asarray(ticks, np.int64) * 128 + keys)
 
 
-def _ends_of_kept(before: Array, after: Array) -> dict[int, int]:
-    """Return the ends of the notes that are in both, by place."""
-    forces = dict(zip(_places(before["start"], before["key"]).tolist(), before["force"].tolist(), strict=True))
-    rows = zip(
-        _places(after["start"], after["key"]).tolist(), after["force"].tolist(), after["end"].tolist(), strict=True
-    )
-    return {place: end for place, force, end in rows if forces.get(place) == force}
+def _ends_of_kept(before: Array, after: Array) -> tuple[Array, Array]:
+    """Return the end of each note of `before` that is in `after` too, else -1, and which notes of `after` are new."""
+    places, others = (_places(notes["start"], notes["key"]) for notes in (before, after))
+    _, of_before, of_after = np.intersect1d(places, others, assume_unique=True, return_indices=True)
+    same = before["force"][of_before] == after["force"][of_after]
+    ends, is_new = np.full(len(before), -1, np.int64), np.ones(len(after), bool)
+    ends[of_before[same]] = after["end"][of_after[same]]
+    is_new[of_after[same]] = False
+    return ends, is_new
 
 
 def _note_off(channel: int, pitch: int) -> bytes:
@@ -290,6 +317,8 @@ def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, not
 
     What such a message ended of the `kept` notes has a note-off instead.
     """
+    if not len(notes):
+        return
     paired = notes_of(source)[["track", "off"]]
     for part in source.parts or source.into:
         track, edit = source.file.tracks[part.track], edits[part.track]
@@ -298,7 +327,8 @@ def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, not
         )
         silent[paired["off"][(paired["track"] == part.track) & (paired["off"] >= 0)]] = False
         everything = (track.status == CONTROL | part.channel) & np.isin(track.first, (ALL_SOUND_OFF, ALL_NOTES_OFF))
-        for i in np.flatnonzero(silent | everything).tolist():
+        within = (track.ticks > notes["start"].min()) & (track.ticks < notes["end"].max())
+        for i in np.flatnonzero(within & (everything | silent & np.isin(track.first, notes["key"]))).tolist():
             tick = int(track.ticks[i])
             sounding = notes["key"][(notes["start"] < tick) & (notes["end"] > tick)]
             if len(sounding) and (everything[i] or track.first[i] in sounding):
