@@ -263,7 +263,7 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
     begins, ends = places[:-1], places[1:]
     if not len(begins):
         return _without_events(kind, data), []
-    starts = message[begins].astype(np.int64)
+    starts = message[begins]
     byte = padded[starts]
     own = byte >= 0x80  # a status byte of its own
     last = np.maximum.accumulate(np.where(own & (byte < SYSEX), np.arange(len(byte)), -1))

@@ -28,8 +28,8 @@ ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123
 NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("track", "i4"), ("channel", "i4"), ("pitch", "i4"),
                   ("velocity", "i4"), ("on", "i4"), ("off", "i4")])  # fmt: skip
 """A note of a file: its ticks, its key, and the places of its events in the track; `off` is -1 without a note-off."""
-PEDALS = np.dtype([("tick", "i8"), ("track", "i4"), ("channel", "i4"), ("pedal", "i4"), ("value", "i4"),
-                   ("event", "i4")])  # fmt: skip
+PEDALS = np.dtype([("tick", "i8"), ("event", "i4"), ("track", "i2"), ("channel", "u1"), ("pedal", "u1"),
+                   ("value", "u1")])  # fmt: skip
 """A message of a pedal. `event` is its place in the track, -1 where another message releases the pedal."""
 PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "i4"), ("depth", "i4")])
 """A press of a pedal: its ticks, and its largest value."""
@@ -177,7 +177,7 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
         `PRESSES` of shape (presses,), by pedal and start. Presses of one pedal that overlap in several tracks or
         channels are one, as deep as the deepest.
     """
-    place = (pedals["pedal"] * len(file.tracks) + pedals["track"]) * 16 + pedals["channel"]
+    place = (pedals["pedal"].astype(np.int32) * len(file.tracks) + pedals["track"]) * 16 + pedals["channel"]
     order = np.argsort(place, kind="stable")
     place, ticks, values = place[order], pedals["tick"][order], pedals["value"][order]
     pedal, track = pedals["pedal"][order], pedals["track"][order]
@@ -185,12 +185,15 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
     is_last = np.append(is_first[1:], True)[: len(place)]
     first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
     last = np.flatnonzero(down & (is_last | ~np.append(down[1:], False)))
-    ends = np.array([_end_of_presses(file, each) for each in file.tracks], np.int64)
+    ends = np.zeros(len(file.tracks), np.int64)
+    for number in np.unique(track).tolist():
+        ends[number] = _end_of_presses(file, file.tracks[number])
     stop = np.where(is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), np.append(ticks, 0)[last + 1])
     presses = np.empty(len(first), PRESSES)
     presses["pedal"], presses["start"], presses["end"] = pedal[first], ticks[first], stop
     presses["depth"] = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else 0
-    return _united(presses[stop > presses["start"]])
+    lasting = stop > presses["start"]
+    return _united(presses if lasting.all() else presses[lasting])
 
 
 def releases(file: MidiFile) -> list[list[Event]]:
@@ -230,6 +233,8 @@ def _united(presses: Array) -> Array:
     far = presses["pedal"].astype(np.int64) << 40  # past any tick, so that a press ends no press of another pedal
     open_until = np.maximum.accumulate(far + presses["end"])
     first = np.flatnonzero(np.append(True, (far + presses["start"])[1:] >= open_until[:-1]))
+    if len(first) == len(presses):
+        return presses
     united = presses[first]
     for name in ("end", "depth"):
         united[name] = np.maximum.reduceat(presses[name], first)

@@ -298,7 +298,7 @@ def _note_off(channel: int, pitch: int) -> bytes:
 def _players(new: Array, source: MidiSource, raw: Array) -> list[Part]:
     """Return the part that takes each new note: of several, such as two hands, the one that plays nearest in pitch."""
     parts = source.into
-    if len(parts) == 1:
+    if len(parts) == 1 or not len(new):
         return [parts[0]] * len(new)
     distances = np.full((len(parts), len(new)), np.inf)
     for i, part in enumerate(parts):
@@ -350,11 +350,14 @@ def _splice_pedal(
     messages = messages[messages["pedal"] == pedal]
     messages = messages[np.argsort(messages["tick"], kind="stable")]
     changed = [(_tick_from(start, tempo_map), _tick_from(end, tempo_map)) for start, end in source.rewritten]
+    spans = _merged(changed + _differing(before, after, changed))
+    if not spans:
+        return
     places = [
         (track, channel, _with_release(messages[_at(messages, track, channel)], source.file))
         for track, channel in _pedal_places(source, messages)
     ]
-    for start, end in _merged(changed + _differing(before, after, changed)):
+    for start, end in spans:
         inside = messages[(messages["tick"] >= start) & (messages["tick"] < end) & (messages["event"] >= 0)]
         for message in inside:
             edits[message["track"]].removed.add(int(message["event"]))
