@@ -159,7 +159,7 @@ class Span:
             return self._with_pedals_ended(written)
         if source is not None:
             end = self.end if len(onsets(self.future)) else LONGEST_SECONDS  # what the file has there is gone
-            written = _until(first_messages(source, end), within_ticks(written, self.start, self.end))
+            written = _until(first_messages(source, tempo_map, end), within_ticks(written, self.start, self.end))
             source = source.with_rewritten(self.start, end)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         again = Performance(pedals=self._pedals_after(written))

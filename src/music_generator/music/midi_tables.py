@@ -25,8 +25,8 @@ PEDAL_CONTROLLERS = (64, 66, 67)  # sustain, sostenuto, una corda: MIDI 1.0, tab
 PRESSED = 64  # a switch controller is on from this value
 ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123
 
-NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("track", "i4"), ("channel", "i4"), ("pitch", "i4"),
-                  ("velocity", "i4"), ("on", "i4"), ("off", "i4")])  # fmt: skip
+NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("on", "i4"), ("off", "i4"), ("track", "i2"), ("channel", "u1"),
+                  ("pitch", "u1"), ("velocity", "u1")])  # fmt: skip
 """A note of a file: its ticks, its key, and the places of its events in the track; `off` is -1 without a note-off."""
 PEDALS = np.dtype([("tick", "i8"), ("event", "i4"), ("track", "i2"), ("channel", "u1"), ("pedal", "u1"),
                    ("value", "u1")])  # fmt: skip

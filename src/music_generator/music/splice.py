@@ -389,12 +389,12 @@ def _with_release(messages: Array, file: MidiFile) -> Array:
     return np.concatenate([messages, last[last["tick"] > messages["tick"].max(initial=0)]])
 
 
-def first_messages(source: MidiSource, second: float) -> Array:
+def first_messages(source: MidiSource, tempo_map: TempoMap, second: float) -> Array:
     """Return the second of the first message of each pedal at or after a second, infinity without one: (3,).
 
     There a press that comes from before ends: the file's own messages go on.
     """
-    tempo_map, messages = tempo_map_of(source.file), pedals_of(source)
+    messages = pedals_of(source)
     messages = messages[messages["tick"] >= _tick_from(second, tempo_map)]
     first = np.full(len(PEDAL_CONTROLLERS), np.inf)
     np.minimum.at(first, messages["pedal"], tempo_map.ticks_to_seconds(messages["tick"]))
