@@ -112,10 +112,12 @@ def splice(performance: Performance) -> MidiFile:
     tempo_map = before.tempo_map
     edits = [_Edits() for _ in source.file.tracks]
     pedals = _on_ticks(before.pedals, tempo_map), _on_ticks(performance.pedals, tempo_map)
+    messages = pedals_of(source)
     for pedal in range(len(PEDAL_CONTROLLERS)):
-        _splice_pedal(edits, source, pedal, tempo_map, *(presses[presses["key"] == pedal] for presses in pedals))
+        own = messages[messages["pedal"] == pedal]
+        _splice_pedal(edits, source, own, pedal, tempo_map, *(presses[presses["key"] == pedal] for presses in pedals))
     _splice_notes(edits, source, _on_ticks(before.notes, tempo_map), _on_ticks(performance.notes, tempo_map))
-    _end_unended_presses(edits, source, pedals[1])
+    _end_unended_presses(edits, source, messages, pedals[1])
     pairs = zip(source.file.tracks, edits, strict=True)
     return source.file.with_tracks([edit.applied(track) for track, edit in pairs])
 
@@ -250,7 +252,7 @@ def _splice_notes(edits: list[_Edits], source: MidiSource, before: Array, after:
     same = raw[~moved & ~gone]
     _end_unended(edits, source, same)
     touched = is_new | np.isin(_places(after["start"], after["key"]), place[moved])
-    _remove_stray_offs(edits, source, same, after[touched])
+    _remove_stray_offs(edits, source, raw, same, after[touched])
 
 
 def _find(places: Array, wanted: Array) -> Array:
@@ -312,20 +314,19 @@ def _players(new: Array, source: MidiSource, raw: Array) -> list[Part]:
     return [parts[i] for i in distances.argmin(axis=0).tolist()]
 
 
-def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, notes: Array) -> None:
+def _remove_stray_offs(edits: list[_Edits], source: MidiSource, raw: Array, kept: Array, notes: Array) -> None:
     """Remove note-offs that ended nothing and would end one of `notes`, and messages that end all notes and would.
 
     What such a message ended of the `kept` notes has a note-off instead.
     """
     if not len(notes):
         return
-    paired = notes_of(source)[["track", "off"]]
     for part in source.parts or source.into:
         track, edit = source.file.tracks[part.track], edits[part.track]
         silent = (track.status == NOTE_OFF | part.channel) | (
             (track.status == NOTE_ON | part.channel) & (track.second == 0)
         )
-        silent[paired["off"][(paired["track"] == part.track) & (paired["off"] >= 0)]] = False
+        silent[raw["off"][(raw["track"] == part.track) & (raw["off"] >= 0)]] = False
         everything = (track.status == CONTROL | part.channel) & np.isin(track.first, (ALL_SOUND_OFF, ALL_NOTES_OFF))
         within = (track.ticks > notes["start"].min()) & (track.ticks < notes["end"].max())
         for i in np.flatnonzero(within & (everything | silent & np.isin(track.first, notes["key"]))).tolist():
@@ -343,16 +344,20 @@ def _remove_stray_offs(edits: list[_Edits], source: MidiSource, kept: Array, not
 
 
 def _splice_pedal(
-    edits: list[_Edits], source: MidiSource, pedal: int, tempo_map: TempoMap, before: Array, after: Array
+    edits: list[_Edits],
+    source: MidiSource,
+    messages: Array,
+    pedal: int,
+    tempo_map: TempoMap,
+    before: Array,
+    after: Array,
 ) -> None:
     """Let the presses of a pedal be those of `after`, where they differ from `before` or were rewritten."""
-    messages = pedals_of(source)
-    messages = messages[messages["pedal"] == pedal]
-    messages = messages[np.argsort(messages["tick"], kind="stable")]
     changed = [(_tick_from(start, tempo_map), _tick_from(end, tempo_map)) for start, end in source.rewritten]
     spans = _merged(changed + _differing(before, after, changed))
     if not spans:
         return
+    messages = messages[np.argsort(messages["tick"], kind="stable")]
     places = [
         (track, channel, _with_release(messages[_at(messages, track, channel)], source.file))
         for track, channel in _pedal_places(source, messages)
@@ -401,10 +406,10 @@ def first_messages(source: MidiSource, tempo_map: TempoMap, second: float) -> Ar
     return first
 
 
-def _end_unended_presses(edits: list[_Edits], source: MidiSource, after: Array) -> None:
+def _end_unended_presses(edits: list[_Edits], source: MidiSource, messages: Array, after: Array) -> None:
     """Let pedals that were never released go where their track ended, if it or the file will be longer."""
     longest = max((tick for edit in edits for tick, *_ in edit.added), default=0)
-    for end, track, channel, pedal in unreleased(pedals_of(source), source.file):
+    for end, track, channel, pedal in unreleased(messages, source.file):
         pressed = ((after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)).any()
         release = end, BEFORE, bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
         if end < longest and not pressed and release not in edits[track].added:
@@ -433,7 +438,9 @@ def _differing(before: Array, after: Array, rewritten: list[tuple[int, int]]) ->
 
     What follows a rewritten span at once is left out: the file's own events are kept there.
     """
-    edges = np.unique(np.concatenate([presses[name] for presses in (before, after) for name in ("start", "end")]))
+    first, second = ((presses["start"] << 31) + presses["end"] for presses in (before, after))
+    apart = before[~np.isin(first, second)], after[~np.isin(second, first)]
+    edges = np.unique(np.concatenate([presses[name] for presses in apart for name in ("start", "end")]))
     pressed = [_pressed_at(edges, presses) for presses in (before, after)]
     found = []
     for i in np.flatnonzero(pressed[0] != pressed[1]).tolist():
