@@ -192,9 +192,9 @@ def made_by(run: Run, *arguments: object) -> bytes:
 def test_what_may_be_told_changes_the_music(run, piece):
     """Density, loudness, returns, a passage to come back to, an open end: each is heard, and is the same again."""
     for command, options in (
-        (("generate", "--seconds", 20), (("--density", 3), ("--loudness", 90.5), ("--returns", -4), ("--open-end",))),
+        (("generate", "--seconds", 40), (("--density", 3), ("--loudness", 90.5), ("--returns", -4), ("--open-end",))),
         (("generate", "--primer", piece, "--seconds", 6), (("--recall", "2-7.5"), ("--density", 20), ("--open-end",))),
-        (("infill", piece, "--from", 1, "--to", 11), (("--density", 3), ("--loudness", 30), ("--returns", 5))),
+        (("infill", piece, "--from", 1, "--to", 11), (("--density", 3), ("--loudness", 30), ("--returns", -5))),
         (("accompany", piece, "--keep", "below:62"), (("--density", 3), ("--loudness", 30), ("--returns", 5))),
     ):
         written = [made_by(run, *command, *option) for option in ((), *options)]
