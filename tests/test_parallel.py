@@ -53,7 +53,7 @@ def square(number: int) -> int:
 
 
 def write_slowly(path: Path) -> None:
-    """Write a file; all but the first take for ever."""
+    """Write a file; all but the first never end."""
     with replacing(path) as beside:
         beside.write_text("half")
         time.sleep(0 if path.name == "0" else 600)

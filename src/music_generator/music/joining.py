@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from music_generator.music.midi_file import (
     CONTROL,
     END_OF_TRACK,
-    META,
     PROGRAM,
     TEMPO,
     TIME_SIGNATURE,
     Event,
     MidiFile,
     Track,
+    is_end,
     make_track,
     meta,
 )
@@ -176,12 +176,8 @@ def _tracks(events: Iterable[list[Event]], file: MidiFile) -> list[Track]:
 
 
 def _ended(events: list[Event]) -> list[Event]:
-    kept = [event for event in events if not _is_end(event[1])]
+    kept = [event for event in events if not is_end(event[1])]
     return [*kept, (max((tick for tick, _ in events), default=0), meta(END_OF_TRACK, b""))]
-
-
-def _is_end(message: bytes) -> bool:
-    return message[0] == META and message[1] == END_OF_TRACK
 
 
 def _merged(events: list[Event], more: list[Event]) -> list[Event]:
@@ -245,7 +241,7 @@ def _concatenated(first: MidiSource, second: MidiSource, ticks: int) -> tuple[li
             tracks.append(events)
         else:
             moved[number] = host
-            tracks[host] = _merged(events, [event for event in tracks[host] if not _is_end(event[1])])
+            tracks[host] = _merged(events, [event for event in tracks[host] if not is_end(event[1])])
     return tracks, [moved[part.track] * 16 + part.channel for part in second.parts]
 
 

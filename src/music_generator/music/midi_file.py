@@ -206,6 +206,11 @@ def meta(kind: int, data: bytes) -> bytes:
     return bytes([META, kind]) + variable_length(len(data)) + data
 
 
+def is_end(message: bytes) -> bool:
+    """Return whether an event is the end of a track."""
+    return message[0] == META and message[1] == END_OF_TRACK
+
+
 def variable_length(value: int) -> bytes:
     """Return a number as seven bits a byte, all bytes but the last from 128 on."""
     parts = [value & 0x7F]

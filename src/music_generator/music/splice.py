@@ -13,7 +13,6 @@ from music_generator.music.midi_file import (
     CONTROL,
     END_OF_TRACK,
     LONGEST_DELTA,
-    META,
     NOTE_OFF,
     NOTE_ON,
     TEMPO,
@@ -21,6 +20,7 @@ from music_generator.music.midi_file import (
     TRACK_NAME,
     MidiFile,
     Track,
+    is_end,
     make_track,
     meta,
     parse_track,
@@ -167,11 +167,11 @@ class _Edits:
     added: list[tuple[int, int, bytes]] = field(default_factory=list)
 
     def applied(self, track: Track) -> Track:
-        """Return the edited track. The bytes between two edits are copied as they are, but for the first delta time."""
+        """Return the edited track. The bytes between two edits are copied as they are; the first delta time changes."""
         if not self.removed and not self.added:
             return track
         added = sorted(self.added, key=lambda event: event[:2])  # stable: each keeps its place among its like
-        count = len(track.ticks) - (len(track.ticks) > 0 and _is_end(track.event(len(track.ticks) - 1)))
+        count = len(track.ticks) - (len(track.ticks) > 0 and is_end(track.event(len(track.ticks) - 1)))
         ticks = np.array([tick for tick, *_ in added], np.int64)
         sides = np.array([order for _, order, _ in added], np.int64)
         places = np.where(
@@ -203,10 +203,6 @@ def _delta(before: int, after: int) -> int:
     if after - before > LONGEST_DELTA:
         raise InputError("the performance lasts more ticks than MIDI can count; give it a coarser `tempo_map`")
     return after - before
-
-
-def _is_end(message: bytes) -> bool:
-    return message[0] == META and message[1] == END_OF_TRACK
 
 
 def within_ticks(performance: Performance, start: float, end: float) -> Performance:

@@ -42,7 +42,7 @@ def subtype_of(path: str | Path, bits: int) -> str:
     """Return how soundfile calls the contents of a file with the suffix of `path`.
 
     Raises:
-        InputError: There is no such format, or it does not have so many bits.
+        InputError: There is no such format, or it does not have this number of bits.
     """
     subtypes = SUBTYPES.get(Path(path).suffix.lower())
     if subtypes is None:

@@ -129,7 +129,7 @@ def render_file(performance: Performance, path: str | Path, options: SoundOption
         options: How; None for the defaults.
 
     Raises:
-        InputError: The suffix is another one, the format does not have so many bits, FluidSynth cannot read the
+        InputError: The suffix is another one, the format does not have this number of bits, FluidSynth cannot read the
             SoundFont, or the file cannot be written; no part of it remains.
         MissingDependencyError: A library is missing: soundfile's, or FluidSynth for a SoundFont.
     """
