@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from music_generator.errors import InputError
 
@@ -137,9 +138,15 @@ def _end_after(theirs: Connection) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _interrupt(*_: object) -> NoReturn:
+    """Raise KeyboardInterrupt; a file that is just being opened is closed unseen, with no warning of it."""
+    warnings.simplefilter("ignore", ResourceWarning)
+    raise KeyboardInterrupt
+
+
 def _in_worker(function: Callable[[Item], Result], item: Item) -> Result:
     """Return `function(item)`; SIGTERM ends it like an exception, which leaves no half file, then the process."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return function(item)
     except KeyboardInterrupt:  # the pool would go on with the next item
