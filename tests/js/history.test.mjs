@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { edited } from "../../src/music_generator/studio/static/editing.js";
 import { History } from "../../src/music_generator/studio/static/history.js";
-import { edited, makeEvent } from "../../src/music_generator/studio/static/piece.js";
+import { makeEvent } from "../../src/music_generator/studio/static/piece.js";
 
 const [a, b, c] = [0, 1, 2].map((onset) => makeEvent(onset, 1, 60 + onset, 64));
 const named = (name) => ({ name, tempo_map: null, source: null });
