@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 pytest.importorskip("starlette", reason="the studio needs starlette, of the extra `studio`")
 pytest.importorskip("httpx2", reason="starlette's test client needs httpx2")
 
+import mido
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -32,18 +34,20 @@ from music_generator.cli import main as cli
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.generation import SamplingOptions
+from music_generator.generation.keep import read_keep
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.tempo_map import TempoMap
+from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS
-from music_generator.studio.api import EXAMPLE, JobCancelledError, LimitError, Studio, job_result
+from music_generator.studio.api import EXAMPLE, JobCancelledError, LimitError, Studio, job_result, steering_to_json
 from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.render import excerpt
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.server import STATIC, listen, make_app
-from music_generator.studio.writing import TASKS, command, plan, read_write_request
+from music_generator.studio.writing import TASKS, command, no_command, plan, read_write_request
 
 TOKEN, PORT = "a-token", 8765
 PIECE = made_performance(3, 80)
@@ -74,6 +78,23 @@ def write_json(task: str, piece: Performance, **more: Any) -> dict[str, Any]:
     if task == "bridge":
         asked["second"] = piece_to_json(made_performance(4, 40))
     return asked
+
+
+def band_file() -> bytes:
+    """Return a file of a conductor, a piano, strings on channel 3 and drums."""
+    file = mido.MidiFile(type=1, ticks_per_beat=480)
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("track_name", name="Song")]))
+    for name, channel, program, notes in (("Piano", 0, 0, 12), ("Strings", 2, 48, 9), ("Kit", 9, 0, 4)):
+        track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+        track.append(mido.Message("program_change", channel=channel, program=program))
+        for i in range(notes):
+            key = 36 if channel == 9 else 55 + i
+            track.append(mido.Message("note_on", channel=channel, note=key, velocity=70 + i))
+            track.append(mido.Message("note_off", channel=channel, note=key, velocity=3, time=480))
+        file.tracks.append(track)
+    data = io.BytesIO()
+    file.save(file=data)
+    return data.getvalue()
 
 
 def messages(client: TestClient, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -157,6 +178,145 @@ def test_the_command_line_writes_the_same(client, piece, tmp_path, monkeypatch, 
     assert np.allclose(notes["onset"], [note[0] for note in variation["notes"]], atol=2e-3)
 
 
+# --- keeping, steering, and how it ends
+
+
+def kept_rows(piece: Performance) -> list[list[float]]:
+    """Return three notes of the gap and one before it, which stays anyway."""
+    rows = piece_to_json(piece)["notes"]
+    inside = [row for row in rows if 4 <= row[0] < 8]
+    return [list(row) for row in (inside[1], inside[2], inside[-1], rows[0])]
+
+
+def expected_around(
+    engine: Engine, piece: Performance, kept: set[tuple[float, int]], seed: int
+) -> generation.Generated:
+    """Return what the library writes in a gap around notes given by onset and pitch."""
+
+    def keep(notes: Any) -> Any:
+        return np.array([(note["onset"], note["pitch"]) in kept for note in notes])
+
+    return generation.infill(engine, piece, 4.0, 8.0, SamplingOptions(seed=seed), keep=keep)
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_kept_notes_are_told_once_and_the_others_are_written_around_them(client, engine, piece, seed):
+    rows = kept_rows(piece)
+    seen = messages(client, write_json("infill", piece, keep=rows, seed=seed))
+    begin, done = seen[1], [message for message in seen if message["type"] == "variation"]
+    assert begin["kept"] == rows[:3]
+    kept = {(onset, pitch) for onset, _, pitch, _ in begin["kept"]}
+    made = expected_around(engine, piece, kept, seed)
+    assert piece_from_json(next(each for each in done if each["variation"] == 0), "it", 5000) == made.written
+    for message in (each for each in seen if each["type"] in ("events", "variation")):
+        assert not kept & {(onset, pitch) for onset, _, pitch, _ in message["notes"]}
+        assert not {(round(onset, 2), pitch) for onset, pitch in kept} & {
+            (round(note[0], 2), note[2]) for note in message["notes"]
+        }
+    for variation in done:  # put together as the page does, nothing of the user's is changed
+        outside = [row for row in piece_to_json(piece)["notes"] if not 4 <= row[0] < 8]
+        whole = piece_from_json({"notes": [*outside, *begin["kept"], *variation["notes"]]}, "it", 5000)
+        assert all(tuple(row) in whole.notes.tolist() for row in begin["kept"])
+
+
+def test_a_single_note_that_is_kept_has_no_command(client, piece):
+    begin = messages(client, write_json("infill", piece, keep=kept_rows(piece)))[1]
+    assert begin["commands"] == [None, None]
+    assert begin["no_command"] == "the command line keeps notes by a rule such as `melody`, not single ones"
+
+
+@pytest.mark.parametrize("rule", ["melody", "bass", "softer:100", "all"])
+def test_notes_are_kept_by_a_rule_as_by_the_command_line(client, piece, rule):
+    begin = messages(client, write_json("infill", piece, keep=rule))[1]
+    inside = piece.between(4.0, 8.0).notes
+    assert begin["kept"] == [list(row) for row in inside[read_keep(rule)(inside)].tolist()]
+    assert begin["commands"][0].endswith(f"infill piece.mid --from 4.0 --to 8.0 --keep {rule} --seed 11")
+    assert begin["no_command"] is None
+
+
+def test_steering_is_that_of_the_engine(client, engine, piece):
+    told = {"density": 14.0, "loudness": 45.0, "returns": 2.5}
+    seen = messages(client, write_json("continue", piece, recall=[1.0, 3.5], open_end=True, variations=1, **told))
+    options = SamplingOptions(seed=11, **told)
+    made = generation.continue_from(engine, piece, 4.0, options, recall=(1.0, 3.5), open_end=True)
+    [variation] = [message for message in seen if message["type"] == "variation"]
+    assert piece_from_json(variation, "it", 5000) == made.written
+    assert seen[1]["commands"] == [
+        "music-generator generate --primer piece.mid --seconds 4 --recall 1-3.5 --open-end --seed 11 "
+        "--density 14.0 --loudness 45.0 --returns 2.5"
+    ]
+
+
+def test_a_passage_is_recalled_in_a_gap_without_a_command(client, engine, piece):
+    seen = messages(client, write_json("infill", piece, recall=[0.5, 3.0], variations=1))
+    span = replace(generation.to_infill(piece, 4.0, 8.0), recall=(0.5, 3.0))
+    [variation] = [message for message in seen if message["type"] == "variation"]
+    assert piece_from_json(variation, "it", 5000) == generation.generate(engine, span, SamplingOptions(seed=11)).written
+    assert seen[1]["commands"] == [None]
+    assert "when it continues or bridges" in seen[1]["no_command"]
+
+
+def test_info_tells_what_the_model_can_be_told(client):
+    assert client.get("api/info").json()["steering"] == {
+        "density": {"from": 1.5, "to": 22.0, "edges": list(DENSITY_EDGES)},
+        "loudness": {"from": 38.0, "to": 82.5, "edges": list(LOUDNESS_EDGES)},
+        "returns": {"from": -5, "to": 5},
+        "recall": True,
+        "keep": ["all", "melody", "bass", "softer:N", "louder:N", "below:N", "above:N"],
+    }
+
+
+def test_a_model_that_cannot_be_told_says_so_before_it_writes(piece):
+    config = replace(open_bundle().config, steered=False, memory=0, direction="forward")
+    assert steering_to_json(config) == dict.fromkeys(("density", "loudness", "returns", "recall", "keep")) | {
+        "recall": False
+    }
+    studio = Studio(replace(open_bundle(), config=config), LIMITS)
+    for task, told, message in [
+        ("continue", {"density": 5}, "this model cannot be told a density"),
+        ("continue", {"loudness": 50}, "this model cannot be told a loudness"),
+        ("continue", {"returns": 2}, "this model has no memory"),
+        ("continue", {"recall": [1, 2]}, "this model has no memory"),
+        ("infill", {"keep": "melody"}, "this model has no backward stack"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            studio._writing_steps(json.dumps(write_json(task, piece, **told)).encode())
+
+
+def test_a_seed_is_exact_or_refused(client, piece):
+    largest = (1 << 53) - 2
+    for seed in (largest, str(largest), f" 0{largest} "):
+        assert messages(client, write_json("compose", piece, seconds=0.5, seed=seed))[1]["seeds"] == [
+            largest,
+            largest + 1,
+        ]
+    assert len(messages(client, write_json("compose", piece, seconds=0.5, seed=" "))[1]["seeds"]) == 2
+    for seed, wrong in (
+        ("9007199254740993", "the seed must be 0 to 9007199254740990, not 9007199254740993"),
+        (9007199254740993, "the seed must be 0 to 9007199254740990, not 9007199254740993"),
+        (largest + 1, "the seed must be 0 to 9007199254740990, not 9007199254740991"),
+        ("abc", 'the seed must be a whole number, not "abc"'),
+        ("-1", 'the seed must be a whole number, not "-1"'),
+        (-1, "the seed must be 0 to 9007199254740990, not -1"),
+        ("9" * 5000, 'the seed must be a whole number, not "9999'),
+    ):
+        response = client.post("api/write", json=write_json("compose", piece, seed=seed))
+        assert refusal(response, 422, "input").startswith(wrong)
+        assert response.json()["error"]["field"] == "seed"
+
+
+def test_the_command_names_the_track_that_was_chosen(piece):
+    """Of a file with a piano and strings, the strings; of two files, a track that is the same of both."""
+    band = read_midi(band_file(), track="strings").performance
+    asked = read_write_request(write_json("infill", band), LIMITS)
+    assert command(asked, asked.options).endswith("--track 3 --seed 11")
+    asked = read_write_request(write_json("bridge", piece) | {"piece": piece_to_json(band)}, LIMITS)
+    assert no_command(asked) is None
+    second = piece_to_json(read_midi(band_file(), track="piano").performance)
+    asked = read_write_request(write_json("bridge", band) | {"second": second}, LIMITS)
+    assert no_command(asked) == "no track of the command line names the parts that are read"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_commands_name_what_is_not_the_default(piece, task):
     asked = read_write_request(write_json(task, piece, name="a b", top_p=0.9), LIMITS)
@@ -170,18 +330,18 @@ def test_commands_name_what_is_not_the_default(piece, task):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "sing"}, "`task` must be one of"),
-        ({"task": None}, "`task` must be one of"),
-        ({"variations": 9}, "`variations` must be 1 to 8, not 9"),
-        ({"variations": 0}, "`variations` must be 1 to 8, not 0"),
-        ({"variations": 1.5}, "`variations` must be a whole number"),
-        ({"seed": "x"}, "`seed` must be a whole number"),
-        ({"seed": -1}, "`seed` must be 0 to"),
-        ({"temperature": 0}, "`temperature` must be 0.01 to 10"),
-        ({"temperature": True}, "`temperature` must be a number"),
-        ({"top_p": 2}, "`top_p` must be above 0 and at most 1"),
+        ({"task": "sing"}, "the task must be one of"),
+        ({"task": None}, "the task must be one of"),
+        ({"variations": 9}, "the number of variations must be 1 to 8, not 9"),
+        ({"variations": 0}, "the number of variations must be 1 to 8, not 0"),
+        ({"variations": 1.5}, "the number of variations must be a whole number"),
+        ({"seed": "x"}, "the seed must be a whole number"),
+        ({"seed": -1}, "the seed must be 0 to"),
+        ({"temperature": 0}, "the temperature must be 0.01 to 10"),
+        ({"temperature": True}, "the temperature must be a number"),
+        ({"top_p": 2}, "top-p must be above 0 and at most 1"),
         ({"composer": "Nobody Known"}, "unknown composer"),
-        ({"composer": 5}, "`composer` must be a text"),
+        ({"composer": 5}, "the style must be a text"),
         ({"to": None}, "select a span"),
         ({"from": 9.0}, "must begin at 0 or later and end after"),
         ({"from": 900.0, "to": 901.0}, "lies outside the piece"),
@@ -197,6 +357,23 @@ def test_commands_name_what_is_not_the_default(piece, task):
         ({"piece": {"notes": [[0, 1, 60, 64]] * 5001}}, "at most 5,000 rows"),
         ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "must be as the server gave it"),
         ({"task": "bridge", "second": None}, "a second piece must have notes"),
+        ({"seconds": 90_000}, "the length must be above 0 and at most 60 seconds, not 90,000; the command"),
+        ({"seconds": 0}, "the length must be above 0 and at most 60 seconds, not 0"),
+        ({"density": 0}, "the density must be above 0 and at most 100 notes a second, not 0"),
+        ({"loudness": 128}, "the loudness must be 1 to 127"),
+        ({"returns": 6}, "how readily themes come back must be -5 to 5"),
+        ({"recall": [1]}, "the passage to come back to must be two seconds"),
+        ({"recall": [1, None]}, "the passage to come back to must be two seconds"),
+        ({"recall": [3, 6]}, "the passage to come back to must lie before the music that is written"),
+        ({"recall": "1-2"}, "the passage to come back to must be two seconds"),
+        ({"task": "compose", "recall": [1, 2]}, "to compose, nothing comes before the new music"),
+        ({"keep": "soprano"}, "what is kept must be one of all, melody, bass, softer:N"),
+        ({"keep": 5}, "above:N, or a list of notes of the piece"),
+        ({"keep": []}, "what is kept of the gap from 4.0 to 8.0 s has no notes"),
+        ({"keep": [[4.125, 1, 60, 64]]}, "what is kept has a note that is not in the piece: pitch 60 at 4.125 s"),
+        ({"task": "continue", "keep": "melody"}, "what is kept goes with infill alone, not with continue"),
+        ({"open_end": True}, "the open end goes with compose and continue alone, not with infill"),
+        ({"task": "continue", "open_end": 1}, "the open end must be true or false, not 1"),
     ],
 )  # fmt: skip
 def test_an_invalid_field_is_refused_in_one_line(client, piece, change, message):
@@ -317,12 +494,12 @@ def test_the_samples_are_served_with_their_index_and_may_be_kept(client):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "aiff"}, "`format` must be one of"),
+        ({"format": "aiff"}, "the format must be one of"),
         ({"from": 3, "to": 2}, "must begin at 0 or later and end after"),
         ({"from": -1}, "must begin at 0 or later"),
         ({"piece": None}, "`piece` must be an object"),
         ({"piece": {"notes": [[0, 100, 60, 60]]}, "to": 99}, "plays up to 90 s"),
-        ({"gain": -1}, "`gain` must be above 0"),
+        ({"gain": -1}, "the gain must be above 0"),
     ],
 )
 def test_invalid_sound_is_refused_in_one_line(client, piece, change, message):
@@ -476,7 +653,7 @@ def test_a_failure_in_a_stream_has_its_code(client, piece, monkeypatch):
 
     monkeypatch.setattr("music_generator.studio.api.write", failing)
     *_, last = messages(client, write_json("compose", piece))
-    assert last == {"type": "failed", "error": {"code": "input", "message": "so and so"}}
+    assert last == {"type": "failed", "error": {"code": "input", "message": "so and so", "field": None}}
 
 
 def test_an_unexpected_error_is_told_apart_from_a_refusal(client, piece, monkeypatch, caplog):

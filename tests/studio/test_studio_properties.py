@@ -81,6 +81,7 @@ ASKED = {
 FIELDS = [
     *(("write", name) for name in ("task", "piece", "second", "from", "to", "seconds", "temperature", "top_p")),
     *(("write", name) for name in ("composer", "seed", "variations", "name", "second_name")),
+    *(("write", name) for name in ("keep", "recall", "open_end", "density", "loudness", "returns")),
     ("midi", "piece"),
     *(("sound", name) for name in ("piece", "from", "to", "format", "gain")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
@@ -136,10 +137,10 @@ def test_any_upload(client, data):
 @pytest.mark.parametrize(
     ("endpoint", "change", "message"),
     [
-        ("picture", {"title": "\ud800"}, "`title` must be a text"),
-        ("write", {"name": "a\udfff"}, "`name` must be a text"),
+        ("picture", {"title": "\ud800"}, "the title must be a text"),
+        ("write", {"name": "a\udfff"}, "the name must be a text"),
         ("picture", {"piece": {"notes": [[1e308, 1, 60, 60]]}}, "`piece` must last at most 24 hours, not 2.77778e+304"),
-        ("write", {"seed": (1 << 63) - 1, "variations": 2}, "`seed` must be 0 to"),
+        ("write", {"seed": (1 << 63) - 1, "variations": 2}, "the seed must be 0 to"),
     ],
 )
 def test_values_that_failed_before_are_refused_in_one_line(client, endpoint, change, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -169,12 +170,16 @@ class Span:
     def _without_kept(self, tokens: Array, first_tick: int) -> Array:
         """Return the tokens with shifts from tick 0, without those of the kept notes: these come back as they were."""
         onset = first_tick + np.cumsum(tokens["shift"], dtype=np.int64)
-        kept = encode(self.kept)
-        places = np.cumsum(kept["shift"], dtype=np.int64) * NUM_KEYS + kept["key"]
-        written = ~np.isin(onset * NUM_KEYS + tokens["key"], places)
+        written = ~np.isin(onset * NUM_KEYS + tokens["key"], self.kept_places)
         tokens = tokens[written]
         tokens["shift"] = np.diff(onset[written], prepend=0)
         return tokens
+
+    @cached_property
+    def kept_places(self) -> Array:
+        """The places of the kept notes among the tokens, tick · `NUM_KEYS` + key: (n,) int64."""
+        kept = encode(self.kept)
+        return np.asarray(np.cumsum(kept["shift"], dtype=np.int64) * NUM_KEYS + kept["key"])
 
     def _pedals_after(self, written: Performance) -> Array:
         """Return the presses of the past that last into the future, from there on, where a written one came between."""
@@ -197,6 +202,16 @@ class Span:
 def onsets(performance: Performance) -> Array:
     """Return the onsets of all events, notes and pedals, in seconds: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
+
+
+def strikes(notes: Array) -> Array:
+    """Return onset and pitch of each note as one number: complex128 of shape (notes,)."""
+    return np.asarray(notes["onset"] + 1j * notes["pitch"])
+
+
+def without_notes(performance: Performance, notes: Array) -> Performance:
+    """Return a performance without the notes that begin when and on the key that one of `notes` does."""
+    return replace(performance, notes=performance.notes[~np.isin(strikes(performance.notes), strikes(notes))])
 
 
 def held_over(pedals: Array, second: float) -> Array:

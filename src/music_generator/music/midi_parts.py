@@ -52,6 +52,11 @@ class Part:
         """A number for track and channel."""
         return self.track * 16 + self.channel
 
+    @property
+    def selector(self) -> str:
+        """What chooses this part alone, see `choose_parts`: its track and its channel, counted from 1."""
+        return f"{self.track + 1}:{self.channel + 1}"
+
     def __str__(self) -> str:
         return repr(self.name) if self.name else f"track {self.track + 1}, channel {self.channel + 1}"
 
@@ -137,6 +142,14 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
     return tuple(part for part in pianos if part.channel == best.channel or (part.name and part.name == best.name))
 
 
+def tracks_of_choice(parts: tuple[Part, ...], chosen: tuple[Part, ...]) -> list[str | None]:
+    """Return each `track` with which `choose_parts` gives the `chosen` parts; None first, if that does."""
+    candidates: list[str | None] = [None]
+    for part in chosen[:1]:  # what gives them all names the first one
+        candidates += [f"{part.track + 1}", part.selector, *[part.name] * bool(part.name), "all"]
+    return [track for track in candidates if choose_parts(parts, track) == chosen]
+
+
 def _named(parts: tuple[Part, ...], track: str) -> tuple[Part, ...]:
     number, _, channel = track.partition(":")
     if number.isdecimal() and (not channel or channel.isdecimal()):
@@ -155,7 +168,7 @@ def _named(parts: tuple[Part, ...], track: str) -> tuple[Part, ...]:
 def _numbered(part: Part, parts: tuple[Part, ...]) -> str:
     """Return what chooses a part: the number of its track, of several with its channel; and its name."""
     is_alone = sum(each.track == part.track for each in parts) == 1
-    number = f"{part.track + 1}" if is_alone else f"{part.track + 1}:{part.channel + 1}"
+    number = f"{part.track + 1}" if is_alone else part.selector
     return f"{number} {part.name!r}" if part.name else number
 
 

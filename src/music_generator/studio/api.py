@@ -18,16 +18,29 @@ from starlette.routing import Route
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError, MidiError, MusicGeneratorError
-from music_generator.generation import SamplingOptions, generate, to_compose, to_infill, variations
+from music_generator.generation import SamplingOptions, generate, to_compose, to_infill
+from music_generator.generation.keep import NAMES
+from music_generator.generation.span import MOST_RETURNS
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
+from music_generator.generation.writer import check_request
 from music_generator.model.bundle import Bundle
+from music_generator.model.config import ModelConfig
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
+from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS, steady_gain
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
-from music_generator.studio.schema import Json, get_number, get_text, parse_object, piece_from_json, piece_to_json
+from music_generator.studio.schema import (
+    Json,
+    get_number,
+    get_text,
+    in_words,
+    parse_object,
+    piece_from_json,
+    piece_to_json,
+)
 from music_generator.studio.writing import plan, read_write_request, write
 
 T = TypeVar("T")
@@ -99,9 +112,11 @@ class Studio:
             {
                 "composers": self.bundle.config.composers,
                 "uses_future": self.bundle.config.direction == "both",
+                "steering": steering_to_json(self.bundle.config),
                 "defaults": {
                     "temperature": sampling.temperature,
                     "top_p": sampling.top_p,
+                    "returns": sampling.returns,
                     "variations": options.variations,
                     "piece_seconds": PIECE_SECONDS,
                     "join_seconds": JOIN_SECONDS,
@@ -143,8 +158,9 @@ class Studio:
     def _writing_steps(self, body: bytes) -> Generator[Json, None, None]:
         request = read_write_request(parse_object(body), self.options)
         self.engine.composer(request.options.composer)  # refuses an unknown composer before the stream begins
-        variations(request.options, request.count)  # refuses seeds that are too large
-        return write(self.engine, request, plan(request, self.options))
+        span = plan(request, self.options)
+        check_request(self.bundle.config, span, request.options)
+        return write(self.engine, request, span)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a writing job; its stream ends with `cancelled`."""
@@ -248,6 +264,22 @@ def read_piece(data: bytes) -> Json:
     return {"piece": piece_to_json(reading.performance), "remarks": reading.remarks}
 
 
+def steering_to_json(config: ModelConfig) -> Json:
+    """Return what a model can be told: ranges for the page's sliders, or null for what it cannot."""
+    return {
+        "density": _slider(DENSITY_EDGES) if config.steered else None,
+        "loudness": _slider(LOUDNESS_EDGES) if config.steered else None,
+        "returns": {"from": -MOST_RETURNS, "to": MOST_RETURNS} if config.memory else None,
+        "recall": config.memory > 0,
+        "keep": NAMES if config.direction == "both" else None,
+    }
+
+
+def _slider(edges: tuple[float, ...]) -> Json:
+    """Return the values between which a model tells its classes apart, and a slider's ends one class beyond them."""
+    return {"from": 2 * edges[0] - edges[1], "to": 2 * edges[-1] - edges[-2], "edges": edges}
+
+
 def _warm_up(engine: Engine) -> Generator[None, None, None]:
     """Write half a second, so that the first request does not wait for the model to be loaded."""
     notes = np.array([(0.0, 0.2, 60, 64), (1.0, 0.2, 64, 64)], NOTE_DTYPE)
@@ -291,7 +323,10 @@ def _with_refusals(call: Callable[[Request], Awaitable[Response]]) -> Callable[[
 
 
 def error_to_json(error: MusicGeneratorError) -> Json:
-    """Return the `code` and the one-line `message` of an error; a MIDI file's message does not name the file."""
+    """Return the `code`, the one-line `message` and the `field` of an error, null if it is about no field.
+
+    A MIDI file's message does not name the file.
+    """
     code = next(code for kind, code, _ in _REFUSALS if isinstance(error, kind))
-    message = error.reason if isinstance(error, MidiError) else str(error)
-    return {"code": code, "message": " ".join(message.split())}
+    message, field = in_words(error.reason if isinstance(error, MidiError) else str(error))
+    return {"code": code, "message": " ".join(message.split()), "field": field}

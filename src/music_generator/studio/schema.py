@@ -18,6 +18,32 @@ from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL
 from music_generator.music.tempo_map import TempoMap
 
 Json = dict[str, Any]
+FIELD_WORDS = {
+    "task": "the task",
+    "from": "the start",
+    "to": "the end",
+    "seconds": "the length",
+    "temperature": "the temperature",
+    "top_p": "top-p",
+    "seed": "the seed",
+    "variations": "the number of variations",
+    "composer": "the style",
+    "density": "the density",
+    "loudness": "the loudness",
+    "returns": "how readily themes come back",
+    "recall": "the passage to come back to",
+    "keep": "what is kept",
+    "open_end": "the open end",
+    "track": "the track",
+    "name": "the name",
+    "second_name": "the second name",
+    "title": "the title",
+    "format": "the format",
+    "gain": "the gain",
+}
+"""The fields of requests as the page calls them; an error in one is told in these words."""
+LARGEST_SEED = (1 << 53) - 1  # the largest whole number up to which a browser's numbers are exact
+_NAMES = re.compile("`([a-z_]+)`")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may contain a single one, which cannot be encoded as UTF-8
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "true or false"}
 
@@ -73,6 +99,11 @@ def piece_from_json(value: Any, name: str, max_events: int) -> Performance:
         hours = LONGEST_SECONDS / 3600
         raise InputError(f"`{name}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
     return piece
+
+
+def notes_from_json(rows: Any, name: str, max_events: int) -> NDArray[Any]:
+    """Return rows of [onset, duration, pitch, velocity] as notes: (n,) `NOTE_DTYPE`. Raises `InputError`."""
+    return _events(rows, NOTE_DTYPE, name, max_events)
 
 
 def _events(rows: Any, dtype: np.dtype[Any], name: str, max_events: int) -> NDArray[Any]:
@@ -166,6 +197,47 @@ def get_integer(fields: Json, name: str) -> int | None:
     return value
 
 
+def get_flag(fields: Json, name: str) -> bool:
+    """Return a truth value, False if the field is missing or null. Raises `InputError`."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"`{name}` must be true or false, not {json.dumps(value)[:40]}")
+    return bool(value)
+
+
+def get_span(fields: Json, name: str) -> tuple[float, float] | None:
+    """Return two finite numbers, or None if the field is missing or null. Raises `InputError`."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"`{name}` must be two seconds, from and to, not {json.dumps(value)[:40]}")
+    start, end = (get_number({name: each}, name) for each in value)
+    if start is None or end is None:
+        raise InputError(f"`{name}` must be two seconds, from and to, not {json.dumps(value)[:40]}")
+    return start, end
+
+
+def get_seed(fields: Json, count: int) -> int | None:
+    """Return the seed of the first of `count` variations, or None if the field is missing, null or blank.
+
+    A page sends what was typed as a text: its own numbers would be rounded.
+
+    Raises:
+        InputError: It is no whole number, or the last variation's would be larger than a page can show.
+    """
+    value, most = fields.get("seed"), LARGEST_SEED - (count - 1)
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        digits = value.strip().lstrip("0") or "0"
+        value = int(digits) if digits.isdecimal() and len(digits) < 100 else value
+    seed = get_integer({"seed": value}, "seed")
+    if seed is not None and not 0 <= seed <= most:
+        raise InputError(f"`seed` must be 0 to {most}, not {str(seed)[:40]}")
+    return seed
+
+
 def get_text(fields: Json, name: str, max_length: int = 200) -> str | None:
     """Return a text, or None if the field is missing, null or blank. Raises `InputError`."""
     value = fields.get(name)
@@ -174,6 +246,13 @@ def get_text(fields: Json, name: str, max_length: int = 200) -> str | None:
     if not isinstance(value, str) or len(value) > max_length or _SURROGATES.search(value):
         raise InputError(f"`{name}` must be a text of at most {max_length} characters")
     return value.strip() or None
+
+
+def in_words(message: str) -> tuple[str, str | None]:
+    """Return an error's message with `FIELD_WORDS` for the names of fields, and the first field that it names."""
+    named = [name for name in _NAMES.findall(message) if name in FIELD_WORDS]
+    words = _NAMES.sub(lambda found: FIELD_WORDS.get(found[1], found[0]), message)
+    return words, named[0] if named else None
 
 
 def _type_name(value: Any) -> str:
