@@ -1,10 +1,11 @@
 // The page: connects the state of the studio to the roll, the player, the panels and the keyboard.
+import { listenToSound } from "./audio/controls.js";
+import { Player } from "./audio/player.js";
 import { ExportDialog } from "./export_dialog.js";
 import { Exporter } from "./export.js";
 import { listenToFiles } from "./files.js";
 import { $, onClick, Panels, TASKS } from "./panels.js";
-import { clock, isNote, toJson } from "./piece.js";
-import { Player } from "./player.js";
+import { clock, isNote } from "./piece.js";
 import { Pointers } from "./pointer.js";
 import { Roll } from "./roll.js";
 import * as server from "./server.js";
@@ -16,11 +17,10 @@ const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
 const roll = new Roll($("roll"), $("base"), $("overlay"));
 const studio = new Studio({ changed, failed, announce, streamed });
-const player = new Player([$("audio-a"), $("audio-b")], playerChanged);
+const player = new Player(playerChanged, showSounding);
 const exporter = new Exporter(studio);
 const exportDialog = new ExportDialog(studio, exporter);
 const panels = new Panels(studio, { write, tryAgain, focusRoll });
-const jsonOf = new WeakMap(); // events → their piece as JSON: the player compares pieces by identity
 let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
 
 // --- changes -----------------------------------------------------------------------------------------------------
@@ -32,7 +32,8 @@ function changed(what) {
   if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
   if (what === "begun") showBegun(studio.choice);
   if (what === "switched" && player.playing) play(studio.choice.start);
-  if (["history", "edited"].includes(what) && player.playing) play(player.now);
+  if (["history", "edited"].includes(what)) player.update(studio.events, studio.end);
+  if (what === "span" && looping) player.setLoop(studio.span);
   if (what === "focused") { studio.playhead = studio.selectedEvents[0].onset; roll.follow(studio.playhead); }
   showTime();
   const hadFocus = $("choice").contains(document.activeElement);
@@ -97,8 +98,7 @@ function tryAgain() {
 function play(at = studio.playhead) {
   const { events, history, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
-  if (!jsonOf.has(events)) jsonOf.set(events, toJson(events));
-  player.play(jsonOf.get(events), at >= end - 0.05 ? 0 : at, end, looping ? span : null);
+  player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 
 function stop() {
@@ -119,12 +119,19 @@ function seek(seconds) {
 
 function playerChanged(error) {
   if (error) failed(error);
-  if (!player.playing) studio.playhead = player.time;
+  if (!player.playing && !error) studio.playhead = player.time;
   $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
   $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = player.waiting;
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { roll.sounding = []; showTime(); }
+  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+}
+
+/** Show which keys are down: of the piece, and those that are played live. */
+function showSounding() {
+  const now = player.playing ? player.now : Infinity, down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
+  roll.sounding = [...studio.events.filter(down).map((e) => e.key), ...player.held];
+  roll.redraw("overlay");
 }
 
 function tick() {
@@ -132,7 +139,7 @@ function tick() {
   const now = player.now, last = studio.playhead;
   if (now !== last) {
     studio.playhead = now;
-    roll.sounding = studio.events.filter((e) => isNote(e) && e.onset <= now && e.onset + e.duration > now).map((e) => e.key);
+    showSounding();
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
@@ -151,7 +158,7 @@ function toggleLoop() {
   looping = !looping;
   $("loop").setAttribute("aria-pressed", looping);
   if (looping && !studio.span) announce("Select a span to loop it");
-  if (player.playing) play(player.now);
+  player.setLoop(looping ? studio.span : null);
   showTime();
 }
 
@@ -196,8 +203,10 @@ for (const task of TASKS) ACTIONS[task] = () => write(task);
 listenToShortcuts((name, event, combo) => ACTIONS[name](event, combo));
 listenToFiles(studio, run);
 
+listenToSound(player, roll, announce);
 new Pointers(roll, {
   seek,
+  sound: ({ key, velocity }) => player.preview(key, velocity),
   canEdit: () => !studio.choice,
   isSelected: (id) => studio.selected.has(id),
   select: (ids, add) => studio.select(ids, add),
@@ -262,6 +271,7 @@ async function start() {
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";
+  player.prepare().catch(() => {}); // who needs a recording reports it
 }
 Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
 run(start);

@@ -41,6 +41,7 @@ export class Pointers {
     if (x < view.left) return { kind: "pan" };
     const hit = this.roll.hit(x, y);
     if (!hit || !actions.canEdit()) return { kind: isTouch ? "pan" : "marquee", add };
+    if (isNote(hit)) actions.sound(hit);
     const wasSelected = actions.isSelected(hit.id);
     if (!wasSelected || add) actions.select([hit.id], add);
     return { kind: isTouch && !wasSelected ? "pan" : "move", hit };
