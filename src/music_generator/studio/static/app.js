@@ -1,12 +1,13 @@
 // The page: connects the state of the studio to the roll, the player, the panels and the keyboard.
+import { listenToSound } from "./audio/controls.js";
+import { Player } from "./audio/player.js";
 import { ChoiceBar } from "./choice_bar.js";
 import { ExportDialog } from "./export_dialog.js";
 import { Exporter, saveBlob } from "./export.js";
 import { listenToFiles } from "./files.js";
 import { Pointers } from "./gestures/pointers.js";
 import { $, onClick, Panels, TASKS } from "./panels.js";
-import { isNote, makeEvent, toJson, toTick } from "./piece.js";
-import { Player } from "./player.js";
+import { isNote, makeEvent, toTick } from "./piece.js";
 import { writeProject } from "./project.js";
 import { Roll } from "./roll.js";
 import * as server from "./server.js";
@@ -18,27 +19,21 @@ import { Toolbar } from "./toolbar.js";
 
 const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
+const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
 const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
 const LEAD = 2; // seconds before a variation from which it is heard
 let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
 const studio = new Studio({ changed, failed, announce, streamed });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
-const player = new Player([$("audio-a"), $("audio-b")], playerChanged);
+const player = new Player(playerChanged, showSounding);
 const exporter = new Exporter(studio);
 const exportDialog = new ExportDialog(studio, exporter);
 const { writer, editor } = studio;
-/** What sounds at once: keys that are struck and notes that are changed. */
-const sound = {
-  strike: (key, velocity) => player.strike?.(key, velocity),
-  release: (key) => player.release?.(key),
-  preview: (key, velocity) => player.preview?.(key, velocity),
-};
-const pointers = new Pointers({ studio, roll, sound, seek, tool: () => toolbar.tool });
+const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => toolbar.tool });
 const panels = new Panels(studio, { write, rewrite });
 const choiceBar = new ChoiceBar(studio, { focusRoll });
 const toolbar = new Toolbar(studio, { timeChanged });
 new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });
-const jsonOf = new WeakMap(); // events → their piece as JSON: the player compares pieces by identity
 
 // --- changes -----------------------------------------------------------------------------------------------------
 
@@ -52,7 +47,8 @@ function changed(what) {
   if (what === "begun") showBegun(studio.choice);
   if (what === "variation" || what === "switched") roll.reveal(studio.choice.variations[studio.choice.current]?.events ?? []);
   if (what === "switched") hearFromStart(studio.choice);
-  if (["history", "edited"].includes(what) && player.playing) play(player.now);
+  if (HEARD.includes(what)) player.update(studio.events, studio.end);
+  if (what === "span" && looping) player.setLoop(studio.span);
   if (what === "edited") roll.reveal(studio.selectedEvents);
   if (what === "focused") showFocused();
   showTime();
@@ -135,8 +131,7 @@ function rewrite() {
 function play(at = studio.playhead) {
   const { events, history, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
-  if (!jsonOf.has(events)) jsonOf.set(events, toJson(events));
-  player.play(jsonOf.get(events), at >= end - 0.05 ? 0 : at, end, looping ? span : null);
+  player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 
 function stop() {
@@ -157,12 +152,19 @@ function seek(seconds) {
 
 function playerChanged(error) {
   if (error) failed(error);
-  if (!player.playing) studio.playhead = player.time;
+  if (!player.playing && !error) studio.playhead = player.time;
   $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
   $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = player.waiting;
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { roll.sounding = []; showTime(); }
+  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+}
+
+/** Show which keys are down: of the piece, and those that are played live. */
+function showSounding() {
+  const now = player.playing ? player.now : Infinity, down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
+  roll.sounding = [...studio.events.filter(down).map((e) => e.key), ...player.held];
+  roll.redraw("overlay");
 }
 
 function tick() {
@@ -170,7 +172,7 @@ function tick() {
   const now = player.now, last = studio.playhead;
   if (now !== last) {
     studio.playhead = now;
-    roll.sounding = studio.events.filter((e) => isNote(e) && e.onset <= now && e.onset + e.duration > now).map((e) => e.key);
+    showSounding();
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
@@ -189,7 +191,7 @@ function toggleLoop() {
   looping = !looping;
   $("loop").setAttribute("aria-pressed", looping);
   if (looping && !studio.span) announce("Select a span to loop it");
-  if (player.playing) play(player.now);
+  player.setLoop(looping ? studio.span : null);
   showTime();
 }
 
@@ -210,7 +212,7 @@ const ACTIONS = {
     if (studio.selected.size) editor.move(0, signOf(event) * (event.shiftKey ? 12 : 1), "transpose");
     else roll.scroll(0, signOf(event) * 2);
     const [first] = studio.selectedEvents;
-    if (first && isNote(first)) sound.preview(first.key, first.velocity);
+    if (first && isNote(first)) player.preview(first.key, first.velocity);
   },
   velocity: (event) => editor.addVelocity(4 * signOf(event)),
   resize: (event) => editor.resize(signOf(event) * nudgeSeconds(event), "end", "resize"),
@@ -234,7 +236,7 @@ const ACTIONS = {
   spanEnd: () => announceSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
   nextNote(event) {
     const note = studio.selectNext(event.key === "." ? 1 : -1);
-    if (note) sound.preview(note.key, note.velocity);
+    if (note) player.preview(note.key, note.velocity);
   },
   selectAll: () => studio.selectAll(),
   erase: () => editor.erase(),
@@ -262,6 +264,8 @@ function announceSpan(from, to) {
   studio.setSpan(from, to);
   announce(studio.spanText);
 }
+
+listenToSound(player, announce);
 
 const CLICKS = {
   play: togglePlay, loop: toggleLoop, "to-start": ACTIONS.start, fit: ACTIONS.fit, help: ACTIONS.help, theme: toggleTheme,
@@ -323,6 +327,7 @@ async function start() {
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";
+  player.prepare().catch(() => {}); // who needs a recording reports it
 }
 Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
 run(start);

@@ -271,10 +271,10 @@ function paintKeyboard(ctx, view, colour) {
 // --- over the notes ----------------------------------------------------------------------------------------------
 
 /** Paint what moves without the notes: sounding keys, the span, the selection rectangle, the playhead, a gesture's tip. */
-export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop, sounding, pressed, band, tip, hovered }) {
+export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop, sounding, band, tip, hovered }) {
   const { width, height, left } = view;
   ctx.clearRect(0, 0, width, height);
-  paintSounding(ctx, view, colour, pressed === null ? sounding : [...sounding, pressed]);
+  paintSounding(ctx, view, colour, sounding);
   clipped(ctx, [left, 0, width, height], () => {
     if (span) paintSpan(ctx, view, colour, span, { loop, filled: !band }); // what is being written has its own band
     if (hovered) { ctx.strokeStyle = colour.ink; ctx.strokeRect(...boxOf(view, hovered)); }

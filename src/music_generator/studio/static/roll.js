@@ -38,7 +38,7 @@ export class Roll {
   constructor(box, base, overlay, time) {
     Object.assign(this, { box, base, overlay, time, view: new View(), events: [], lists: makeDrawLists([]), extra: [], selected: [] });
     Object.assign(this, { span: null, band: null, marquee: null, playhead: 0, loop: false, sounding: [], end: 0, ghosts: [] });
-    Object.assign(this, { tip: null, pressed: null, hovered: null, others: makeDrawLists([]), chosenRow: null });
+    Object.assign(this, { tip: null, hovered: null, others: makeDrawLists([]), chosenRow: null });
     this.target = { t0: 0, pps: 60, high: 96, row: 6 };
     this.frames = 0;
     this.stale = new Set();

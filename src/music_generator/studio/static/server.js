@@ -33,14 +33,10 @@ export const midi = async (piece) => reply((await request("midi", json({ piece }
 export const picture = async (piece, title, span) =>
   reply((await request("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());
 
-/** A sound file of the piece from second `from` to `to`; `gain` is that of an earlier file, to sound as loud. */
-export async function sound(piece, { from, to, format = "wav", gain = null }, signal) {
-  const response = await request("sound", json({ piece, from, to, format, gain }), { signal });
-  return {
-    blob: await reply(response.blob()),
-    gain: Number(response.headers.get("x-sound-gain")),
-    engine: response.headers.get("x-sound-engine"),
-  };
+/** A sound file of the piece from second `from` to `to`. */
+export async function sound(piece, { from, to, format }) {
+  const response = await request("sound", json({ piece, from, to, format }));
+  return { blob: await reply(response.blob()), engine: response.headers.get("x-sound-engine") };
 }
 
 /** The messages of a writing job, one by one as they arrive. */

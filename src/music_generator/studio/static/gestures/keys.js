@@ -13,8 +13,6 @@ export class PlayKeys {
     const { roll, sound } = this.page, share = Math.min(Math.max(point.x / roll.view.left, 0), 1);
     this.key = roll.keyAt(point.y);
     if (this.key !== null) sound.strike(this.key, Math.round(30 + 85 * share));
-    roll.pressed = this.key;
-    roll.redraw("overlay");
   }
 
   move(point) {
@@ -28,7 +26,5 @@ export class PlayKeys {
 
   cancel() {
     if (this.key !== null) this.page.sound.release(this.key);
-    this.page.roll.pressed = null;
-    this.page.roll.redraw("overlay");
   }
 }

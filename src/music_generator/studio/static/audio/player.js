@@ -1,0 +1,330 @@
+// Playback: schedules the voices of a piece ahead on the audio clock, a window at a time, and plays what is struck live.
+import { endOf } from "../piece.js";
+import { Sampler } from "./sampler.js";
+import { Samples, SAMPLE_RATE } from "./samples.js";
+import { click, limiter, OtherVoices } from "./tones.js";
+import { Score, within } from "./voices.js";
+
+const WINDOW = 1.2, TICK = 100; // seconds that are scheduled ahead; milliseconds between two looks
+const START = 0.06, EDIT = 0.03; // seconds from a click to the first sound of a piece, and from an edit to its sound
+const PREPARE = 8; // seconds of the piece whose recordings are decoded ahead
+const MOST_WAIT = 3000; // milliseconds that the first recordings are waited for
+const REST = 0.3; // seconds from the last event to the end of playback
+const PREVIEW = 0.4, SHORTEST_LOOP = 0.05; // seconds
+const LOUDEST = 2; // the factor of the full volume
+export const NO_SOUND = "this browser plays no sound: allow it for this page, or try another browser";
+
+export class Player {
+  #take = null;
+  #segments = []; // {from, to, clock}: seconds of the piece that sound from a time of the audio clock on
+  #cursor = 0; // the second of the last segment up to which everything is scheduled
+  #scheduled = []; // {source, t}: noises and clicks, which a new plan cancels
+  #run = 0; // counts starts and stops
+  #timer = 0;
+  #started = null;
+
+  /** `changed(message)` is called when playback begins, ends or fails (then with the message); `struck` when keys that
+   * are played live go down or up. */
+  constructor(changed = () => {}, struck = () => {}) {
+    Object.assign(this, { changed, struck, samples: new Samples(), sampler: null, context: null, engine: "" });
+    Object.assign(this, { playing: false, waiting: false, time: 0, start: 0, end: 0, loop: null, score: null });
+    this.held = new Set(); // keys that are down
+    this.beats = []; // {onset, accented} in seconds of the piece: the clicks of a metronome
+    this.others = []; // {onset, duration, key, velocity, program, isDrum}: notes of other tracks, played faintly
+    this.level = 0.7;
+  }
+
+  // --- the audio of the page -------------------------------------------------------------------------------------
+
+  /** Load the recordings that any key needs. */
+  async prepare() {
+    await this.samples.open();
+    await this.samples.loadFirst();
+  }
+
+  /** Make the audio context, or resume it: browsers allow it in a gesture only. */
+  wake() {
+    this.#started ??= this.#build();
+    this.#started.catch(() => { this.#started = null; });
+    if (this.context && this.context.state !== "running") this.context.resume().catch(() => {});
+    return this.#started;
+  }
+
+  async #build() {
+    if (!this.context) {
+      try { this.context = new AudioContext({ sampleRate: SAMPLE_RATE, latencyHint: "interactive" }); } catch { throw new Error(NO_SOUND); }
+      this.volume = new GainNode(this.context);
+      const { input, output } = limiter(this.context);
+      this.volume.connect(input);
+      output.connect(this.context.destination);
+      this.setVolume(this.level);
+    }
+    await this.samples.open();
+    const sampler = new Sampler(this.context, this.samples);
+    sampler.output.connect(this.volume);
+    await sampler.addResonance().catch(() => {}); // without worklets the strings do not ring along
+    this.sampler = sampler;
+    this.engine = "Salamander grand piano";
+    this.prepare().then(() => this.samples.loadRest()).catch(() => {}); // who needs one of them reports it
+  }
+
+  /** Set the volume, 0 to 1. */
+  setVolume(level) {
+    this.level = level;
+    this.volume?.gain.setTargetAtTime(LOUDEST * level ** 2, this.context.currentTime, 0.01);
+  }
+
+  /** What the page sounds like before the volume: an AudioNode. */
+  get output() { return this.sampler?.output; }
+
+  /** The time of the audio clock, in seconds. */
+  get clock() { return this.context?.currentTime ?? 0; }
+
+  async #reporting(action) {
+    try { await action(); } catch (error) {
+      this.stop();
+      this.changed(error.message);
+    }
+  }
+
+  // --- the transport ---------------------------------------------------------------------------------------------
+
+  /** Play events from second `at` to second `end`, or repeat the span `loop`: [from, to]. After `delay` seconds. */
+  async play(events, at, end = endOf(events), loop = null, delay = 0) {
+    this.stop();
+    const run = this.#run;
+    Object.assign(this, { end, loop: usable(loop), playing: true, waiting: true });
+    this.time = this.start = this.loop && (at < this.loop[0] || at >= this.loop[1]) ? this.loop[0] : at;
+    this.changed();
+    await this.#reporting(async () => {
+      await this.wake();
+      await this.#running();
+      if (run !== this.#run) return;
+      this.score = new Score(events, this.samples.index);
+      await Promise.race([this.#decoded(this.start, this.start + WINDOW), sleep(MOST_WAIT)]);
+      if (run !== this.#run) return;
+      this.#begin(this.clock + START + delay);
+    });
+  }
+
+  /** Wait until the browser lets the page sound. */
+  async #running() {
+    if (this.context.state === "running") return;
+    await Promise.race([this.context.resume(), sleep(MOST_WAIT)]);
+    if (this.context.state !== "running") throw new Error("the browser holds the sound back: click on the page, and play again");
+  }
+
+  /** Wait for the recordings of the notes that sound between two seconds of the piece. */
+  async #decoded(from, to) {
+    const { score, samples } = this, voices = [...score.sounding(from), ...score.voices(from, to)];
+    const rows = voices.flatMap(({ note }) => samples.index.layers(note.key, note.velocity).map(([row]) => row));
+    await Promise.all([...new Set(rows)].map((row) => samples.load(row)));
+  }
+
+  #begin(clock) {
+    this.waiting = false;
+    this.#take = this.sampler.makeTake();
+    this.#enter({ from: this.start, to: this.loop ? this.loop[1] : this.end, clock });
+    this.#tick();
+    this.changed();
+  }
+
+  /** Add a segment: its pedals as they are then, and the notes that already sound. */
+  #enter(segment) {
+    const { from, to, clock } = segment, shift = clock - from;
+    this.#segments.push(segment);
+    this.#cursor = from;
+    this.sampler.setContact(this.score.dampers.at(from), clock);
+    for (const voice of this.score.sounding(from)) this.sampler.play(this.#take, voice, shift, from, this.#until(to));
+  }
+
+  /** The second at which the dampers of a loop fall; at the end of the piece the strings ring. */
+  #until(to) { return this.loop ? to : Infinity; }
+
+  #tick() {
+    clearTimeout(this.#timer);
+    this.#schedule(this.clock + WINDOW);
+    this.#prepareAhead();
+    this.sampler.forget();
+    if (this.#hasEnded()) { this.#end(); return; }
+    this.#timer = setTimeout(() => this.#tick(), TICK);
+  }
+
+  /** Schedule everything that begins before a time of the audio clock. */
+  #schedule(horizon) {
+    for (let turn = 0; turn < 1000; turn++) {
+      const { from, to, clock } = this.#segments.at(-1), end = Math.min(to, from + horizon - clock);
+      if (end > this.#cursor) this.#scheduleSpan(this.#cursor, end, clock - from, this.#until(to));
+      this.#cursor = Math.max(this.#cursor, end);
+      if (!this.loop || clock + to - from > horizon) return;
+      this.#enter({ from: this.loop[0], to: this.loop[1], clock: clock + to - from });
+    }
+  }
+
+  #scheduleSpan(from, to, shift, until) {
+    const { score, sampler } = this, take = this.#take;
+    for (const voice of score.voices(from, to)) sampler.play(take, voice, shift, -Infinity, until);
+    for (const [onset, kind, level] of within(score.pedalNoises, from, to, ([onset]) => onset)) {
+      this.#later(sampler.pedalNoise(take, kind, level, onset + shift), onset + shift);
+    }
+    for (const t of score.dampers.moves(from, to)) sampler.setContact(score.dampers.at(t), t + shift);
+    for (const beat of within(this.beats, from, to)) {
+      this.#later(this.click(beat.onset + shift, beat.accented), beat.onset + shift);
+    }
+    for (const note of within(this.others, from, to)) this.#other(note, shift, until);
+  }
+
+  #later(source, t) {
+    this.#scheduled = this.#scheduled.filter((each) => each.t > this.clock);
+    if (source) this.#scheduled.push({ source, t });
+  }
+
+  #other(note, shift, until) {
+    this.otherVoices ??= new OtherVoices(this.context, this.volume);
+    const source = this.otherVoices.play(note, note.onset + shift, Math.min(note.duration, until - note.onset));
+    this.#later(source, note.onset + shift);
+  }
+
+  /** Decode the recordings of the next seconds. */
+  #prepareAhead() {
+    const to = Math.min(this.#cursor + PREPARE, this.loop ? this.loop[1] : Infinity);
+    this.#decoded(this.#cursor, to).catch((error) => { if (!this.failed) this.changed(error.message); this.failed = true; });
+  }
+
+  #hasEnded() {
+    const { from, to, clock } = this.#segments.at(-1);
+    return !this.loop && this.clock > clock + to - from + REST;
+  }
+
+  /** Stop, and let the strings ring. */
+  #end() {
+    Object.assign(this, { playing: false, time: this.start });
+    this.#segments = [];
+    this.changed();
+  }
+
+  /** The second of the piece that is heard now. */
+  get now() {
+    if (!this.playing || !this.#segments.length) return this.time;
+    const heard = this.clock - (this.context.outputLatency || 0);
+    while (this.#segments.length > 1 && this.#segments[1].clock <= heard) this.#segments.shift();
+    const { from, to, clock } = this.#segments[0];
+    this.time = Math.min(Math.max(from, from + heard - clock), to);
+    return this.time;
+  }
+
+  /** The time of the audio clock at which a second of the piece sounds, in the repeat that plays now. */
+  clockAt(second) {
+    const [{ from, clock } = { from: 0, clock: 0 }] = this.#segments;
+    return clock + second - from;
+  }
+
+  stop() {
+    this.time = this.now;
+    this.#run++;
+    clearTimeout(this.#timer);
+    if (this.#take) {
+      this.#cancelLater(this.clock);
+      this.sampler.stop(this.#take);
+    }
+    Object.assign(this, { playing: false, waiting: false, failed: false });
+    this.#take = null;
+    this.#segments = [];
+  }
+
+  // --- changes while it plays ------------------------------------------------------------------------------------
+
+  /** Go on with other events: what sounds goes on where it is the same, what has not sounded yet is planned again. */
+  update(events, end = endOf(events)) {
+    if (!this.playing) return;
+    this.end = end;
+    if (this.#take) this.#planAgain(new Score(events, this.samples.index));
+    else this.play(events, this.time, end, this.loop); // it was waiting
+  }
+
+  /** Repeat a span from now on, or with null play to the end. */
+  setLoop(loop) {
+    this.loop = usable(loop);
+    if (this.playing && this.#take) this.#planAgain(this.score);
+  }
+
+  #planAgain(score) {
+    const t = this.clock + EDIT, i = this.#segments.findLastIndex((each) => each.clock <= t);
+    this.score = score;
+    this.#cancelLater(t);
+    this.sampler.cancelContact(t);
+    this.#segments.length = Math.max(i, 0) + 1;
+    const segment = this.#segments.at(-1), shift = segment.clock - segment.from, at = Math.max(t - shift, segment.from);
+    segment.to = Math.max(this.loop ? this.loop[1] : this.end, at);
+    if (this.loop && at >= this.loop[1]) segment.to = at; // at once to the beginning of the loop
+    this.sampler.replan(this.#take, score, shift, t, this.#until(segment.to));
+    if (i < 0) this.#enter(this.#segments.pop()); // it has not begun
+    else {
+      this.sampler.setContact(score.dampers.at(at), t);
+      this.#cursor = at;
+    }
+    this.#tick();
+  }
+
+  #cancelLater(t) {
+    for (const each of this.#scheduled) if (each.t >= t) each.source.stop();
+    this.#scheduled = this.#scheduled.filter((each) => each.t < t);
+  }
+
+  // --- live ------------------------------------------------------------------------------------------------------
+
+  /** Strike a key at once, velocity 1 to 127. */
+  strike(key, velocity) {
+    this.held.add(key);
+    this.struck();
+    const strike = () => {
+      const isHeard = this.sampler.strike(key, velocity);
+      if (!this.held.has(key)) this.sampler.release(key); // it is up again
+      return isHeard;
+    };
+    this.#live(strike, () => this.#strikeLater(key, velocity));
+  }
+
+  /** Let a key up. */
+  release(key) {
+    this.held.delete(key);
+    this.struck();
+    this.sampler?.release(key);
+  }
+
+  releaseAll() { for (const key of [...this.held]) this.release(key); }
+
+  /** Move a pedal, 0 (sustain), 1 (sostenuto) or 2 (una corda), to a value of 0 to 1. */
+  pedal(number, value) { this.#live(() => this.sampler.pedal(number, value)); }
+
+  /** Sound a short note that ends by itself. */
+  preview(key, velocity) {
+    this.#live(() => {
+      this.sampler.strike(key, velocity);
+      clearTimeout(this.previews?.get(key));
+      (this.previews ??= new Map()).set(key, setTimeout(() => { if (!this.held.has(key)) this.sampler.release(key); }, 1000 * PREVIEW));
+    });
+  }
+
+  /** Sound a click of a metronome at a time of the audio clock. Return its source, or null without a context. */
+  click(time, accented = false) { return this.context ? click(this.context, this.volume, time, accented) : null; }
+
+  /** Do something with the sampler at once if it is there, else as soon as it is; `missed` if it returned false. */
+  #live(action, missed = () => {}) {
+    const waking = this.wake();
+    if (this.sampler) { if (action() === false) missed(); return; }
+    waking.then(() => { if (action() === false) missed(); }).catch((error) => this.changed(error.message));
+  }
+
+  /** Strike a key that is still down once a recording of it is decoded. */
+  async #strikeLater(key, velocity) {
+    const [[row]] = this.samples.index.layers(key, velocity);
+    try {
+      await this.samples.load(row);
+      if (this.held.has(key)) this.sampler.strike(key, velocity);
+    } catch (error) { this.changed(error.message); }
+  }
+}
+
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const usable = (loop) => (loop && loop[1] - loop[0] > SHORTEST_LOOP ? loop : null);

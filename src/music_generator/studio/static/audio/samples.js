@@ -1,0 +1,133 @@
+// The piano's recordings: fetched and decoded when they are needed, the rest in the background, within a budget of memory.
+import { Index } from "./voices.js";
+
+export const SAMPLE_RATE = 44_100; // of the files, and of all audio of the page
+const TOGETHER = 3; // files that are fetched and decoded at once: the browser keeps connections for the other requests
+const MIDDLE_LAYER = 2; // is loaded first: it stands for the other layers until they are there
+const BUDGET_SECONDS = 140 * (globalThis.navigator?.deviceMemory ?? 4); // of decoded sound: 50 MB a gigabyte of memory
+
+export class Samples {
+  #buffers = new Map(); // file → AudioBuffer, the least recently used first
+  #pending = new Map(); // file → {row, promise, start}
+  #waiting = []; // files in the order in which they are to be loaded
+  #loading = 0;
+  #seconds = 0;
+
+  constructor(folder = "samples", budget = BUDGET_SECONDS) {
+    Object.assign(this, { folder, budget, index: null, opening: null });
+  }
+
+  /** Fetch the index. Return it. */
+  open() {
+    this.opening ??= this.#fetch("index.json").then((response) => response.json()).then((facts) => (this.index = new Index(facts)));
+    this.opening.catch(() => { this.opening = null; }); // the next call tries again
+    return this.opening;
+  }
+
+  async #fetch(file) {
+    const response = await fetch(`${this.folder}/${file}`).catch(() => null);
+    if (!response) throw new Error("the piano's samples cannot be loaded: the studio's server does not answer; start `music-generator studio` again");
+    if (!response.ok) throw new Error(`the piano's sample ${file} cannot be loaded: the server answered ${response.status}`);
+    return response;
+  }
+
+  /** Return a recording's AudioBuffer, or null if it is not decoded yet. */
+  get(row) {
+    const buffer = this.#buffers.get(row.file);
+    if (!buffer) return null;
+    this.#buffers.delete(row.file);
+    this.#buffers.set(row.file, buffer); // now the most recently used
+    return buffer;
+  }
+
+  /** Return the buffer of a recording of a key: of the layer, or of the nearest that is decoded, or null. */
+  nearest(recordings, layer) {
+    const near = recordings.filter((row) => this.#buffers.has(row.file))
+      .sort((a, b) => Math.abs(a.layer - layer) - Math.abs(b.layer - layer))[0];
+    return near ? { row: near, buffer: this.get(near) } : null;
+  }
+
+  /** Decode a recording, `urgent` ones first. */
+  load(row, urgent = true) {
+    if (this.#buffers.has(row.file)) return Promise.resolve();
+    const known = this.#pending.get(row.file);
+    if (known) {
+      if (urgent && this.#waiting.includes(row.file)) this.#queue(row.file, true);
+      return known.promise;
+    }
+    const { promise, resolve, reject } = Promise.withResolvers?.() ?? deferred();
+    promise.catch(() => {}); // who needs it is told as well
+    this.#pending.set(row.file, { row, promise, resolve, reject });
+    this.#queue(row.file, urgent);
+    this.#next();
+    return promise;
+  }
+
+  #queue(file, urgent) {
+    this.#waiting = this.#waiting.filter((each) => each !== file);
+    if (urgent) this.#waiting.unshift(file); else this.#waiting.push(file);
+  }
+
+  async #next() {
+    if (this.#loading >= TOGETHER || !this.#waiting.length) return;
+    const file = this.#waiting.shift(), { row, resolve, reject } = this.#pending.get(file);
+    this.#loading++;
+    try {
+      this.#keep(row, await decode(await (await this.#fetch(file)).arrayBuffer(), row.seconds));
+      resolve();
+    } catch (error) { reject(error); }
+    this.#pending.delete(file);
+    this.#loading--;
+    this.#next();
+  }
+
+  /** Keep a decoded recording, and drop the least recently used tones beyond the budget. */
+  #keep(row, buffer) {
+    this.#buffers.set(row.file, buffer);
+    this.#seconds += buffer.duration;
+    for (const [file, old] of this.#buffers) {
+      if (this.#seconds <= this.budget) break;
+      if (old === buffer || isKept(file)) continue;
+      this.#buffers.delete(file);
+      this.#seconds -= old.duration;
+    }
+  }
+
+  /** Load what any key needs to sound: the noises and the middle layer. */
+  async loadFirst() {
+    const { noises, tones } = await this.open(), middle = [...tones.values()].map((rows) => rows[MIDDLE_LAYER]);
+    const byUse = middle.sort((a, b) => Math.abs(a.key - 64) - Math.abs(b.key - 64));
+    await Promise.all([...byUse, ...noises].map((row) => this.load(row, false)));
+  }
+
+  /** Load the other layers, as many as the budget allows. */
+  async loadRest() {
+    await this.loadFirst();
+    const rest = [...this.index.tones.values()].flat().sort((a, b) => Math.abs(a.layer - 2.2) - Math.abs(b.layer - 2.2));
+    for (const row of rest) if (this.#seconds + row.seconds <= this.budget) await this.load(row, false);
+  }
+}
+
+const isKept = (file) => file.endsWith(`-${MIDDLE_LAYER}.mp3`) || /^[a-z]/.test(file); // the middle layer and the noises
+
+function deferred() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
+}
+
+/** Decode an MP3 file to `seconds`. Some browsers leave the encoder's delay at its beginning: it is taken off. */
+export async function decode(bytes, seconds) {
+  const delay = encoderDelay(new Uint8Array(bytes)), frames = Math.round(seconds * SAMPLE_RATE);
+  const decoder = new OfflineAudioContext(2, 1, SAMPLE_RATE), whole = await decoder.decodeAudioData(bytes);
+  if (whole.length < frames + delay) return whole;
+  const buffer = decoder.createBuffer(whole.numberOfChannels, frames, SAMPLE_RATE);
+  for (let i = 0; i < whole.numberOfChannels; i++) buffer.copyToChannel(whole.getChannelData(i).subarray(delay), i);
+  return buffer;
+}
+
+/** The frames before the sound that an MP3 file names in its LAME tag, with the decoder's own. */
+export function encoderDelay(bytes) {
+  const tag = String.fromCharCode(...bytes.subarray(0, 256)), at = tag.indexOf("LAME");
+  return at < 0 ? 0 : 529 + (bytes[at + 21] << 4) + (bytes[at + 22] >> 4);
+}
