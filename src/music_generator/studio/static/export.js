@@ -49,9 +49,11 @@ export class Exporter {
     saveBlob(await server.picture(this.piece, this.studio.name, span), `${this.fileName}.png`);
   }
 
-  /** The command line that writes the last written span again, or that renders the piece. */
+  /** The command line that writes the last written span again, or that renders the piece; or why there is none. */
   get command() {
-    return this.studio.history.lastWritten()?.command ?? `music-generator render ${shellQuoted(`${this.fileName}.mid`)}`;
+    const written = this.studio.history.lastWritten();
+    if (written?.noCommand) return `# ${written.noCommand}`;
+    return written?.command ?? `music-generator render ${shellQuoted(`${this.fileName}.mid`)}`;
   }
 
   /** Fetch the file before a drag begins: during the drag there is no time to wait for it. */

@@ -44,10 +44,18 @@ export class Panels {
     $("variations").max = limits.variations;
     for (const id of SETTINGS) $(id).value = stored[id] ?? initial[id] ?? "";
     this.free = new Set(FREE.filter((id) => stored[id] === undefined || stored.free?.includes(id)));
-    $("steering").hidden = !info.steering;
+    for (const id of FREE) this.#setRange(id, info.steering[id]);
     $("seconds").placeholder = defaults.piece_seconds;
     $("seconds").title = `Empty: ${defaults.piece_seconds} s, or ${defaults.join_seconds} s for Lead in and Bridge`;
     this.#settingsChanged();
+  }
+
+  /** Give a slider of the character its range, or hide it if the model cannot be told. */
+  #setRange(id, range) {
+    for (const element of document.querySelectorAll(`[data-steer=${id}]`)) element.hidden = !range;
+    if (!range) { this.free.add(id); return; }
+    Object.assign($(id), { min: Math.max(0, range.from), max: range.to });
+    if (this.free.has(id)) $(id).value = (Number($(id).min) + range.to) / 2;
   }
 
   /**

@@ -11,7 +11,8 @@ export const factsOf = ({ tempo_map, source }) => ({ tempo_map, source });
 
 /**
  * `choice` is what is being written, or what the user chooses from; null at other times:
- * {task, settings, base, facts, start, end, past, future, variations: [{seed, command, events, done}], current, original}.
+ * {task, settings, base, facts, start, end, past, kept, future, variations: [{seed, command, events, done}], current, original}.
+ * `kept` are notes of the span that stay, whose rest is written anew.
  * With `original` the piece as it was is shown, to compare.
  */
 export class Writer {
@@ -78,22 +79,15 @@ export class Writer {
       if (!choice.original && variation === choice.variations[choice.current]) this.studio.streamed(events);
     }
     if (message.type === "variation") {
-      Object.assign(variation, { events: this.#markKept(fromJson(message, true), choice), done: true });
+      Object.assign(variation, { events: fromJson(message, true), done: true });
       this.studio.changed("variation");
     }
   }
 
-  /** Notes that stay are the user's, or the model's of before, whoever wrote them. */
-  #markKept(events, { kept }) {
-    if (!kept.length) return events;
-    const nameOf = (e) => `${e.key} ${e.onset.toFixed(3)}`, writers = new Map(kept.map((e) => [nameOf(e), e.generated]));
-    return events.map((e) => ({ ...e, generated: writers.get(nameOf(e)) ?? true }));
-  }
-
   #begin(message, choice, first) {
-    const { start, end, future_shift: shift, seeds, commands } = message;
+    const { start, end, future_shift: shift, seeds, commands, no_command: noCommand } = message;
     if (!first) setAround(Object.assign(choice, { start, end, shift, facts: { ...choice.facts, ...factsOf(message) } }));
-    choice.variations.push(...seeds.map((seed, i) => ({ seed, command: commands[i], events: [], done: false })));
+    choice.variations.push(...seeds.map((seed, i) => ({ seed, command: commands[i], noCommand, events: [], done: false })));
     if (!first) this.studio.changed("begun");
   }
 
@@ -114,8 +108,9 @@ export class Writer {
   withVariation(index) {
     const { choice } = this, variation = choice.variations[index];
     if (!variation || choice.original) return choice.base;
-    if (!variation.done) return variation.around ??= choice.past.concat(choice.future);
-    return variation.whole ??= tidy(choice.past.concat(variation.events, choice.future));
+    const { past, kept, future } = choice;
+    if (!variation.done) return variation.around ??= past.concat(kept, future);
+    return variation.whole ??= tidy(past.concat(kept, variation.events, future));
   }
 
   get events() { return this.withVariation(this.choice.current); }
@@ -153,9 +148,9 @@ export class Writer {
     const whole = this.events, { start, end, task } = choice, isNew = task === "compose";
     const others = this.plain();
     this.close();
-    const { command, seed } = variation, label = this.#labelOf(choice);
+    const { command, noCommand, seed } = variation, label = this.#labelOf(choice);
     const facts = isNew ? { ...choice.facts, name: `composed-${seed}` } : choice.facts;
-    studio.history.commit(label, whole, { facts, detail: { task, command, seed, span: [start, end], choice: others } });
+    studio.history.commit(label, whole, { facts, detail: { task, command, noCommand, seed, span: [start, end], choice: others } });
     if (select) studio.span = isNew ? null : [start, end];
     studio.changed("kept");
     const rest = choice.variations.length - 1;
