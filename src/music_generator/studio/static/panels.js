@@ -80,7 +80,6 @@ export class Panels {
     $("undo").disabled = !history.canUndo && !choice;
     $("redo").disabled = !history.canRedo;
     $("empty").hidden = hasNotes || Boolean(choice);
-    $("legend").hidden = !hasNotes && !choice;
     this.#showTasks(hasNotes);
     this.#showSpan();
     if (!PARTIAL.includes(what)) this.#showHistory();

@@ -144,7 +144,7 @@ export class Writer {
     const { choice, studio } = this, variation = choice?.variations[choice.current];
     if (!variation) return;
     if (!variation.done) { studio.announce("This variation is still being written"); return; }
-    choice.original = false;
+    if (choice.original) { studio.announce("This is the original: choose a variation, or discard them"); return; }
     const whole = this.events, { start, end, task } = choice, isNew = task === "compose";
     const others = this.plain();
     this.close();
