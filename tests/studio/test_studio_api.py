@@ -355,7 +355,7 @@ def test_commands_name_what_is_not_the_default(piece, task):
         ({"piece": {"notes": [[0, 1, 5, 64]]}}, "`pitch` must be 21 to 108"),
         ({"piece": {"notes": [[-1, 1, 60, 64]]}}, "onsets must be at least 0"),
         ({"piece": {"notes": [[0, 1, 60, 64]] * 5001}}, "at most 5,000 rows"),
-        ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "must be as the server gave it"),
+        ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "all in whole numbers"),
         ({"task": "bridge", "second": None}, "a second piece must have notes"),
         ({"seconds": 90_000}, "the length must be above 0 and at most 60 seconds, not 90,000; the command"),
         ({"seconds": 0}, "the length must be above 0 and at most 60 seconds, not 0"),
@@ -417,6 +417,49 @@ def test_a_midi_file_comes_back_unchanged(client, piece):
     written = client.post("api/midi", json={"piece": read["piece"]})
     assert written.headers["content-type"] == "audio/midi"
     assert read_midi(written.content).performance == read_midi(given).performance
+
+
+WALTZ = {"ticks_per_quarter": 1000, "tempos": [[0, 600_000], [3000, 450_000]], "time_signatures": [[0, 3, 4]]}
+
+
+def test_another_tempo_map_is_written_into_the_file_and_moves_no_note(client):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    written = client.post("api/midi", json={"piece": read | {"tempo_map": WALTZ}}).content
+    for track in ("piano", "strings"):
+        before, after = (read_midi(data, track=track).performance for data in (band_file(), written))
+        assert np.allclose(before.notes["onset"], after.notes["onset"], atol=3e-4)
+        assert after.tempo_map == TempoMap(1000, ((0, 600_000), (3000, 450_000)), ((0, 3, 4),))
+    assert client.post("api/midi", json={"piece": read | {"tempo_map": None}}).content == band_file()
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+def test_what_is_written_has_the_tempo_map_of_the_page(client, with_file):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    piece = {"notes": read["notes"], "tempo_map": WALTZ} | ({"source": read["source"]} if with_file else {})
+    begin = messages(client, {"task": "infill", "piece": piece, "from": 2.0, "to": 4.0, "seed": 1, "variations": 1})[1]
+    assert begin["tempo_map"] == WALTZ
+    again = {"notes": read["notes"], "tempo_map": begin["tempo_map"], "source": begin["source"]}
+    tempi = read_midi(client.post("api/midi", json={"piece": again}).content).performance.tempo_map
+    assert (tempi.tempos, tempi.time_signatures) == (((0, 600_000), (3000, 450_000)), ((0, 3, 4),))
+    assert (begin["source"] is None) is not with_file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tempos": [[0, 500_000.5]]}, "`piece.tempo_map` must have `ticks_per_quarter`, `tempos` and"),
+        ({"tempos": [[0, True]]}, "all in whole numbers"),
+        ({"tempos": []}, "`tempos` must begin at tick 0 and rise strictly"),
+        ({"tempos": [[0, 1 << 24]]}, "a tempo must be 1 to 16777215 microseconds"),
+        ({"time_signatures": [[0, 3, 5]]}, "a time signature must be 1 to 255 over 1, 2, 4"),
+        ({"ticks_per_quarter": 0}, "`ticks_per_quarter` must be 1 to 32767"),
+        ({"ticks_per_quarter": 32767, "tempos": [[0, 1]]}, "more ticks than MIDI can count"),
+    ],
+)
+def test_an_impossible_tempo_map_is_refused(client, change, message):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    response = client.post("api/midi", json={"piece": read | {"tempo_map": WALTZ | change}})
+    assert message in refusal(response, 422, "input")
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF", b"MThd\0\0\0\6\0\1\0\1\1\xe0", b"\0" * 2000])
