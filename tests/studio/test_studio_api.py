@@ -41,7 +41,15 @@ from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DT
 from music_generator.music.tempo_map import TempoMap
 from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS
-from music_generator.studio.api import EXAMPLE, JobCancelledError, LimitError, Studio, job_result, steering_to_json
+from music_generator.studio.api import (
+    EXAMPLE,
+    JobCancelledError,
+    LimitError,
+    Studio,
+    job_result,
+    read_piece,
+    steering_to_json,
+)
 from music_generator.studio.jobs import BusyError, Ended, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.render import excerpt
@@ -355,7 +363,7 @@ def test_commands_name_what_is_not_the_default(piece, task):
         ({"piece": {"notes": [[0, 1, 5, 64]]}}, "`pitch` must be 21 to 108"),
         ({"piece": {"notes": [[-1, 1, 60, 64]]}}, "onsets must be at least 0"),
         ({"piece": {"notes": [[0, 1, 60, 64]] * 5001}}, "at most 5,000 rows"),
-        ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "must be as the server gave it"),
+        ({"piece": {"notes": [[0, 1, 60, 64]], "tempo_map": {"tempos": 3}}}, "all in whole numbers"),
         ({"task": "bridge", "second": None}, "a second piece must have notes"),
         ({"seconds": 90_000}, "the length must be above 0 and at most 60 seconds, not 90,000; the command"),
         ({"seconds": 0}, "the length must be above 0 and at most 60 seconds, not 0"),
@@ -417,6 +425,97 @@ def test_a_midi_file_comes_back_unchanged(client, piece):
     written = client.post("api/midi", json={"piece": read["piece"]})
     assert written.headers["content-type"] == "audio/midi"
     assert read_midi(written.content).performance == read_midi(given).performance
+
+
+def test_the_parts_of_a_file_are_told_and_the_others_are_given(client):
+    read = client.post("api/read", content=band_file()).json()
+    facts = [{name: value for name, value in part.items() if name != "notes"} for part in read["parts"]]
+    assert facts == [
+        {"track": "2:1", "name": "Piano", "channel": 1, "program": 0, "drums": False, "count": 12, "chosen": True},
+        {"track": "3:3", "name": "Strings", "channel": 3, "program": 48, "drums": False, "count": 9, "chosen": False},
+        {"track": "4:10", "name": "Kit", "channel": 10, "program": 0, "drums": True, "count": 4, "chosen": False},
+    ]
+    piano, strings, kit = (part["notes"] for part in read["parts"])
+    assert piano == []
+    assert strings == [[0.5 * i, 0.5, 55 + i, 70 + i] for i in range(9)]
+    assert kit == [[0.5 * i, 0.5, 36, 70 + i] for i in range(4)]
+    assert read["cut"] is None
+    assert len(read["piece"]["notes"]) == 12
+    assert client.post("api/parts", json={"piece": read["piece"]}).json() == {"parts": read["parts"], "cut": None}
+
+
+@pytest.mark.parametrize(
+    ("track", "chosen", "notes"),
+    [("Strings", ["3:3"], 9), ("3", ["3:3"], 9), ("3:3", ["3:3"], 9), ("all", ["2:1", "3:3"], 12), ("", ["2:1"], 12)],
+)
+def test_another_track_can_be_chosen(client, track, chosen, notes):
+    read = client.post("api/read", params={"track": track}, content=band_file()).json()
+    assert [part["track"] for part in read["parts"] if part["chosen"]] == chosen
+    assert len(read["piece"]["notes"]) == notes  # where both strike a key, one note is heard
+    assert client.post("api/midi", json={"piece": read["piece"]}).content == band_file()
+
+
+def test_a_track_that_is_not_there_is_refused(client):
+    response = client.post("api/read?track=Flute", content=band_file())
+    message = refusal(response, 422, "input")
+    assert message == "the track must be one of the tracks with notes (2 'Piano', 3 'Strings') or all, not 'Flute'"
+    assert response.json()["error"]["field"] == "track"
+
+
+def test_of_many_other_notes_the_first_are_given():
+    everything = read_piece(band_file(), None, 13)
+    assert everything["cut"] is None
+    some = read_piece(band_file(), None, 6)
+    assert [len(part["notes"]) for part in some["parts"]] == [0, 3, 3]
+    assert [part["count"] for part in some["parts"]] == [12, 9, 4]
+    assert some["cut"] == 1.5
+
+
+def test_a_new_piece_has_no_parts(client, piece):
+    assert client.post("api/parts", json={"piece": piece_to_json(piece)}).json() == {"parts": [], "cut": None}
+
+
+WALTZ = {"ticks_per_quarter": 1000, "tempos": [[0, 600_000], [3000, 450_000]], "time_signatures": [[0, 3, 4]]}
+
+
+def test_another_tempo_map_is_written_into_the_file_and_moves_no_note(client):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    written = client.post("api/midi", json={"piece": read | {"tempo_map": WALTZ}}).content
+    for track in ("piano", "strings"):
+        before, after = (read_midi(data, track=track).performance for data in (band_file(), written))
+        assert np.allclose(before.notes["onset"], after.notes["onset"], atol=3e-4)
+        assert after.tempo_map == TempoMap(1000, ((0, 600_000), (3000, 450_000)), ((0, 3, 4),))
+    assert client.post("api/midi", json={"piece": read | {"tempo_map": None}}).content == band_file()
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+def test_what_is_written_has_the_tempo_map_of_the_page(client, with_file):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    piece = {"notes": read["notes"], "tempo_map": WALTZ} | ({"source": read["source"]} if with_file else {})
+    begin = messages(client, {"task": "infill", "piece": piece, "from": 2.0, "to": 4.0, "seed": 1, "variations": 1})[1]
+    assert begin["tempo_map"] == WALTZ
+    again = {"notes": read["notes"], "tempo_map": begin["tempo_map"], "source": begin["source"]}
+    tempi = read_midi(client.post("api/midi", json={"piece": again}).content).performance.tempo_map
+    assert (tempi.tempos, tempi.time_signatures) == (((0, 600_000), (3000, 450_000)), ((0, 3, 4),))
+    assert (begin["source"] is None) is not with_file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tempos": [[0, 500_000.5]]}, "`piece.tempo_map` must have `ticks_per_quarter`, `tempos` and"),
+        ({"tempos": [[0, True]]}, "all in whole numbers"),
+        ({"tempos": []}, "`tempos` must begin at tick 0 and rise strictly"),
+        ({"tempos": [[0, 1 << 24]]}, "a tempo must be 1 to 16777215 microseconds"),
+        ({"time_signatures": [[0, 3, 5]]}, "a time signature must be 1 to 255 over 1, 2, 4"),
+        ({"ticks_per_quarter": 0}, "`ticks_per_quarter` must be 1 to 32767"),
+        ({"ticks_per_quarter": 32767, "tempos": [[0, 1]]}, "more ticks than MIDI can count"),
+    ],
+)
+def test_an_impossible_tempo_map_is_refused(client, change, message):
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    response = client.post("api/midi", json={"piece": read | {"tempo_map": WALTZ | change}})
+    assert message in refusal(response, 422, "input")
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF", b"MThd\0\0\0\6\0\1\0\1\1\xe0", b"\0" * 2000])
@@ -690,7 +789,7 @@ def test_few_requests_are_parsed_at_once(client, monkeypatch):
     """At most two requests at a time take the memory of a large piece."""
     now, most, lock = [0], [0], threading.Lock()
 
-    def slow(_data: bytes) -> dict[str, Any]:
+    def slow(_data: bytes, *_: Any) -> dict[str, Any]:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
@@ -789,6 +888,7 @@ def test_info_has_the_defaults_and_limits_of_the_options(client):
         "body_bytes": LIMITS.max_body_bytes,
         "request_seconds": LIMITS.request_timeout_seconds,
         "events": LIMITS.max_events,
+        "other_notes": LIMITS.max_other_notes,
         "jobs": LIMITS.max_jobs,
     }
     assert "Frédéric Chopin" in info["composers"]

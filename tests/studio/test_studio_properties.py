@@ -75,6 +75,7 @@ PIECES = st.fixed_dictionaries({}, optional={"notes": ROWS, "pedals": ROWS, "tem
 ASKED = {
     "write": {"task": "infill", "piece": SHORT, "from": 0.5, "to": 0.8, "variations": 1, "seed": 1},
     "midi": {"piece": SHORT},
+    "parts": {"piece": SHORT},
     "sound": {"piece": SHORT, "from": 0.5, "to": 0.6, "format": "wav"},
     "picture": {"piece": SHORT, "title": "it", "from": 0.2, "to": 0.4},
 }
@@ -83,6 +84,7 @@ FIELDS = [
     *(("write", name) for name in ("composer", "seed", "variations", "name", "second_name")),
     *(("write", name) for name in ("keep", "recall", "open_end", "density", "loudness", "returns")),
     ("midi", "piece"),
+    ("parts", "piece"),
     *(("sound", name) for name in ("piece", "from", "to", "format", "gain")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
 ]
@@ -119,7 +121,7 @@ def test_any_value_in_any_field(client, endpoint, field, data):
     check_answer(client.post(f"api/{endpoint}", content=json.dumps(asked)))
 
 
-@pytest.mark.parametrize("endpoint", ["write", "midi", "sound", "picture"])
+@pytest.mark.parametrize("endpoint", ["write", "midi", "parts", "sound", "picture"])
 @given(body=st.binary(max_size=30) | VALUES.map(lambda value: json.dumps(value).encode()))
 @examples(12)
 def test_any_body(client, endpoint, body):

@@ -18,6 +18,7 @@ from music_generator.music.midi_file import (
     Event,
     MidiFile,
     Track,
+    meta,
 )
 from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
 
@@ -59,6 +60,23 @@ def tempo_map_of(file: MidiFile, path: Any = None) -> TempoMap:
         if len(data) > 1 and data[0] and data[1] < len(BEAT_UNITS):
             signatures[tick] = tick, data[0], 1 << data[1]
     return TempoMap(file.division, tuple(sorted(tempos.items())), tuple(sorted(signatures.values())))
+
+
+def tempo_events(tempo_map: TempoMap) -> list[Event]:
+    """Return the tempi and time signatures of a tempo map by tick; `tempo_map_of` reads them again."""
+    events = [(tick, tempo_event(tempo)) for tick, tempo in tempo_map.tempos]
+    events += [(tick, metre_event(top, bottom)) for tick, top, bottom in tempo_map.time_signatures]
+    return sorted(events, key=_tick)
+
+
+def tempo_event(tempo: int) -> bytes:
+    """Return the event that sets a tempo, in microseconds per quarter note."""
+    return meta(TEMPO, tempo.to_bytes(3, "big"))
+
+
+def metre_event(top: int, bottom: int) -> bytes:
+    """Return the event that sets a time signature; the metronome clicks each quarter note."""
+    return meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))
 
 
 def _tempos(file: MidiFile) -> tuple[Array, Array]:

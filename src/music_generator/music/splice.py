@@ -15,8 +15,6 @@ from music_generator.music.midi_file import (
     LONGEST_DELTA,
     NOTE_OFF,
     NOTE_ON,
-    TEMPO,
-    TIME_SIGNATURE,
     TRACK_NAME,
     MidiFile,
     Track,
@@ -33,6 +31,7 @@ from music_generator.music.midi_tables import (
     PEDAL_CONTROLLERS,
     PRESSED,
     press_table,
+    tempo_events,
     tempo_map_of,
     unreleased,
 )
@@ -125,10 +124,7 @@ def splice(performance: Performance) -> MidiFile:
 def _new_source(performance: Performance) -> MidiSource:
     """Return a file of one track without notes, on ticks of at most 1 ms, with the tempo map of a performance."""
     tempo_map = performance.tempo_map.refined()
-    events = [(tick, meta(TEMPO, tempo.to_bytes(3, "big"))) for tick, tempo in tempo_map.tempos]
-    for tick, top, bottom in tempo_map.time_signatures:
-        events.append((tick, meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))))
-    events = [(0, meta(TRACK_NAME, b"Piano")), *sorted(events, key=lambda event: event[0])]
+    events = [(0, meta(TRACK_NAME, b"Piano")), *tempo_events(tempo_map)]
     _check_countable(np.array([tick for tick, _ in events]))
     file = MidiFile(0, tempo_map.ticks_per_quarter, (make_track([*events, (events[-1][0], meta(END_OF_TRACK, b""))]),))
     piano = (Part(0, 0, "Piano", 0, 0),)

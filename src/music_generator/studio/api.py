@@ -31,6 +31,7 @@ from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS, steady_gain
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
+from music_generator.studio.parts import parts_to_json
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
 from music_generator.studio.schema import (
     Json,
@@ -97,6 +98,7 @@ class Studio:
             ("info", self.info, "GET"),
             ("example", self.example, "GET"),
             ("read", self.read, "POST"),
+            ("parts", self.parts, "POST"),
             ("write", self.write, "POST"),
             ("midi", self.midi, "POST"),
             ("sound", self.sound, "POST"),
@@ -128,6 +130,7 @@ class Studio:
                     "body_bytes": options.max_body_bytes,
                     "request_seconds": options.request_timeout_seconds,
                     "events": options.max_events,
+                    "other_notes": options.max_other_notes,
                     "jobs": options.max_jobs,
                 },
                 "formats": FORMATS,
@@ -136,12 +139,22 @@ class Studio:
 
     async def example(self, _request: Request) -> Response:
         """Return a piece that the bundled model wrote."""
-        return JSONResponse(read_piece(EXAMPLE.read_bytes()))
+        return JSONResponse(read_piece(EXAMPLE.read_bytes(), None, self.options.max_other_notes))
 
     async def read(self, request: Request) -> Response:
-        """Return the piece of a MIDI file's bytes."""
+        """Return the piece of a MIDI file's bytes, and its parts; `?track=` chooses which of them are the piece."""
+        body, track = await self.read_body(request), get_text(dict(request.query_params), "track")
+        return await self._in_thread(lambda: JSONResponse(read_piece(body, track, self.options.max_other_notes)))
+
+    async def parts(self, request: Request) -> Response:
+        """Return the parts of the file that a piece is from."""
         body = await self.read_body(request)
-        return await self._in_thread(lambda: JSONResponse(read_piece(body)))
+
+        def answer() -> Response:
+            source = self._piece(parse_object(body)).source
+            return JSONResponse(parts_to_json(source, self.options.max_other_notes))
+
+        return await self._in_thread(answer)
 
     async def midi(self, request: Request) -> Response:
         """Return the MIDI file of a piece."""
@@ -256,12 +269,18 @@ async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, N
     return results[0]
 
 
-def read_piece(data: bytes) -> Json:
-    """Return the piece of a MIDI file and what must be said of it. Raises `MidiError`, also if there are no notes."""
-    reading = read_midi(data)
+def read_piece(data: bytes, track: str | None, max_other_notes: int) -> Json:
+    """Return the piece of a MIDI file, what must be said of it, and its parts.
+
+    Raises:
+        MidiError: It cannot be read, or there are no notes.
+        InputError: It has no such track, see `choose_parts`.
+    """
+    reading = read_midi(data, track=track)
     if not len(reading.performance):
         raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
-    return {"piece": piece_to_json(reading.performance), "remarks": reading.remarks}
+    piece = reading.performance
+    return {"piece": piece_to_json(piece), "remarks": reading.remarks} | parts_to_json(piece.source, max_other_notes)
 
 
 def steering_to_json(config: ModelConfig) -> Json:

@@ -27,6 +27,7 @@ class StudioOptions:
         max_body_bytes: The largest request.
         request_timeout_seconds: The time in which a request must arrive.
         max_events: The most notes, and the most pedal presses, of a piece.
+        max_other_notes: The most notes of a file's other parts that are sent to be shown.
         max_jobs: The most jobs of each kind (writing, playback, export) that run or wait.
         max_parsed: The most requests that are parsed at once; others wait, so that memory stays bounded.
     """
@@ -41,6 +42,7 @@ class StudioOptions:
     max_body_bytes: int = 16 << 20
     request_timeout_seconds: float = 20.0
     max_events: int = 200_000
+    max_other_notes: int = 20_000
     max_jobs: int = 16
     max_parsed: int = 2
 

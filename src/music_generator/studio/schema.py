@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from music_generator.errors import InputError, MidiError
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.midi_parts import MidiSource, find_parts
-from music_generator.music.midi_tables import note_table
+from music_generator.music.midi_tables import note_table, tempo_map_of
 from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.retiming import on_tempo_map
 from music_generator.music.tempo_map import TempoMap
 
 Json = dict[str, Any]
@@ -42,7 +43,7 @@ FIELD_WORDS = {
     "gain": "the gain",
 }
 """The fields of requests as the page calls them; an error in one is told in these words."""
-LARGEST_SEED = (1 << 53) - 1  # the largest whole number up to which a browser's numbers are exact
+LARGEST_EXACT = (1 << 53) - 1  # up to here a browser's whole numbers are exact
 _NAMES = re.compile("`([a-z_]+)`")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # JSON may contain a single one, which cannot be encoded as UTF-8
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "true or false"}
@@ -80,7 +81,10 @@ def events_to_json(piece: Performance) -> Json:
 
 
 def piece_from_json(value: Any, name: str, max_events: int) -> Performance:
-    """Return the piece of a JSON value; without a tempo map it has that of a new piece.
+    """Return the piece of a JSON value.
+
+    Its tempo map may be another one than that of its file, which then gets it, see `on_tempo_map`. Without a tempo map
+    it has that of its file, or of a new piece.
 
     Args:
         value: What the request has for the piece.
@@ -94,7 +98,9 @@ def piece_from_json(value: Any, name: str, max_events: int) -> Performance:
         raise InputError(f"`{name}` must be an object with `notes` and `pedals`, not {_type_name(value)}")
     notes = _events(value.get("notes", []), NOTE_DTYPE, f"{name}.notes", max_events)
     pedals = _events(value.get("pedals", []), PEDAL_DTYPE, f"{name}.pedals", max_events)
-    piece = Performance(notes, pedals, _tempo_map(value.get("tempo_map"), name), _source(value.get("source"), name))
+    piece = Performance(notes, pedals, *_source_and_its_map(value.get("source"), name))
+    if value.get("tempo_map") is not None:
+        piece = on_tempo_map(piece, _tempo_map(value["tempo_map"], name))
     if piece.end > LONGEST_SECONDS:
         hours = LONGEST_SECONDS / 3600
         raise InputError(f"`{name}` must last at most {hours:g} hours, not {piece.end / 3600:g}")
@@ -134,28 +140,39 @@ def _table(rows: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[np.float
 
 
 def _tempo_map(value: Any, name: str) -> TempoMap:
-    if value is None:
-        return TempoMap()
     try:
         return TempoMap(
-            int(value["ticks_per_quarter"]),
-            tuple((int(tick), int(tempo)) for tick, tempo in value["tempos"]),
-            tuple((int(tick), int(top), int(bottom)) for tick, top, bottom in value["time_signatures"]),
+            _whole(value["ticks_per_quarter"]),
+            tuple((_whole(tick), _whole(tempo)) for tick, tempo in value["tempos"]),
+            tuple((_whole(tick), _whole(top), _whole(bottom)) for tick, top, bottom in value["time_signatures"]),
         )
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"`{name}.tempo_map` must be as the server gave it") from error
+        raise InputError(
+            f"`{name}.tempo_map` must have `ticks_per_quarter`, `tempos` and `time_signatures`, all in whole numbers"
+        ) from error
 
 
-def _source(value: Any, name: str) -> MidiSource | None:
-    if value is None:
-        return None
+def _whole(value: Any) -> int:
+    """Return a whole number below 2 ** 53. Raises `ValueError`."""
+    if isinstance(value, bool) or value != int(value) or not abs(value) <= LARGEST_EXACT:
+        raise ValueError(value)
+    return int(value)
+
+
+def _source_and_its_map(value: Any, name: str) -> tuple[TempoMap, MidiSource | None]:
+    source = None if value is None else _source(value, name)
+    return TempoMap() if source is None else tempo_map_of(source.file), source
+
+
+def _source(value: Any, name: str) -> MidiSource:
     try:
         file = parse_midi(base64.b64decode(value["file"], validate=True))
         parts = find_parts(file, note_table(file))
         chosen, into = (tuple(part for part in parts if part.place in value[field]) for field in ("parts", "into"))
         rewritten = tuple((float(start), float(end)) for start, end in value["rewritten"])
+        tempo_map_of(file)
     except (KeyError, TypeError, ValueError, OverflowError, MidiError) as error:
         raise InputError(f"`{name}.source` must be as the server gave it") from error
     if not into or not all(0 <= start <= end < LONGEST_SECONDS for start, end in rewritten):
@@ -226,7 +243,7 @@ def get_seed(fields: Json, count: int) -> int | None:
     Raises:
         InputError: It is no whole number, or the last variation's would be larger than a page can show.
     """
-    value, most = fields.get("seed"), LARGEST_SEED - (count - 1)
+    value, most = fields.get("seed"), LARGEST_EXACT - (count - 1)
     if isinstance(value, str):
         if not value.strip():
             return None
