@@ -17,7 +17,7 @@ class Voice {
     Object.assign(this, { sampler, key, velocity, level, times, fallen, note, take, noise: null });
     const { context } = sampler;
     this.seconds = sampler.index.keys[key].seconds;
-    this.envelope = context.createGain();
+    this.envelope = new GainNode(context, { gain: 0 });
     this.envelope.connect(isDark ? take.dark : take.bright);
     this.sources = [];
   }

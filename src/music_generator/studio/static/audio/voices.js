@@ -157,9 +157,9 @@ export class Score {
     return Array.from({ length: last - first }, (_, i) => this.voice(first + i));
   }
 
-  /** The voices of earlier notes that still sound at `seconds`, or whose key is still down. */
+  /** The voices of earlier notes that still sound at `seconds`. */
   sounding(seconds) {
-    return this.voices(seconds - this.index.longest, seconds).filter((voice) => voice.times.at(-1) > seconds || voice.up > seconds);
+    return this.voices(seconds - this.index.longest, seconds).filter((voice) => voice.times.at(-1) > seconds);
   }
 
   /** The voice that an equal note has, or null. */
