@@ -16,6 +16,7 @@ import * as store from "./store.js";
 import { Studio } from "./studio.js";
 import { TempoDialog } from "./tempo_dialog.js";
 import { Toolbar } from "./toolbar.js";
+import { Tracks } from "./tracks.js";
 
 const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
@@ -33,6 +34,7 @@ const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => t
 const panels = new Panels(studio, { write, rewrite });
 const choiceBar = new ChoiceBar(studio, { focusRoll });
 const toolbar = new Toolbar(studio, { timeChanged });
+const tracks = new Tracks(studio, { roll, player, run });
 new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });
 
 // --- changes -----------------------------------------------------------------------------------------------------
@@ -56,6 +58,7 @@ function changed(what) {
   panels.show(what);
   toolbar.show();
   choiceBar.show();
+  if (what !== "preview") tracks.show();
   if (hadFocus && !studio.choice) focusRoll(); // the bar of variations is hidden and cannot keep it
 }
 

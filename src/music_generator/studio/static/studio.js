@@ -3,7 +3,7 @@
 import { Editor } from "./editor.js";
 import { extent } from "./editing.js";
 import { History } from "./history.js";
-import { countNotes, endOf, fromJson, isNote, keyName, toTick } from "./piece.js";
+import { countNotes, endOf, fromJson, isNote, keyName, toJson, toTick } from "./piece.js";
 import { isProject, readProject } from "./project.js";
 import * as server from "./server.js";
 import { Time } from "./time.js";
@@ -39,6 +39,16 @@ export class Studio {
     this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
     this.#announcePiece();
     if (remarks.length) this.announce(`${file.name}: ${remarks.join("; ")}`);
+  }
+
+  /** Work on another track of the piece's file, as the file is now. */
+  async chooseTrack(track) {
+    this.settle();
+    const { events, facts } = this.history, file = await server.midi(toJson(events, facts));
+    const { piece, remarks } = await server.readMidi(new File([file], this.name), track);
+    this.#replacePiece(`Track ${track}`, fromJson(piece), { ...factsOf(piece), name: facts.name });
+    this.#announcePiece();
+    if (remarks.length) this.announce(remarks.join("; "));
   }
 
   #openProject(work) {
