@@ -18,8 +18,8 @@ from music_generator.generation.keep import read_keep
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
-from music_generator.music.splice import within_ticks
 from music_generator.music.tempo_map import TempoMap
+from music_generator.music.ticks import within_ticks
 
 QUICK = SamplingOptions(seed=3)
 PIANO = 2  # the channel of the piano

@@ -15,7 +15,8 @@ from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
 from music_generator.music.performance import LONGEST_SECONDS, Performance, join
-from music_generator.music.splice import first_messages, within_ticks
+from music_generator.music.splice_pedals import first_messages
+from music_generator.music.ticks import within_ticks
 from music_generator.music.tokens import (
     NUM_KEYS,
     TICKS_PER_SECOND,

@@ -81,19 +81,19 @@ class MidiSource:
         return replace(self, rewritten=(*self.rewritten, (start, end)))
 
 
-def find_parts(file: MidiFile, notes: Array) -> tuple[Part, ...]:
-    """Return the parts that have notes, by track and channel; `notes` is the file's `note_table`."""
-    programs = _programs(file)
-    places, inverse, counts = np.unique(_places(notes), return_inverse=True, return_counts=True)
-    first = np.full(len(places), np.iinfo(np.int64).max)
-    np.minimum.at(first, inverse, notes["start"])
+def find_parts(file: MidiFile) -> tuple[Part, ...]:
+    """Return the parts that have notes, by track and channel."""
+    programs, notes = _programs(file), note_table(file)
+    counts = np.bincount(_places(notes))
+    first = np.full(len(counts), np.iinfo(np.int64).max)
+    np.minimum.at(first, _places(notes), notes["start"])
     found = []
-    for place, count, tick in zip(places.tolist(), counts.tolist(), first.tolist(), strict=True):
+    for place in np.flatnonzero(counts).tolist():
         number, channel = divmod(place, 16)
         own = programs[channel]
-        i = int(np.searchsorted(own["tick"], tick, side="right"))
+        i = int(np.searchsorted(own["tick"], first[place], side="right"))
         program = int(own["program"][i - 1]) if i else 0
-        found.append(Part(number, channel, file.tracks[number].name, program, count))
+        found.append(Part(number, channel, file.tracks[number].name, program, int(counts[place])))
     return tuple(found)
 
 
@@ -159,10 +159,9 @@ def _numbered(part: Part, parts: tuple[Part, ...]) -> str:
     return f"{number} {part.name!r}" if part.name else number
 
 
-def notes_of(source: MidiSource, notes: Array | None = None) -> Array:
-    """Return the `midi_tables.NOTES` of a source's parts: (notes,); `notes` are those of the file, where known."""
-    if notes is None:
-        notes = note_table(source.file)
+def notes_of(source: MidiSource) -> Array:
+    """Return the `midi_tables.NOTES` of a source's parts: (notes,)."""
+    notes = note_table(source.file)
     if source.parts == source.all_parts:
         return notes
     return np.asarray(notes[np.isin(_places(notes), [part.place for part in source.parts])])
