@@ -258,12 +258,12 @@ def _end_of_presses(file: MidiFile, track: Track) -> int:
 
 def _united(presses: Array) -> Array:
     """Return presses with those of one pedal that overlap as one."""
-    presses = presses[np.lexsort((presses["start"], presses["pedal"]))]
-    if not len(presses):
-        return presses
     far = presses["pedal"].astype(np.int64) << 40  # past any tick, so that a press ends no press of another pedal
+    begin = far + presses["start"]
+    if (begin[1:] < begin[:-1]).any():
+        return _united(presses[np.argsort(begin, kind="stable")])
     open_until = np.maximum.accumulate(far + presses["end"])
-    first = np.flatnonzero(np.append(True, (far + presses["start"])[1:] >= open_until[:-1]))
+    first = np.flatnonzero(np.append(True, begin[1:] >= open_until[:-1])[: len(presses)])
     if len(first) == len(presses):
         return presses
     united = presses[first]

@@ -39,7 +39,8 @@ def splice_pedals(
         spans = _merged(rewritten + _differing(presses[0], presses[1], rewritten))
         if spans:
             own = messages[messages["pedal"] == pedal]
-            own = own[np.argsort(own["tick"], kind="stable")]
+            if (own["tick"][1:] < own["tick"][:-1]).any():
+                own = own[np.argsort(own["tick"], kind="stable")]
             _rewrite(edits, source, own, pedal, spans, presses[0], presses[1])
 
 
@@ -74,13 +75,11 @@ def _pedal_places(source: MidiSource, messages: Array) -> list[tuple[int, int]]:
 
 def _with_release(messages: Array, file: MidiFile) -> Array:
     """Return the messages of one place; where they leave the pedal down, also its release at the end."""
-    release = messages[-1:].copy()
-    release["value"], release["event"] = 0, -1
-    ends = unreleased(messages[-1:], file)
-    release = release[: len(ends)]
-    for tick, *_ in ends:
-        release["tick"] = tick
-    return np.concatenate([messages, release])
+    for tick, *_ in unreleased(messages[-1:], file):
+        release = messages[-1:].copy()
+        release["tick"], release["value"], release["event"] = tick, 0, -1
+        return np.concatenate([messages, release])
+    return messages
 
 
 def first_messages(source: MidiSource, tempo_map: TempoMap, second: float) -> Array:

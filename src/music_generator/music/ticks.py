@@ -68,11 +68,12 @@ def on_ticks(events: Array, tempo_map: TempoMap) -> Array:
         InputError: An event ends after more ticks than MIDI can count.
     """
     _, _, key, force = events.dtype.names or ()
-    events = events[np.argsort(events[key], kind="stable")]
+    start = tempo_map.seconds_to_ticks(events["onset"])
+    end = np.maximum(tempo_map.seconds_to_ticks(events["onset"] + events["duration"]), start + 1)
+    order = np.argsort(events[key], kind="stable")
     found = np.empty(len(events), TICKS)
-    found["start"] = tempo_map.seconds_to_ticks(events["onset"])
-    found["end"] = np.maximum(tempo_map.seconds_to_ticks(events["onset"] + events["duration"]), found["start"] + 1)
-    found["key"], found["force"] = events[key], events[force]
+    for name, values in zip(TICKS.names or (), (start, end, events[key], events[force]), strict=True):
+        found[name] = values[order]
     again = _is_struck_again(found)
     if (again & (found["start"][1:] == found["start"][:-1])).any():
         found = found[np.lexsort((-found["end"], found["start"], found["key"]))]
