@@ -34,14 +34,14 @@ class Edits:
         self._removed: list[list[Array]] = [[] for _ in file.tracks]
         self._added: list[list[Array]] = [[] for _ in file.tracks]
 
-    def remove(self, tracks: Array, events: Array) -> None:
+    def remove(self, tracks: Any, events: Array) -> None:
         """Take events out.
 
         Args:
-            tracks: The track of each: (n,).
+            tracks: The track of each.
             events: Its place in the track, -1 for none: (n,).
         """
-        for track, own in _by_track(tracks):
+        for track, own in _by_track(np.broadcast_to(tracks, len(events))):
             self._removed[track].append(events[own][events[own] >= 0])
 
     def add(self, tracks: Any, ticks: Array, side: int, *message: Any) -> None:
@@ -83,8 +83,11 @@ class Edits:
         )
 
 
-def _by_track(tracks: Array) -> Iterator[tuple[int, Array]]:
+def _by_track(tracks: Array) -> Iterator[tuple[int, Any]]:
     """Yield each track with the places of its own in `tracks`."""
+    if (tracks[1:] == tracks[:-1]).all():
+        yield from ((int(track), slice(None)) for track in tracks[:1])
+        return
     order = np.argsort(tracks, kind="stable")
     first = np.flatnonzero(np.diff(tracks[order], prepend=-1))
     yield from zip(tracks[order][first].tolist(), np.split(order, first[1:]), strict=False)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 from music_generator.music.midi_file import PROGRAM, MidiFile
-from music_generator.music.midi_tables import note_table, pedal_table
+from music_generator.music.midi_tables import note_table, pedal_table, selected
 
 DRUM_CHANNEL = 9  # counted from 0
 LAST_PIANO_PROGRAM = 7  # of General MIDI: programs 0 to 7 are pianos, harpsichord and clavinet
+NEAR_MOST = 0.75  # of the notes of the largest part: which of several alike is read must not change with an infill
 
 Array = NDArray[Any]
 
@@ -117,8 +118,8 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
         parts: All parts of a file.
         track: A name or a part of one, whatever its case; or a number, counted from 1, as `Part.track`, or with its
             channel, such as `1:3`; or `all` for everything but the drums. None takes the only piano, else, of the
-            pianos or of all, the part with most notes. Other pianos with its name or on its channel are its other
-            hand, as is the second of two parts.
+            pianos or of all, the first part with about as many notes as the one with most (`NEAR_MOST`). Other pianos
+            with its name or on its channel are its other hand, as is the second of two parts.
 
     Raises:
         InputError: No part is meant by `track`, or only the drums.
@@ -129,7 +130,8 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
     if track is not None:
         return _named(playable, str(track))
     pianos = tuple(part for part in playable if part.is_piano)
-    best = max(pianos or playable, key=lambda part: part.notes, default=None)
+    most = max((part.notes for part in pianos or playable), default=0)
+    best = next((part for part in pianos or playable if part.notes >= NEAR_MOST * most), None)
     if best is None or best not in pianos:
         return () if best is None else (best,)
     if len(playable) == len(pianos) == 2:
@@ -164,7 +166,7 @@ def notes_of(source: MidiSource) -> Array:
     notes = note_table(source.file)
     if source.parts == source.all_parts:
         return notes
-    return np.asarray(notes[np.isin(_places(notes), [part.place for part in source.parts])])
+    return selected(notes, np.isin(_places(notes), [part.place for part in source.parts]))
 
 
 def pedals_of(source: MidiSource) -> Array:
@@ -183,7 +185,7 @@ def pedals_of(source: MidiSource) -> Array:
     own &= ~np.isin(_places(pedals), [part.place for part in others])
     if all(part.is_drums for part in others):
         own |= ~np.isin(pedals["channel"], [*channels, DRUM_CHANNEL])
-    return np.asarray(pedals[own])
+    return selected(pedals, own)
 
 
 def _places(table: Array) -> Array:

@@ -33,7 +33,7 @@ NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("on", "i4"), ("off", "i4"), (
 PEDALS = np.dtype([("tick", "i8"), ("event", "i4"), ("track", "i2"), ("channel", "u1"), ("pedal", "u1"),
                    ("value", "u1")])  # fmt: skip
 """A message of a pedal. `event` is its place in the track, -1 where another message releases the pedal."""
-PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "i4"), ("depth", "i4")])
+PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "u1"), ("depth", "u1")])
 """A press of a pedal: its ticks, and its largest value."""
 
 Array = NDArray[Any]
@@ -194,6 +194,11 @@ def _joined(tables: list[Array], dtype: np.dtype[Any]) -> Array:
     return joined
 
 
+def selected(table: Array, chosen: Array) -> Array:
+    """Return the chosen rows of a table, given which they are (n,) bool; the table itself if all of them are."""
+    return table if chosen.all() else np.asarray(table[chosen])
+
+
 def press_table(pedals: Array, file: MidiFile) -> Array:
     """Return the presses of all tracks and channels together: values from `PRESSED` on, up to the next lower one.
 
@@ -208,9 +213,9 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
         channels are one, as deep as the deepest.
     """
     place = (pedals["pedal"].astype(np.int32) * len(file.tracks) + pedals["track"]) * 16 + pedals["channel"]
-    order = np.argsort(place, kind="stable")
-    place, ticks, values = place[order], pedals["tick"][order], pedals["value"][order]
-    pedal, track = pedals["pedal"][order], pedals["track"][order]
+    if (place[1:] < place[:-1]).any():
+        return press_table(pedals[np.argsort(place, kind="stable")], file)
+    ticks, values, pedal, track = (pedals[name] for name in ("tick", "value", "pedal", "track"))
     down, is_first = values >= PRESSED, np.diff(place, prepend=-1) != 0
     is_last = np.append(is_first[1:], True)[: len(place)]
     first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
@@ -218,12 +223,13 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
     ends = np.zeros(len(file.tracks), np.int64)
     for number in np.unique(track).tolist():
         ends[number] = _end_of_presses(file, file.tracks[number])
-    stop = np.where(is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), np.append(ticks, 0)[last + 1])
+    stop = np.where(
+        is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), ticks[np.minimum(last + 1, len(ticks) - 1)]
+    )
     presses = np.empty(len(first), PRESSES)
     presses["pedal"], presses["start"], presses["end"] = pedal[first], ticks[first], stop
     presses["depth"] = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else 0
-    lasting = stop > presses["start"]
-    return _united(presses if lasting.all() else presses[lasting])
+    return _united(selected(presses, stop > presses["start"]))
 
 
 def releases(file: MidiFile) -> list[list[Event]]:

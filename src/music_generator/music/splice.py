@@ -33,13 +33,12 @@ def splice(performance: Performance) -> bytes:
     """
     source = performance.source or _new_source(performance)
     tempo_map, notes, messages = tempo_map_of(source.file), notes_of(source), pedals_of(source)
-    presses = press_table(messages, source.file)
     edits = Edits(source.file)
-    before = on_ticks(in_seconds(presses, PEDAL_DTYPE, tempo_map), tempo_map)
+    before = on_ticks(in_seconds(press_table(messages, source.file), PEDAL_DTYPE, tempo_map), tempo_map)
     after = on_ticks(performance.pedals, tempo_map)
     splice_pedals(edits, source, messages, before, after, tempo_map)
     before = on_ticks(in_seconds(on_piano(notes), NOTE_DTYPE, tempo_map), tempo_map)
-    splice_notes(edits, source, notes, before, on_ticks(performance.notes, tempo_map), tempo_map)
+    splice_notes(edits, source, notes, before, on_ticks(performance.notes, tempo_map))
     end_unended_presses(edits, source, messages, after)
     return edits.applied()
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from music_generator.music.edits import AFTER, BEFORE, Edits
 from music_generator.music.midi_file import CONTROL, NOTE_OFF, NOTE_ON
 from music_generator.music.midi_parts import MidiSource, Part
-from music_generator.music.midi_tables import ALL_NOTES_OFF, ALL_SOUND_OFF
-from music_generator.music.tempo_map import TempoMap
+from music_generator.music.midi_tables import ALL_NOTES_OFF, ALL_SOUND_OFF, selected
 from music_generator.music.ticks import on_piano, places
 
 Array = NDArray[Any]
@@ -20,9 +19,7 @@ RELEASE_VELOCITY = 64  # of keyboards that do not measure it: MIDI 1.0
 NEIGHBOURS = 8  # notes before and after a new one that say which hand plays it
 
 
-def splice_notes(
-    edits: Edits, source: MidiSource, notes: Array, before: Array, after: Array, tempo_map: TempoMap
-) -> None:
+def splice_notes(edits: Edits, source: MidiSource, notes: Array, before: Array, after: Array) -> None:
     """Take notes out that are no longer there, end those that end elsewhere, and put new ones in.
 
     Args:
@@ -31,11 +28,9 @@ def splice_notes(
         notes: The `midi_tables.NOTES` of its parts.
         before: The same as `ticks.TICKS`.
         after: The `ticks.TICKS` that shall be there.
-        tempo_map: That of the file.
     """
     raw = on_piano(notes)
-    seconds = tempo_map.ticks_to_seconds(raw["start"])  # as `before` was made: the shortest ticks are lost in rounding
-    place = places(tempo_map.seconds_to_ticks(seconds), raw["pitch"])
+    place = places(raw["start"], raw["pitch"])
     ends, is_new = _ends_of_kept(before, after)
     of_before = np.searchsorted(places(before["start"], before["key"]), place)
     was, now, new = before["end"][of_before], ends[of_before], after[is_new]
@@ -47,7 +42,7 @@ def splice_notes(
     edits.remove(raw["track"][gone | moved], raw["off"][gone | moved])
     _end(edits, raw[moved], now[moved])
     _add(edits, new, source, raw)
-    same = raw[~moved & ~gone]
+    same = selected(raw, ~moved & ~gone)
     _end_unended(edits, source, same)
     touched = is_new | np.isin(places(after["start"], after["key"]), place[moved])
     _remove_stray_offs(edits, source, raw, same, after[touched])
@@ -56,11 +51,12 @@ def splice_notes(
 def _ends_of_kept(before: Array, after: Array) -> tuple[Array, Array]:
     """Return the end of each note of `before` that is in `after` too, else -1, and which notes of `after` are new."""
     ours, others = (places(notes["start"], notes["key"]) for notes in (before, after))
-    _, of_before, of_after = np.intersect1d(ours, others, assume_unique=True, return_indices=True)
-    same = before["force"][of_before] == after["force"][of_after]
+    at = np.searchsorted(others, ours)
+    is_there = np.append(others, -1)[at] == ours
+    is_there[is_there] = before["force"][is_there] == after["force"][at[is_there]]
     ends, is_new = np.full(len(before), -1, np.int64), np.ones(len(after), bool)
-    ends[of_before[same]] = after["end"][of_after[same]]
-    is_new[of_after[same]] = False
+    ends[is_there] = after["end"][at[is_there]]
+    is_new[at[is_there]] = False
     return ends, is_new
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from music_generator.music.edits import AFTER, BEFORE, Edits
 from music_generator.music.midi_file import CONTROL, MidiFile
 from music_generator.music.midi_parts import MidiSource, pedals_of
-from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED, unreleased
+from music_generator.music.midi_tables import PEDAL_CONTROLLERS, PRESSED, selected, unreleased
 from music_generator.music.tempo_map import TempoMap
 from music_generator.music.ticks import places, tick_from
 
@@ -35,33 +35,38 @@ def splice_pedals(
     """
     rewritten = _merged([(tick_from(start, tempo_map), tick_from(end, tempo_map)) for start, end in source.rewritten])
     for pedal in range(len(PEDAL_CONTROLLERS)):
-        presses = [all_presses[all_presses["key"] == pedal] for all_presses in (before, after)]
-        spans = _merged(rewritten + _differing(presses[0], presses[1], rewritten))
-        if spans:
-            own = messages[messages["pedal"] == pedal]
-            if (own["tick"][1:] < own["tick"][:-1]).any():
-                own = own[np.argsort(own["tick"], kind="stable")]
-            _rewrite(edits, source, own, pedal, spans, presses[0], presses[1])
+        presses = [_of_pedal(each, pedal) for each in (before, after)]
+        if spans := _merged(rewritten + _differing(presses[0], presses[1], rewritten)):
+            own = selected(messages, messages["pedal"] == pedal)
+            _remove(edits, own, np.array(spans))
+            _press(edits, source, own, pedal, spans, presses[0], presses[1])
 
 
-def _rewrite(
+def _of_pedal(presses: Array, pedal: int) -> Array:
+    return np.asarray(presses[slice(*np.searchsorted(presses["key"], (pedal, pedal + 1)))])
+
+
+def _remove(edits: Edits, messages: Array, spans: Array) -> None:
+    """Remove messages within spans (n, 2); `messages` are in the order of their tracks, and there of their ticks."""
+    for track in np.flatnonzero(np.bincount(messages["track"])).tolist():
+        own = messages[slice(*np.searchsorted(messages["track"], (track, track + 1)))]
+        for low, high in np.searchsorted(own["tick"], spans).tolist():
+            edits.remove(track, own["event"][low:high])
+
+
+def _press(
     edits: Edits, source: MidiSource, messages: Array, pedal: int, spans: Spans, before: Array, after: Array
 ) -> None:
-    """Let the presses of a pedal within spans be those of `after`; `messages` are the pedal's, by tick."""
-    by_place = []
+    """Put in what makes the presses of `after` within spans; `messages` are those of the pedal in the file."""
+    held = _pressed_at(np.array(spans)[:, 0] - 1, before).tolist()
     for track, channel in _pedal_places(source, messages):
-        own = messages[(messages["track"] == track) & (messages["channel"] == channel)]
-        by_place.append((track, channel, _with_release(own, source.file)))
-    added = list[tuple[int, int, int, int, int]]()
-    for start, end in spans:
-        inside = messages[slice(*np.searchsorted(messages["tick"], (start, end)))]
-        edits.remove(inside["track"], inside["event"])
-        held = bool(_pressed_at(np.array([start - 1]), before)[0])
-        for track, channel, own in by_place:
-            added += [(track, channel, *each) for each in _values_in(start, end, own, after, held=held)]
-    for side in (BEFORE, AFTER):
-        rows = np.array([row for row in added if row[3] == side], np.int64).reshape(-1, 5)
-        edits.add(rows[:, 0], rows[:, 2], side, CONTROL | rows[:, 1], PEDAL_CONTROLLERS[pedal], rows[:, 4])
+        own = selected(messages, (messages["track"] == track) & (messages["channel"] == channel))
+        own, values = _with_release(own, source.file), []
+        for (start, end), is_held in zip(spans, held, strict=True):
+            values += _values_in(start, end, own, after, held=is_held)
+        for side in (BEFORE, AFTER):
+            rows = np.array([(tick, value) for tick, at, value in values if at == side], np.int64).reshape(-1, 2)
+            edits.add(track, rows[:, 0], side, CONTROL | channel, PEDAL_CONTROLLERS[pedal], rows[:, 1])
 
 
 def _pedal_places(source: MidiSource, messages: Array) -> list[tuple[int, int]]:
@@ -75,11 +80,12 @@ def _pedal_places(source: MidiSource, messages: Array) -> list[tuple[int, int]]:
 
 def _with_release(messages: Array, file: MidiFile) -> Array:
     """Return the messages of one place; where they leave the pedal down, also its release at the end."""
-    for tick, *_ in unreleased(messages[-1:], file):
-        release = messages[-1:].copy()
-        release["tick"], release["value"], release["event"] = tick, 0, -1
-        return np.concatenate([messages, release])
-    return messages
+    ends = unreleased(messages[-1:], file)
+    if not ends:
+        return messages
+    release = messages[-1:].copy()
+    release["tick"], release["value"], release["event"] = ends[0][0], 0, -1
+    return np.concatenate([messages, release])
 
 
 def first_messages(source: MidiSource, tempo_map: TempoMap, second: float) -> Array:
@@ -121,11 +127,10 @@ def _differing(before: Array, after: Array, rewritten: Spans) -> Spans:
     What follows a rewritten span at once is left out: the file's own events are kept there.
     """
     first, second = (places(presses["end"], presses["start"]) for presses in (before, after))
-    apart = (
-        before[~np.isin(first, second, assume_unique=True)],
-        after[~np.isin(second, first, assume_unique=True)],
-    )
-    edges = np.sort(np.concatenate([presses[name] for presses in apart for name in ("start", "end")]), kind="stable")
+    new = ~np.isin(second, first, assume_unique=True)
+    gone = ~np.isin(first, second, assume_unique=True)
+    apart = [presses[name][which] for presses, which in ((before, gone), (after, new)) for name in ("start", "end")]
+    edges = np.sort(np.concatenate(apart), kind="stable")
     edges = edges[np.diff(edges, prepend=-1) > 0]
     at = np.flatnonzero(_pressed_at(edges, before) != _pressed_at(edges, after))
     starts, ends = edges[at], edges[at + 1]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError, MidiError
+from music_generator.music.midi_tables import selected
 from music_generator.music.performance import HIGHEST_PITCH, LONGEST_SECONDS, LOWEST_PITCH, Performance
 from music_generator.music.tempo_map import TempoMap
 
@@ -22,8 +23,7 @@ TICKS = np.dtype([("start", "i8"), ("end", "i8"), ("key", "i2"), ("force", "i2")
 
 def on_piano(notes: Array) -> Array:
     """Return the notes on the piano's keys, of a table with pitches."""
-    kept = (notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH)
-    return notes if kept.all() else np.asarray(notes[kept])
+    return selected(notes, (notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH))
 
 
 def in_seconds(table: Array, dtype: np.dtype[Any], tempo_map: TempoMap, path: Any = None) -> Array:
