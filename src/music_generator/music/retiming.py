@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from music_generator.music.midi_file import META, TEMPO, TIME_SIGNATURE, Event, MidiFile, Track, make_track, meta
-from music_generator.music.midi_tables import metre_event, tempo_events, tempo_map_of
+from music_generator.music.midi_file import (
+    META,
+    TEMPO,
+    TIME_SIGNATURE,
+    Event,
+    MidiFile,
+    Track,
+    make_track,
+    meta,
+    metre_event,
+)
+from music_generator.music.midi_tables import tempo_events, tempo_map_of
 from music_generator.music.performance import Performance
 from music_generator.music.tempo_map import TempoMap
 
