@@ -82,7 +82,7 @@ FIELDS = [
     *(("write", name) for name in ("task", "piece", "second", "from", "to", "seconds", "temperature", "top_p")),
     *(("write", name) for name in ("composer", "seed", "variations", "name", "second_name")),
     ("midi", "piece"),
-    *(("sound", name) for name in ("piece", "from", "to", "format", "gain")),
+    *(("sound", name) for name in ("piece", "from", "to", "format")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
 ]
 
