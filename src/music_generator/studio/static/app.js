@@ -28,11 +28,11 @@ let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
 function changed(what) {
   if (SAVED.includes(what)) saveLater();
   showRoll();
-  if (what === "opened") { stop(); roll.fit(null, true); }
+  if (what === "opened") { stop(); roll.fit(null, true); player.prepare(studio.events).catch(() => {}); }
   if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
   if (what === "begun") showBegun(studio.choice);
   if (what === "switched" && player.playing) play(studio.choice.start);
-  if (["history", "edited"].includes(what)) player.update(studio.events, studio.end);
+  if (["history", "edited", "discarded", "kept"].includes(what)) player.update(studio.events, studio.end);
   if (what === "span" && looping) player.setLoop(studio.span);
   if (what === "focused") { studio.playhead = studio.selectedEvents[0].onset; roll.follow(studio.playhead); }
   showTime();
@@ -271,7 +271,7 @@ async function start() {
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";
-  player.prepare().catch(() => {}); // who needs a recording reports it
+  player.prepare(studio.events, studio.playhead).catch(() => {}); // who needs a recording reports it
 }
 Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
 run(start);
