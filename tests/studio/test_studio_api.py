@@ -550,19 +550,11 @@ def test_sound_in_every_format(client, piece, form):
     assert len(response.content) > 1000
 
 
-def test_spans_sound_as_loud_as_the_first(client, piece):
-    first = client.post("api/sound", json={"piece": piece_to_json(piece), "from": 0, "to": 4})
-    gain = float(first.headers["x-sound-gain"])
-    body = {"piece": piece_to_json(piece), "from": 4, "to": 6, "gain": gain}
-    assert float(client.post("api/sound", json=body).headers["x-sound-gain"]) <= gain
-
-
 def test_a_soft_span_is_soft_wherever_one_starts(client):
     notes = [[0.0, 0.5, 60, 30], *([4.0, 0.5, key, 115] for key in (48, 60, 64, 67))]
     body = {"piece": {"notes": notes}, "from": 0, "to": 2}
     soft = client.post("api/sound", json=body)
     loud = client.post("api/sound", json=body | {"from": 4, "to": 5})
-    assert float(soft.headers["x-sound-gain"]) == pytest.approx(float(loud.headers["x-sound-gain"]), rel=0.3)
     levels = [np.abs(soundfile.read(io.BytesIO(each.content))[0]).max() for each in (soft, loud)]
     assert levels[0] < 0.1 * levels[1]
 
@@ -598,7 +590,6 @@ def test_the_samples_are_served_with_their_index_and_may_be_kept(client):
         ({"from": -1}, "must begin at 0 or later"),
         ({"piece": None}, "`piece` must be an object"),
         ({"piece": {"notes": [[0, 100, 60, 60]]}, "to": 99}, "plays up to 90 s"),
-        ({"gain": -1}, "the gain must be above 0"),
     ],
 )
 def test_invalid_sound_is_refused_in_one_line(client, piece, change, message):
@@ -819,12 +810,12 @@ def test_the_page_is_served_and_small(client):
     page = client.get("")
     assert page.status_code == 200
     assert "<title>Studio" in page.text
-    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 150_000
+    assert sum(path.stat().st_size for path in STATIC.rglob("*") if path.is_file()) < 200_000
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
 def test_the_page_loads_nothing_from_outside():
-    for path in STATIC.iterdir():
+    for path in filter(Path.is_file, STATIC.rglob("*")):
         text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, path.name
         assert "https://" not in text, path.name

@@ -85,7 +85,7 @@ FIELDS = [
     *(("write", name) for name in ("keep", "recall", "open_end", "density", "loudness", "returns")),
     ("midi", "piece"),
     ("parts", "piece"),
-    *(("sound", name) for name in ("piece", "from", "to", "format", "gain")),
+    *(("sound", name) for name in ("piece", "from", "to", "format")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
 ]
 
