@@ -92,6 +92,11 @@ class Studio:
             for jobs in (self.writing, self.playback, self.export):
                 jobs.close()
 
+    def cancel_jobs(self) -> None:
+        """End all jobs at once: the studio is being ended."""
+        for jobs in (self.writing, self.playback, self.export):
+            jobs.cancel_all()
+
     def routes(self) -> list[Route]:
         """Return the addresses below the token."""
         calls = [
