@@ -503,6 +503,15 @@ def test_what_is_written_has_the_tempo_map_of_the_page(client, with_file):
     assert (begin["source"] is None) is not with_file
 
 
+def test_notes_are_kept_on_other_bars_too(client):
+    """The notes that the page has are those that come back, not those on the new ticks."""
+    read = client.post("api/read", content=band_file()).json()["piece"]
+    odd = {"ticks_per_quarter": 480, "tempos": [[0, 777_777]], "time_signatures": []}
+    keep = [note for note in read["notes"] if 2 <= note[0] < 4][1:3]
+    asked = {"task": "infill", "from": 2.0, "to": 4.0, "piece": read | {"tempo_map": odd}, "keep": keep, "seed": 1}
+    assert messages(client, asked)[1]["kept"] == keep
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

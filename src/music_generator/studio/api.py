@@ -314,11 +314,13 @@ def _warm_up(engine: Engine) -> Generator[None, None, None]:
 
 async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
     """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
+    pause = 0.0  # `begin` is ready before the first notes, which must not wait for it
     try:
         yield _json_line({"type": "job", "job": job.id})
         async for batch in job.results():
             yield b"".join(_json_line(_end_message(each) if isinstance(each, Ended) else each) for each in batch)
-            await asyncio.sleep(STREAM_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = STREAM_PAUSE_SECONDS
     finally:
         jobs.cancel(job.id)
 
