@@ -170,12 +170,22 @@ def test_continuing_from_a_time(client, engine, piece):
     assert piece_from_json(done, "it", 5000) == made.written
 
 
-def test_the_command_line_writes_the_same(client, piece, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("infill", {"temperature": 0.9, "composer": "Frédéric Chopin"}),
+        ("infill", {"keep": "melody", "density": 15, "loudness": 45}),
+        ("continue", {"recall": [1.25, 3], "open_end": True, "returns": 3}),
+    ],
+)
+@pytest.mark.parametrize("track", [None, "strings"])
+def test_the_command_line_writes_the_same(client, piece, tmp_path, monkeypatch, capsys, task, told, track):
     """The command line on the page writes the same from the piece saved as MIDI."""
-    piece = read_midi(write_midi(piece)).performance  # rounded to the ticks of a file
-    asked = write_json("infill", piece, temperature=0.9, composer="Frédéric Chopin", variations=1, name="my piece")
-    seen = messages(client, asked)
-    words = shlex.split(next(m for m in seen if m["type"] == "begin")["commands"][0])
+    data = write_midi(piece) if track is None else band_file()
+    piece = read_midi(data, track=track).performance  # on the ticks of a file
+    seen = messages(client, write_json(task, piece, variations=1, name="my piece", **told))
+    begin = next(m for m in seen if m["type"] == "begin")
+    words = shlex.split(begin["commands"][0])
     write_midi(piece, tmp_path / "my piece.mid")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*words, "--no-audio", "--no-plots", "--json"])
@@ -185,8 +195,9 @@ def test_the_command_line_writes_the_same(client, piece, tmp_path, monkeypatch, 
     written = json.loads(capsys.readouterr().out)
     [variation] = [m for m in seen if m["type"] == "variation"]
     assert written["notes"] == len(variation["notes"])
-    notes = read_midi(tmp_path / written["files"][0]).performance.between(4.0, 8.0).notes
-    assert np.allclose(notes["onset"], [note[0] for note in variation["notes"]], atol=2e-3)
+    inside = read_midi(tmp_path / written["files"][0], track=track).performance.between(begin["start"], begin["end"])
+    together = sorted(note[0] for note in [*variation["notes"], *begin["kept"]])
+    assert np.allclose(inside.notes["onset"], together, atol=2e-3)
 
 
 # --- keeping, steering, and how it ends
