@@ -92,6 +92,11 @@ class Studio:
             for jobs in (self.writing, self.export):
                 jobs.close()
 
+    def cancel_jobs(self) -> None:
+        """End all jobs at once: the studio is being ended."""
+        for jobs in (self.writing, self.playback, self.export):
+            jobs.cancel_all()
+
     def routes(self) -> list[Route]:
         """Return the addresses below the token."""
         calls = [
@@ -303,11 +308,13 @@ def _warm_up(engine: Engine) -> Generator[None, None, None]:
 
 async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
     """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
+    pause = 0.0  # `begin` is ready before the first notes, which must not wait for it
     try:
         yield _json_line({"type": "job", "job": job.id})
         async for batch in job.results():
             yield b"".join(_json_line(_end_message(each) if isinstance(each, Ended) else each) for each in batch)
-            await asyncio.sleep(STREAM_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = STREAM_PAUSE_SECONDS
     finally:
         jobs.cancel(job.id)
 

@@ -16,8 +16,7 @@ class StudioOptions:
     """The address, the sound and the limits of the studio.
 
     Attributes:
-        port: The port to listen on; if it is taken, a free one is used. Port 0 takes any free one. The browser finds
-            its stored work again only at the same port.
+        port: The port to listen on; 0 takes any free one. A browser finds its stored work again only at the same port.
         soundfont: A .sf2 or .sf3 file with which FluidSynth plays what is exported, or None for the grand piano.
         variations: The number of variations of a request that does not name one.
         max_variations: The most variations of a request.
