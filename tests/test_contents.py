@@ -74,7 +74,12 @@ def test_what_does_not_belong_into_a_wheel_is_named(tmp_path, name, fault):
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [("runs/mine/run.json", "is none of it"), (".venv-dev/bin/python", "is none of it"), ("a.wav", "is music")],
+    [
+        ("runs/mine/run.json", "is none of it"),
+        (".venv-dev/bin/python", "is none of it"),
+        ("tests/js/node_modules/eslint/package.json", "is none of it"),
+        ("a.wav", "is music"),
+    ],
 )
 def test_what_does_not_belong_into_an_archive_is_named(tmp_path, name, fault):
     assert archive_faults(archive(tmp_path, [*ARCHIVE, name])) == [f"{name} {fault}"]

@@ -132,7 +132,7 @@ function rewrite() {
 // --- listening ---------------------------------------------------------------------------------------------------
 
 function play(at = studio.playhead) {
-  const { events, history, span, end } = studio;
+  const { events, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
   player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
