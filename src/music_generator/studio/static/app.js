@@ -21,7 +21,7 @@ const player = new Player(playerChanged, showSounding);
 const exporter = new Exporter(studio);
 const exportDialog = new ExportDialog(studio, exporter);
 const panels = new Panels(studio, { write, tryAgain, focusRoll });
-let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
+let windowId = null, saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
 
 // --- changes -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,8 @@ function playerChanged(error) {
   $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = player.waiting;
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+  cancelAnimationFrame(frame);
+  if (player.playing) frame = requestAnimationFrame(tick); else { showSounding(); showTime(); }
 }
 
 /** Show which keys are down: of the piece, and those that are played live. */
@@ -143,7 +144,7 @@ function tick() {
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
-  requestAnimationFrame(tick);
+  frame = requestAnimationFrame(tick);
 }
 
 function showTime() {
