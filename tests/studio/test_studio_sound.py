@@ -72,6 +72,11 @@ class SoundPage(Page):
         self.page.mouse.click(640, 5)  # a gesture, which the browser wants before sound
         self.page.evaluate(CONNECT, RECORDER)
 
+    def open(self, piece: Performance) -> None:
+        """Open a piece, and wait for its recordings: until then a neighbouring layer stands in."""
+        super().open(piece)
+        self.page.evaluate("() => studioPage.player.prepare(studioPage.studio.events)")
+
     def do(self, script: str) -> None:
         self.page.evaluate(f"(() => {{ const {{ studio, player, roll }} = studioPage; {script}; }})()")
 
