@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  before, clampMove, clock, countNotes, edited, endOf, from, fromJson, isNote, keyName, makeEvent, reserveIds, shifted, sorted,
+  before, clock, countNotes, endOf, from, fromJson, isNote, keyName, makeEvent, reserveIds, shifted, sorted,
   tidy, toJson, toTick,
 } from "../../src/music_generator/studio/static/piece.js";
 
@@ -65,35 +65,6 @@ test("a piece is split at a time and shifted", () => {
 test("the end is that of the longest event", () => {
   assert.equal(endOf(fromJson(piece)), 2);
   assert.equal(endOf([]), 0);
-});
-
-test("edits change the selected events alone, under new ids", () => {
-  const events = fromJson(piece), [first, pedal, last] = events;
-  const { events: after, made } = edited(events, new Set([first.id]), (e) => ({ key: e.key + 1 }));
-  assert.deepEqual(rows(made), [[0, 2, 65, 80]]);
-  assert.notEqual(made[0].id, first.id);
-  assert.deepEqual(after.slice(1), [pedal, last]);
-  assert.equal(first.key, 64, "the argument is not changed");
-});
-
-test("an edit to null deletes", () => {
-  const events = fromJson(piece);
-  const { events: after, made } = edited(events, new Set(events.map((e) => e.id)), () => null);
-  assert.deepEqual([after, made], [[], []]);
-});
-
-test("an edit onto another event of the same key shortens the earlier one", () => {
-  const events = [makeEvent(0, 4, 60, 64), makeEvent(1, 1, 62, 64)];
-  const { events: after } = edited(events, new Set([events[1].id]), () => ({ key: 60 }));
-  assert.deepEqual(rows(after), [[0, 1, 60, 64], [1, 1, 60, 64]]);
-});
-
-test("moves stay on the piano and after 0", () => {
-  const low = makeEvent(0.5, 1, 22, 64), high = makeEvent(2, 1, 107, 64), pedal = makeEvent(0.25, 1, 0, 64);
-  assert.deepEqual(clampMove([low, high], -3, -12), [-0.5, -1]);
-  assert.deepEqual(clampMove([low, high], 3, 12), [3, 1]);
-  assert.deepEqual(clampMove([low, pedal], -3, 5), [-0.25, 5]);
-  assert.deepEqual(clampMove([pedal], 1, 5), [1, 0], "a pedal has no pitch");
 });
 
 test("keys have names", () => {

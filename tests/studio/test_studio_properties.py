@@ -27,6 +27,7 @@ from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, join
 from music_generator.music.tempo_map import TempoMap
 from music_generator.studio import server
+from music_generator.studio.api import Studio
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS
@@ -49,7 +50,7 @@ def examples(count: int) -> settings:
 @pytest.fixture(scope="module")
 def client(tiny_bundle: Path) -> Iterator[TestClient]:
     """Return a client of a server with the tiny model; exceptions of the server are raised in the test."""
-    app = server.make_app(open_bundle(tiny_bundle), TOKEN, PORT, LIMITS)
+    app = server.make_app(Studio(open_bundle(tiny_bundle), LIMITS), TOKEN, PORT)
     with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
         yield client
 
@@ -75,13 +76,16 @@ PIECES = st.fixed_dictionaries({}, optional={"notes": ROWS, "pedals": ROWS, "tem
 ASKED = {
     "write": {"task": "infill", "piece": SHORT, "from": 0.5, "to": 0.8, "variations": 1, "seed": 1},
     "midi": {"piece": SHORT},
+    "parts": {"piece": SHORT},
     "sound": {"piece": SHORT, "from": 0.5, "to": 0.6, "format": "wav"},
     "picture": {"piece": SHORT, "title": "it", "from": 0.2, "to": 0.4},
 }
 FIELDS = [
     *(("write", name) for name in ("task", "piece", "second", "from", "to", "seconds", "temperature", "top_p")),
     *(("write", name) for name in ("composer", "seed", "variations", "name", "second_name")),
+    *(("write", name) for name in ("keep", "recall", "open_end", "density", "loudness", "returns")),
     ("midi", "piece"),
+    ("parts", "piece"),
     *(("sound", name) for name in ("piece", "from", "to", "format")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
 ]
@@ -118,7 +122,7 @@ def test_any_value_in_any_field(client, endpoint, field, data):
     check_answer(client.post(f"api/{endpoint}", content=json.dumps(asked)))
 
 
-@pytest.mark.parametrize("endpoint", ["write", "midi", "sound", "picture"])
+@pytest.mark.parametrize("endpoint", ["write", "midi", "parts", "sound", "picture"])
 @given(body=st.binary(max_size=30) | VALUES.map(lambda value: json.dumps(value).encode()))
 @examples(12)
 def test_any_body(client, endpoint, body):
@@ -136,10 +140,10 @@ def test_any_upload(client, data):
 @pytest.mark.parametrize(
     ("endpoint", "change", "message"),
     [
-        ("picture", {"title": "\ud800"}, "`title` must be a text"),
-        ("write", {"name": "a\udfff"}, "`name` must be a text"),
+        ("picture", {"title": "\ud800"}, "the title must be a text"),
+        ("write", {"name": "a\udfff"}, "the name must be a text"),
         ("picture", {"piece": {"notes": [[1e308, 1, 60, 60]]}}, "`piece` must last at most 24 hours, not 2.77778e+304"),
-        ("write", {"seed": (1 << 63) - 1, "variations": 2}, "`seed` must be 0 to"),
+        ("write", {"seed": (1 << 63) - 1, "variations": 2}, "the seed must be 0 to"),
     ],
 )
 def test_values_that_failed_before_are_refused_in_one_line(client, endpoint, change, message):

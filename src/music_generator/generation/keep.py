@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import InputError
+from music_generator.generation.span import strikes
 from music_generator.music.voices import highest, lowest
 
 Array = NDArray[Any]
@@ -28,6 +29,12 @@ def melody(notes: Array) -> Array:
 def bass(notes: Array) -> Array:
     """Keep the lowest note of each chord."""
     return lowest(notes["onset"], notes["pitch"])
+
+
+def those(notes: Array) -> Keep:
+    """Return the function that keeps each note that begins when and on the key that one of `notes` does."""
+    wanted = strikes(notes)
+    return lambda gap: np.isin(strikes(gap), wanted)
 
 
 KEEP: dict[str, Keep] = {"all": everything, "melody": melody, "bass": bass}

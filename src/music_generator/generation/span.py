@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
 from music_generator.music.performance import LONGEST_SECONDS, Performance, join
-from music_generator.music.splice import first_messages, within_ticks
+from music_generator.music.splice_pedals import first_messages
+from music_generator.music.ticks import within_ticks
 from music_generator.music.tokens import (
     NUM_KEYS,
     TICKS_PER_SECOND,
@@ -163,18 +165,22 @@ class Span:
             source = source.with_rewritten(self.start, end)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         again = Performance(pedals=self._pedals_after(written))
-        whole = replace(join([self.past, written, self.kept, again, self.future]), tempo_map=tempo_map, source=source)
-        return self._with_pedals_ended(whole)
+        into = Performance(tempo_map=tempo_map, source=source)
+        return self._with_pedals_ended(join([into, self.past, written, self.kept, again, self.future]))
 
     def _without_kept(self, tokens: Array, first_tick: int) -> Array:
         """Return the tokens with shifts from tick 0, without those of the kept notes: these come back as they were."""
         onset = first_tick + np.cumsum(tokens["shift"], dtype=np.int64)
-        kept = encode(self.kept)
-        places = np.cumsum(kept["shift"], dtype=np.int64) * NUM_KEYS + kept["key"]
-        written = ~np.isin(onset * NUM_KEYS + tokens["key"], places)
+        written = ~np.isin(onset * NUM_KEYS + tokens["key"], self.kept_places)
         tokens = tokens[written]
         tokens["shift"] = np.diff(onset[written], prepend=0)
         return tokens
+
+    @cached_property
+    def kept_places(self) -> Array:
+        """The places of the kept notes among the tokens, tick · `NUM_KEYS` + key: (n,) int64."""
+        kept = encode(self.kept)
+        return np.asarray(np.cumsum(kept["shift"], dtype=np.int64) * NUM_KEYS + kept["key"])
 
     def _pedals_after(self, written: Performance) -> Array:
         """Return the presses of the past that last into the future, from there on, where a written one came between."""
@@ -191,12 +197,22 @@ class Span:
         pedals = whole.pedals.copy()
         written = (pedals["onset"] >= self.start) & (pedals["onset"] < self.end)
         pedals["duration"][written] = np.minimum(pedals["duration"], end - pedals["onset"])[written]
-        return replace(whole, pedals=pedals[pedals["duration"] > 0])
+        return whole.with_pedals(pedals[pedals["duration"] > 0])
 
 
 def onsets(performance: Performance) -> Array:
     """Return the onsets of all events, notes and pedals, in seconds: (n,)."""
     return np.concatenate([performance.notes["onset"], performance.pedals["onset"]])
+
+
+def strikes(notes: Array) -> Array:
+    """Return onset and pitch of each note as one number: complex128 of shape (notes,)."""
+    return np.asarray(notes["onset"] + 1j * notes["pitch"])
+
+
+def without_notes(performance: Performance, notes: Array) -> Performance:
+    """Return a performance without the notes that begin when and on the key that one of `notes` does."""
+    return replace(performance, notes=performance.notes[~np.isin(strikes(performance.notes), strikes(notes))])
 
 
 def held_over(pedals: Array, second: float) -> Array:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError
 from music_generator.generation.keep import Keep, everything
-from music_generator.generation.span import SamplingOptions, Span, held_over, onsets
+from music_generator.generation.span import SamplingOptions, Span, held_over, onsets, without_notes
 from music_generator.generation.writer import BatchWriter, Writer
 from music_generator.music.joining import delayed, followed_by, note_onsets
 from music_generator.music.performance import LONGEST_SECONDS, Performance
@@ -54,8 +52,7 @@ class Generated:
     @property
     def written(self) -> Performance:
         """The music that the model wrote, without past, future and kept notes."""
-        inside = self.performance.between(self.start, self.end)
-        return replace(inside, notes=inside.notes[~np.isin(_strikes(inside), _strikes(self.kept))])
+        return without_notes(self.performance.between(self.start, self.end), self.kept.notes)
 
 
 def compose(
@@ -320,12 +317,6 @@ class _Writing:
         assert seed is not None
         taken = self.seconds + clock + time.perf_counter() - begun
         return Generated(whole, self.span.start, end, seed, len(self.rows), taken, self.span.kept)
-
-
-def _strikes(performance: Performance) -> NDArray[Any]:
-    """Return onset and pitch of each note as one number: complex128 of shape (notes,)."""
-    strikes: NDArray[Any] = performance.notes["onset"] + 1j * performance.notes["pitch"]
-    return strikes
 
 
 def _need_notes(performance: Performance, what: str) -> None:

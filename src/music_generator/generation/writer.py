@@ -48,8 +48,7 @@ class Writer:
             InputError: the span does not fit its past and future, the composer is not known, or the model cannot do
                 what is asked for.
         """
-        _check_span(span)
-        _check_model(engine.config, span, options)
+        check_request(engine.config, span, options)
         self.engine = engine
         (self.options,) = variations(options, 1)
         composer = engine.composer(options.composer)
@@ -369,6 +368,16 @@ def _release_ticks(events: Array) -> Array:
     return np.asarray(ticks.astype(np.int32))
 
 
+def check_request(config: ModelConfig, span: Span, options: SamplingOptions) -> None:
+    """Check that a span fits its past and future, and that a model can do what is asked for.
+
+    Raises:
+        InputError: it does not fit, or the model cannot do it.
+    """
+    _check_span(span)
+    _check_model(config, span, options)
+
+
 def _check_model(config: ModelConfig, span: Span, options: SamplingOptions) -> None:
     """Check that a model can do what is asked for."""
     if len(span.kept) and config.direction != "both":
@@ -377,6 +386,8 @@ def _check_model(config: ModelConfig, span: Span, options: SamplingOptions) -> N
         raise InputError(
             "this model has no memory and cannot come back to a passage; use another, or leave `recall` out"
         )
+    if options.returns != SamplingOptions.returns and not config.memory:
+        raise InputError("this model has no memory and returns to nothing; use another, or leave `returns` out")
     for name in ("density", "loudness"):
         if getattr(options, name) is not None and not config.steered:
             raise InputError(f"this model cannot be told a {name}; use another, or leave `{name}` out")

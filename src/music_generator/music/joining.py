@@ -15,16 +15,23 @@ from music_generator.music.midi_file import (
     END_OF_TRACK,
     PROGRAM,
     TEMPO,
-    TIME_SIGNATURE,
     Event,
     MidiFile,
     Track,
     is_end,
     make_track,
     meta,
+    metre_event,
+    parse_midi,
+    tempo_event,
 )
 from music_generator.music.midi_parts import MidiSource, Part, find_parts
-from music_generator.music.midi_tables import PEDAL_CONTROLLERS, note_table, releases, tempo_map_of
+from music_generator.music.midi_tables import (
+    PEDAL_CONTROLLERS,
+    note_table,
+    releases,
+    tempo_map_of,
+)
 from music_generator.music.performance import Performance
 from music_generator.music.splice import splice
 from music_generator.music.tempo_map import LARGEST_RESOLUTION, TempoMap
@@ -55,8 +62,8 @@ def delayed(performance: Performance, seconds: float) -> Performance:
     ticks, tempo = _whole_bars(tempo_map, seconds)
     tracks = [[(tick + ticks, message) for tick, message in track.events()] for track in source.file.tracks]
     if not source.file.division & 0x8000:
-        named = [(ticks, _tempo_event(tempo_map.tempos[0][1]))] * (not _names_tempo(source.file))
-        tracks[0] = [(0, _tempo_event(tempo)), *_metre_at(tempo_map, 0), *_merged(tracks[0], named)]
+        named = [(ticks, tempo_event(tempo_map.tempos[0][1]))] * (not _names_tempo(source.file))
+        tracks[0] = [(0, tempo_event(tempo)), *_metre_at(tempo_map, 0), *_merged(tracks[0], named)]
     for part in source.into:
         tracks[part.track] = [*_settings(source.file, part.channel), *tracks[part.track]]
     file = source.file.with_tracks(_tracks(tracks, source.file))
@@ -80,7 +87,7 @@ def followed_by(before: Performance, after: Performance, seconds: float) -> tupl
     tracks, places = _concatenated(first, second, joint.tick)
     tracks[0] = _merged(tracks[0], _joining_events(first.file, second.file, joint))
     file = replace(first.file, form=max(first.file.form, len(tracks) > 1)).with_tracks(_tracks(tracks, first.file))
-    parts = find_parts(file, note_table(file))
+    parts = find_parts(file)
     into = tuple(part for part in parts if part.place in [each.place for each in first.parts])
     source = MidiSource(
         file,
@@ -101,8 +108,8 @@ def _source_of(performance: Performance) -> MidiSource:
     """Return the source of a performance; of one without a source, the file that it would be written as."""
     if performance.source is not None:
         return performance.source
-    file = splice(performance)
-    parts = find_parts(file, note_table(file)) or (Part(0, 0, "Piano", 0, 0),)
+    file = parse_midi(splice(performance))
+    parts = find_parts(file) or (Part(0, 0, "Piano", 0, 0),)
     return MidiSource(file, parts, parts, parts)
 
 
@@ -125,18 +132,9 @@ def _names_tempo(file: MidiFile) -> bool:
     return any(tick == 0 for track in file.tracks for tick, _ in track.metas(TEMPO))
 
 
-def _tempo_event(tempo: int) -> bytes:
-    return meta(TEMPO, tempo.to_bytes(3, "big"))
-
-
 def _metre_at(tempo_map: TempoMap, tick: int) -> list[Event]:
     """Return the time signature that begins at tick 0 as an event at `tick`; none where the map has none."""
-    signs = tempo_map.time_signatures[:1]
-    return [
-        (tick, meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8])))
-        for at, top, bottom in signs
-        if at == 0
-    ]
+    return [(tick, metre_event(top, bottom)) for at, top, bottom in tempo_map.time_signatures[:1] if at == 0]
 
 
 def _bar_ticks(tempo_map: TempoMap, tick: int) -> tuple[int, int]:
@@ -215,12 +213,12 @@ def _joint(source: MidiSource, seconds: float) -> _Joint:
 
 def _joining_events(first: MidiFile, second: MidiFile, joint: _Joint) -> list[Event]:
     """Return the tempo that leads to the joint, and tempo and metre at which the second file begins without a word."""
-    events = [(joint.tempo_tick, _tempo_event(joint.tempo))] if joint.tempo else []
+    events = [(joint.tempo_tick, tempo_event(joint.tempo))] if joint.tempo else []
     opening = tempo_map_of(second)
     if not _names_tempo(second):
-        events.append((joint.tick, _tempo_event(opening.tempos[0][1])))
+        events.append((joint.tick, tempo_event(opening.tempos[0][1])))
     if tempo_map_of(first).time_signatures and not _metre_at(opening, 0):
-        events.append((joint.tick, meta(TIME_SIGNATURE, bytes([4, 2, 24, 8]))))
+        events.append((joint.tick, metre_event(4, 4)))
     return events
 
 
@@ -287,7 +285,7 @@ def _in_quarters(source: MidiSource) -> MidiSource:
         return source
     tempo_map = tempo_map_of(source.file)
     tracks = [track.events() for track in source.file.tracks]
-    tracks[0] = [(0, _tempo_event(tempo_map.tempos[0][1])), *tracks[0]]
+    tracks[0] = [(0, tempo_event(tempo_map.tempos[0][1])), *tracks[0]]
     file = replace(source.file, division=tempo_map.ticks_per_quarter).with_tracks(_tracks(tracks, source.file))
     return replace(source, file=file)
 

@@ -18,16 +18,30 @@ from starlette.routing import Route
 
 from music_generator.engine.engine import Engine
 from music_generator.errors import InputError, MidiError, MusicGeneratorError
-from music_generator.generation import SamplingOptions, generate, to_compose, to_infill, variations
+from music_generator.generation import SamplingOptions, generate, to_compose, to_infill
+from music_generator.generation.keep import NAMES
+from music_generator.generation.span import MOST_RETURNS
 from music_generator.generation.tasks import JOIN_SECONDS, PIECE_SECONDS
+from music_generator.generation.writer import check_request
 from music_generator.model.bundle import Bundle
+from music_generator.model.config import ModelConfig
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
+from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS, steady_gain
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
+from music_generator.studio.parts import parts_to_json
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
-from music_generator.studio.schema import Json, get_number, get_text, parse_object, piece_from_json, piece_to_json
+from music_generator.studio.schema import (
+    Json,
+    get_number,
+    get_text,
+    in_words,
+    parse_object,
+    piece_from_json,
+    piece_to_json,
+)
 from music_generator.studio.writing import plan, read_write_request, write
 
 T = TypeVar("T")
@@ -78,12 +92,18 @@ class Studio:
             for jobs in (self.writing, self.export):
                 jobs.close()
 
+    def cancel_jobs(self) -> None:
+        """End all jobs at once: the studio is being ended."""
+        for jobs in (self.writing, self.export):
+            jobs.cancel_all()
+
     def routes(self) -> list[Route]:
         """Return the addresses below the token."""
         calls = [
             ("info", self.info, "GET"),
             ("example", self.example, "GET"),
             ("read", self.read, "POST"),
+            ("parts", self.parts, "POST"),
             ("write", self.write, "POST"),
             ("midi", self.midi, "POST"),
             ("sound", self.sound, "POST"),
@@ -99,9 +119,11 @@ class Studio:
             {
                 "composers": self.bundle.config.composers,
                 "uses_future": self.bundle.config.direction == "both",
+                "steering": steering_to_json(self.bundle.config),
                 "defaults": {
                     "temperature": sampling.temperature,
                     "top_p": sampling.top_p,
+                    "returns": sampling.returns,
                     "variations": options.variations,
                     "piece_seconds": PIECE_SECONDS,
                     "join_seconds": JOIN_SECONDS,
@@ -113,6 +135,7 @@ class Studio:
                     "body_bytes": options.max_body_bytes,
                     "request_seconds": options.request_timeout_seconds,
                     "events": options.max_events,
+                    "other_notes": options.max_other_notes,
                     "jobs": options.max_jobs,
                 },
                 "formats": FORMATS,
@@ -121,12 +144,22 @@ class Studio:
 
     async def example(self, _request: Request) -> Response:
         """Return a piece that the bundled model wrote."""
-        return JSONResponse(read_piece(EXAMPLE.read_bytes()))
+        return JSONResponse(read_piece(EXAMPLE.read_bytes(), None, self.options.max_other_notes))
 
     async def read(self, request: Request) -> Response:
-        """Return the piece of a MIDI file's bytes."""
+        """Return the piece of a MIDI file's bytes, and its parts; `?track=` chooses which of them are the piece."""
+        body, track = await self.read_body(request), get_text(dict(request.query_params), "track")
+        return await self._in_thread(lambda: JSONResponse(read_piece(body, track, self.options.max_other_notes)))
+
+    async def parts(self, request: Request) -> Response:
+        """Return the parts of the file that a piece is from."""
         body = await self.read_body(request)
-        return await self._in_thread(lambda: JSONResponse(read_piece(body)))
+
+        def answer() -> Response:
+            source = self._piece(parse_object(body)).source
+            return JSONResponse(parts_to_json(source, self.options.max_other_notes))
+
+        return await self._in_thread(answer)
 
     async def midi(self, request: Request) -> Response:
         """Return the MIDI file of a piece."""
@@ -143,8 +176,9 @@ class Studio:
     def _writing_steps(self, body: bytes) -> Generator[Json, None, None]:
         request = read_write_request(parse_object(body), self.options)
         self.engine.composer(request.options.composer)  # refuses an unknown composer before the stream begins
-        variations(request.options, request.count)  # refuses seeds that are too large
-        return write(self.engine, request, plan(request, self.options))
+        span = plan(request, self.options)
+        check_request(self.bundle.config, span, request.options)
+        return write(self.engine, request, span)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a writing job; its stream ends with `cancelled`."""
@@ -234,12 +268,34 @@ async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, N
     return results[0]
 
 
-def read_piece(data: bytes) -> Json:
-    """Return the piece of a MIDI file and what must be said of it. Raises `MidiError`, also if there are no notes."""
-    reading = read_midi(data)
+def read_piece(data: bytes, track: str | None, max_other_notes: int) -> Json:
+    """Return the piece of a MIDI file, what must be said of it, and its parts.
+
+    Raises:
+        MidiError: It cannot be read, or there are no notes.
+        InputError: It has no such track, see `choose_parts`.
+    """
+    reading = read_midi(data, track=track)
     if not len(reading.performance):
         raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
-    return {"piece": piece_to_json(reading.performance), "remarks": reading.remarks}
+    piece = reading.performance
+    return {"piece": piece_to_json(piece), "remarks": reading.remarks} | parts_to_json(piece.source, max_other_notes)
+
+
+def steering_to_json(config: ModelConfig) -> Json:
+    """Return what a model can be told: ranges for the page's sliders, or null for what it cannot."""
+    return {
+        "density": _slider(DENSITY_EDGES) if config.steered else None,
+        "loudness": _slider(LOUDNESS_EDGES) if config.steered else None,
+        "returns": {"from": -MOST_RETURNS, "to": MOST_RETURNS} if config.memory else None,
+        "recall": config.memory > 0,
+        "keep": NAMES if config.direction == "both" else None,
+    }
+
+
+def _slider(edges: tuple[float, ...]) -> Json:
+    """Return the values between which a model tells its classes apart, and a slider's ends one class beyond them."""
+    return {"from": 2 * edges[0] - edges[1], "to": 2 * edges[-1] - edges[-2], "edges": edges}
 
 
 def _warm_up(engine: Engine) -> Generator[None, None, None]:
@@ -252,11 +308,13 @@ def _warm_up(engine: Engine) -> Generator[None, None, None]:
 
 async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
     """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
+    pause = 0.0  # `begin` is ready before the first notes, which must not wait for it
     try:
         yield _json_line({"type": "job", "job": job.id})
         async for batch in job.results():
             yield b"".join(_json_line(_end_message(each) if isinstance(each, Ended) else each) for each in batch)
-            await asyncio.sleep(STREAM_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = STREAM_PAUSE_SECONDS
     finally:
         jobs.cancel(job.id)
 
@@ -285,7 +343,10 @@ def _with_refusals(call: Callable[[Request], Awaitable[Response]]) -> Callable[[
 
 
 def error_to_json(error: MusicGeneratorError) -> Json:
-    """Return the `code` and the one-line `message` of an error; a MIDI file's message does not name the file."""
+    """Return the `code`, the one-line `message` and the `field` of an error, null if it is about no field.
+
+    A MIDI file's message does not name the file.
+    """
     code = next(code for kind, code, _ in _REFUSALS if isinstance(error, kind))
-    message = error.reason if isinstance(error, MidiError) else str(error)
-    return {"code": code, "message": " ".join(message.split())}
+    message, field = in_words(error.reason if isinstance(error, MidiError) else str(error))
+    return {"code": code, "message": " ".join(message.split()), "field": field}

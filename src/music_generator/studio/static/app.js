@@ -1,64 +1,100 @@
 // The page: connects the state of the studio to the roll, the player, the panels and the keyboard.
 import { listenToSound } from "./audio/controls.js";
 import { Player } from "./audio/player.js";
+import { ChoiceBar } from "./choice_bar.js";
 import { ExportDialog } from "./export_dialog.js";
-import { Exporter } from "./export.js";
+import { Exporter, saveBlob } from "./export.js";
 import { listenToFiles } from "./files.js";
+import { Pointers } from "./gestures/pointers.js";
 import { $, onClick, Panels, TASKS } from "./panels.js";
-import { clock, isNote } from "./piece.js";
-import { Pointers } from "./pointer.js";
+import { isNote, makeEvent, toTick } from "./piece.js";
+import { writeProject } from "./project.js";
 import { Roll } from "./roll.js";
 import * as server from "./server.js";
 import { listenToShortcuts } from "./shortcuts.js";
 import * as store from "./store.js";
 import { Studio } from "./studio.js";
+import { TempoDialog } from "./tempo_dialog.js";
+import { Toolbar } from "./toolbar.js";
+import { Tracks } from "./tracks.js";
 
 const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
-const roll = new Roll($("roll"), $("base"), $("overlay"));
+const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
+const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
+const LEAD = 2; // seconds before a variation from which it is heard
+let windowId = null, saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
 const studio = new Studio({ changed, failed, announce, streamed });
+const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
 const exporter = new Exporter(studio);
 const exportDialog = new ExportDialog(studio, exporter);
-const panels = new Panels(studio, { write, tryAgain, focusRoll });
-let windowId = null, saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
+const { writer, editor } = studio;
+const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => toolbar.tool });
+const panels = new Panels(studio, { write, rewrite });
+const choiceBar = new ChoiceBar(studio, { focusRoll });
+const toolbar = new Toolbar(studio, { timeChanged });
+const tracks = new Tracks(studio, { roll, player, run });
+new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });
 
 // --- changes -----------------------------------------------------------------------------------------------------
 
 function changed(what) {
+  if (pointers.active && ENDS_GESTURE.includes(what)) pointers.cancel();
+  studio.time.setMap(studio.choice?.facts.tempo_map ?? studio.history.facts.tempo_map);
   if (SAVED.includes(what)) saveLater();
   showRoll();
   if (what === "opened") { stop(); roll.fit(null, true); player.prepare(studio.events).catch(() => {}); }
   if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
   if (what === "begun") showBegun(studio.choice);
-  if (what === "switched" && player.playing) play(studio.choice.start);
-  if (["history", "edited", "discarded", "kept"].includes(what)) player.update(studio.events, studio.end);
+  if (what === "variation" || what === "switched") roll.reveal(studio.choice.variations[studio.choice.current]?.events ?? []);
+  if (what === "switched") hearFromStart(studio.choice);
+  if (HEARD.includes(what)) player.update(studio.events, studio.end);
   if (what === "span" && looping) player.setLoop(studio.span);
-  if (what === "focused") { studio.playhead = studio.selectedEvents[0].onset; roll.follow(studio.playhead); }
+  if (what === "edited") roll.reveal(studio.selectedEvents);
+  if (what === "focused") showFocused();
   showTime();
   const hadFocus = $("choice").contains(document.activeElement);
   panels.show(what);
+  toolbar.show();
+  choiceBar.show();
+  if (what !== "preview") tracks.show();
   if (hadFocus && !studio.choice) focusRoll(); // the bar of variations is hidden and cannot keep it
 }
 
 function showRoll() {
-  const { choice } = studio, variation = choice?.variations[choice.current];
-  roll.show(studio.events, studio.selected, variation ? [choice.start, choice.end] : null);
-  if (variation && !variation.done) for (const event of variation.events) roll.add(event);
+  const { choice, preview } = studio, variation = choice?.variations[choice.current];
+  roll.show(studio.events, studio.shownSelection, variation ? [choice.start, choice.end] : null, preview ? studio.selectedEvents : []);
+  if (variation && !variation.done && !choice.original) for (const event of variation.events) roll.add(event);
   roll.span = studio.span;
 }
 
 function showBegun({ task, start, end }) {
   if (player.playing) stop();
-  studio.playhead = Math.max(0, start - 2);
+  studio.playhead = Math.max(0, start - LEAD);
   const inSight = roll.inSight(start) && roll.inSight(end);
   roll.end = Math.max(roll.end, end);
   if (task === "compose") roll.fit(); else if (!inSight) roll.fit([start, end]);
 }
 
+/** A variation is heard from the start of its span, whether it is played at once or later. */
+function hearFromStart({ start }) {
+  studio.playhead = Math.max(0, start - LEAD);
+  if (player.playing) play();
+}
+
+function showFocused() {
+  const [first] = studio.selectedEvents;
+  if (!first) return;
+  studio.playhead = first.onset;
+  roll.follow(first.onset);
+  roll.reveal(studio.selectedEvents);
+}
+
 function streamed(events) {
   for (const event of events) roll.add(event);
-  panels.showVariations();
+  roll.reveal(events);
+  choiceBar.show();
 }
 
 function failed(message) {
@@ -79,24 +115,24 @@ async function run(action) {
   try { await action(); } catch (error) { failed(error.message); }
 }
 
-function write(task, settings = panels.settings(task)) {
+function write(task, kept = []) {
   $("error").hidden = true;
-  run(() => studio.write(task, settings));
-  $("keep").focus({ preventScroll: true });
+  run(() => studio.write(task, panels.settings(task), kept));
+  focusRoll(); // so that the space bar plays and Enter keeps
 }
 
-/** Discard the variations and write others with new seeds. */
-function tryAgain() {
-  const { task, request } = studio.choice;
-  studio.discard();
-  if (task === "infill") studio.setSpan(request.from, request.to);
-  write(task, { ...panels.settings(task), seed: null });
+/** Write the span anew around the selected notes; without a span, that of the selection. */
+function rewrite() {
+  if (!studio.span) studio.spanOfSelection();
+  const kept = studio.keptNotes;
+  if (kept.length) write("infill", kept);
+  else announce("Select the notes that stay first, inside the span");
 }
 
 // --- listening ---------------------------------------------------------------------------------------------------
 
 function play(at = studio.playhead) {
-  const { events, history, span, end } = studio;
+  const { events, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
   player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
@@ -150,8 +186,8 @@ function tick() {
 function showTime() {
   roll.playhead = studio.playhead;
   roll.loop = looping;
-  $("now").textContent = clock(studio.playhead);
-  $("total").textContent = clock(studio.end);
+  $("now").textContent = studio.time.text(studio.playhead);
+  $("total").textContent = studio.time.text(studio.end);
   roll.redraw("overlay");
 }
 
@@ -172,29 +208,47 @@ const ACTIONS = {
   start: () => seek(0),
   end: () => seek(studio.end),
   horizontal(event) {
-    if (studio.choice) studio.nextVariation(signOf(event));
-    else if (studio.selected.size) studio.move(signOf(event) * (event.shiftKey ? 0.1 : 0.01), 0);
+    if (studio.choice) writer.next(signOf(event));
+    else if (studio.selected.size) editor.move(signOf(event) * nudgeSeconds(event), 0, "move");
     else seek(studio.playhead + signOf(event) * (event.shiftKey ? 5 : 1));
   },
-  vertical: (event) => (studio.selected.size ? studio.move(0, signOf(event) * (event.shiftKey ? 12 : 1)) : false),
-  velocity(event) {
-    const sign = signOf(event);
-    studio.setVelocity((velocity) => velocity + 4 * sign, sign > 0 ? "Raise velocity" : "Lower velocity");
+  vertical(event) {
+    if (studio.selected.size) editor.move(0, signOf(event) * (event.shiftKey ? 12 : 1), "transpose");
+    else roll.scroll(0, signOf(event) * 2);
+    const [first] = studio.selectedEvents;
+    if (first && isNote(first)) player.preview(first.key, first.velocity);
   },
-  keep: () => (studio.choice ? studio.keep() : false),
+  velocity: (event) => editor.addVelocity(4 * signOf(event)),
+  resize: (event) => editor.resize(signOf(event) * nudgeSeconds(event), "end", "resize"),
+  draw() {
+    const at = toTick(studio.time.snap(studio.playhead)), key = studio.selectedEvents.find(isNote)?.key ?? 60;
+    editor.draw(makeEvent(at, editor.lastLength, key, editor.lastVelocity));
+  },
+  duplicate: () => editor.duplicate(),
+  splitOrQuantise: (event, combo) => (combo === "s" ? editor.split() : editor.quantise()),
+  tool: (event, combo) => toolbar.setTool({ v: "select", p: "draw", h: "hand" }[combo]),
+  rewrite,
+  compare: () => writer.compare(),
+  more: () => writer.more(),
+  keep: () => (studio.choice ? writer.keep() : false),
   escape() {
-    if (studio.choice) studio.discard();
-    else if (studio.selected.size) studio.select([]);
-    else studio.setSpan(0, 0);
+    if (pointers.active) pointers.cancel();
+    else if (studio.choice) writer.discard();
+    else studio.deselect();
   },
-  spanStart: () => studio.setSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
-  spanEnd: () => studio.setSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
-  nextNote: (event) => studio.selectNext(event.key === "." ? 1 : -1),
+  spanStart: () => announceSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
+  spanEnd: () => announceSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
+  nextNote(event) {
+    const note = studio.selectNext(event.key === "." ? 1 : -1);
+    if (note) player.preview(note.key, note.velocity);
+  },
   selectAll: () => studio.selectAll(),
-  erase: () => studio.erase(),
-  clipboard: (event, combo) => ({ c: () => studio.copy(), x: () => studio.cut(), v: () => studio.paste() })[combo.at(-1)](),
+  erase: () => editor.erase(),
+  clipboard: (event, combo) => ({ c: () => editor.copy(), x: () => editor.cut(), v: () => editor.paste() })[combo.at(-1)](),
   history: (event, combo) => (combo === "Ctrl+z" ? studio.undo() : studio.redo()),
   zoom: (event) => roll.zoom(event.key === "-" ? 1 / 1.5 : 1.5),
+  zoomRows: (event) => roll.zoomRows(event.key === "-" ? 1 / 1.25 : 1.25),
+  page: (event) => roll.scroll(0, event.key === "PageUp" ? 12 : -12),
   fit: () => roll.fit(),
   open: () => $("file").click(),
   save: () => run(() => exporter.midi()),
@@ -204,21 +258,22 @@ for (const task of TASKS) ACTIONS[task] = () => write(task);
 listenToShortcuts((name, event, combo) => ACTIONS[name](event, combo));
 listenToFiles(studio, run);
 
-listenToSound(player, roll, announce);
-new Pointers(roll, {
-  seek,
-  sound: ({ key, velocity }) => player.preview(key, velocity),
-  canEdit: () => !studio.choice,
-  isSelected: (id) => studio.selected.has(id),
-  select: (ids, add) => studio.select(ids, add),
-  clear: () => { if (studio.selected.size) studio.select([]); },
-  setSpan: (a, b) => studio.setSpan(a, b),
-  move: (seconds, semitones, final) => { if (studio.selected.size) studio.move(seconds, semitones, final); },
-});
+/** The seconds by which an arrow key moves or resizes: a step of the grid, or 0.01 s; with Shift 0.1 s. */
+function nudgeSeconds(event) {
+  if (event.shiftKey) return 0.1;
+  return studio.time.step ? studio.time.stepSeconds(studio.selectedEvents[0].onset) : 0.01;
+}
+
+function announceSpan(from, to) {
+  studio.setSpan(from, to);
+  announce(studio.spanText);
+}
+
+listenToSound(player, announce);
 
 const CLICKS = {
   play: togglePlay, loop: toggleLoop, "to-start": ACTIONS.start, fit: ACTIONS.fit, help: ACTIONS.help, theme: toggleTheme,
-  undo: () => studio.undo(), redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5),
+  "save-project": saveProject, undo: () => studio.undo(), redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5),
   open: ACTIONS.open, new: () => studio.newPiece(), "empty-open": ACTIONS.open, "empty-compose": ACTIONS.compose,
   "empty-example": () => run(() => studio.openExample()), dismiss: () => { $("error").hidden = true; },
 };
@@ -229,6 +284,10 @@ for (const box of document.querySelectorAll("dialog")) {
 document.addEventListener("click", (event) => { // after a click of the mouse the shortcuts work again
   if (event.detail && event.target.closest("button") && !event.target.closest("dialog")) focusRoll();
 });
+
+function timeChanged() { roll.redraw(); showTime(); }
+
+function saveProject() { saveBlob(new Blob([writeProject(studio.plain())], { type: "application/json" }), `${exporter.fileName}.json`); }
 
 function focusRoll() { $("roll").focus({ preventScroll: true }); }
 

@@ -5,10 +5,12 @@ const SHADES = 8; // of velocity
 export const ROLES = ["given", "made"]; // the user's events and the model's
 export const NOTE_COLOURS = ROLES.flatMap((role) => Array.from({ length: SHADES }, (_, shade) => `${role}-${shade}`));
 export const PEDAL_COLOURS = ROLES.map((role) => `pedal-${role}`);
+export const OTHER_COLOUR = "other"; // of the notes of other tracks
 
 const shadeOf = (velocity) => Math.min(SHADES - 1, Math.max(0, Math.floor((velocity - 12) / (100 / SHADES))));
 
 function colourOf(event) {
+  if (event.other) return OTHER_COLOUR;
   const role = event.generated ? 1 : 0;
   return isNote(event) ? NOTE_COLOURS[role * SHADES + shadeOf(event.velocity)] : PEDAL_COLOURS[role];
 }
@@ -25,17 +27,18 @@ export function makeDrawLists(events) {
   return Object.assign(lists, { count: events.length });
 }
 
-/** Arrays `onset`, `end` and `key`, sorted by onset, and `reach`: the latest end of an event and of all before it. */
+/** Arrays `onset`, `end`, `key` and `velocity`, sorted by onset, and `reach`: the latest end of an event and of all before it. */
 function makeList(colour, group) {
   const [onset, end, reach] = Array.from({ length: 3 }, () => new Float64Array(group.length));
-  const key = new Uint8Array(group.length);
+  const [key, velocity] = Array.from({ length: 2 }, () => new Uint8Array(group.length));
   group.forEach((e, i) => {
     onset[i] = e.onset;
     end[i] = e.onset + e.duration;
     reach[i] = Math.max(end[i], i ? reach[i - 1] : 0);
     key[i] = e.key;
+    velocity[i] = e.velocity;
   });
-  return { colour, isPedal: PEDAL_COLOURS.includes(colour), onset, end, reach, key };
+  return { colour, isPedal: PEDAL_COLOURS.includes(colour), onset, end, reach, key, velocity };
 }
 
 /** The first index of a sorted array whose value is above `value`. */

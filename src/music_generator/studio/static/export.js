@@ -2,7 +2,8 @@
 import { isNote, toJson } from "./piece.js";
 import * as server from "./server.js";
 
-function save(blob, name) {
+/** Save a file in the folder of downloads. */
+export function saveBlob(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -26,31 +27,33 @@ export class Exporter {
 
   get fileName() { return safeName(this.studio.name); }
 
-  async midi() { save(await server.midi(this.piece), `${this.fileName}.mid`); }
+  async midi() { saveBlob(await server.midi(this.piece), `${this.fileName}.mid`); }
 
   /** Save the piece as it was before step number `index`. */
   async midiBefore(index) {
     const { events, facts } = this.studio.history.before(index);
     if (!events.some(isNote)) throw new Error("before this step the piece was empty: the command needs no file");
-    save(await server.midi(toJson(events, facts)), `${safeName(facts.name || "untitled")}.mid`);
+    saveBlob(await server.midi(toJson(events, facts)), `${safeName(facts.name || "untitled")}.mid`);
   }
 
   /** Save a sound file, of the span if there is one. Return the name of the sound engine. */
   async sound(format, span) {
     const [from, to] = span ?? [0, this.studio.end];
     const { blob, engine } = await server.sound(this.piece, { from, to, format });
-    save(blob, `${this.fileName}.${format}`);
+    saveBlob(blob, `${this.fileName}.${format}`);
     return engine;
   }
 
   async picture() {
     const span = this.studio.history.lastWritten()?.span;
-    save(await server.picture(this.piece, this.studio.name, span), `${this.fileName}.png`);
+    saveBlob(await server.picture(this.piece, this.studio.name, span), `${this.fileName}.png`);
   }
 
-  /** The command line that writes the last written span again, or that renders the piece. */
+  /** The command line that writes the last written span again, or that renders the piece; or why there is none. */
   get command() {
-    return this.studio.history.lastWritten()?.command ?? `music-generator render ${shellQuoted(`${this.fileName}.mid`)}`;
+    const written = this.studio.history.lastWritten();
+    if (written?.noCommand) return `# ${written.noCommand}`;
+    return written?.command ?? `music-generator render ${shellQuoted(`${this.fileName}.mid`)}`;
   }
 
   /** Fetch the file before a drag begins: during the drag there is no time to wait for it. */

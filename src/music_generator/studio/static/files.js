@@ -4,9 +4,10 @@ import { isNote } from "./piece.js";
 
 /** Open files as the user chooses or drops them. `run` reports the error of an action. */
 export function listenToFiles(studio, run) {
-  const open = ([first, second]) => run(async () => {
+  const open = ([first, second, ...more]) => run(async () => {
     if (first) await studio.open(first);
     if (second) await studio.openSecond(second);
+    if (more.length) throw new Error(`two files are opened, the piece and what Bridge leads to; not opened: ${more.map((file) => file.name).join(", ")}`);
   });
   const openSecond = ([file]) => run(async () => { if (file) await studio.openSecond(file); });
   onClick("second", () => $("second-file").click());

@@ -7,13 +7,22 @@ export class History {
   at = 0; // the number of steps that are done; those after it can be redone
   facts = { name: "", tempo_map: null, source: null };
 
-  /** Make `after` the piece; `facts` (name, tempo map, file) may change with it, `detail` is kept beside the label. */
-  commit(label, after, { facts = this.facts, detail = null } = {}) {
-    const was = new Set(this.events), is = new Set(after);
-    const removed = this.events.filter((e) => !is.has(e)), added = after.filter((e) => !was.has(e));
-    this.steps.length = this.at;
-    this.steps.push({ label, removed, added, facts: [this.facts, facts], detail });
+  /**
+   * Make `after` the piece; `facts` (name, tempo map, file) may change with it, `detail` is kept beside the label.
+   * With `again` the newest step is replaced by one that does both: a key held down is one step.
+   */
+  commit(label, after, { facts = this.facts, detail = null, again = false } = {}) {
+    const last = again && this.at ? this.steps[this.at - 1] : null;
+    const base = last ? this.#eventsBefore(last) : this.events, was = new Set(base), is = new Set(after);
+    const removed = base.filter((e) => !is.has(e)), added = after.filter((e) => !was.has(e));
+    this.steps.length = this.at - (last ? 1 : 0);
+    this.steps.push({ label, removed, added, facts: [last?.facts[0] ?? this.facts, facts], detail });
     Object.assign(this, { events: after, at: this.steps.length, facts });
+  }
+
+  #eventsBefore({ removed, added }) {
+    const gone = new Set(added.map((e) => e.id));
+    return this.events.filter((e) => !gone.has(e.id)).concat(removed);
   }
 
   get canUndo() { return this.at > 0; }

@@ -4,6 +4,7 @@ import { HIGHEST, LOWEST } from "./piece.js";
 
 const WIDTHS = [1600, 6400], MAX_STRETCH = 1.6; // of an image, in pixels; how far it may be stretched
 const MIN_EVENTS = 1500; // in sight, from which on an image is faster
+const ROW = 8; // pixels: the height of a key in an image
 
 export class Overview {
   #images = new Map();
@@ -15,23 +16,23 @@ export class Overview {
   paint(ctx, view, colour, lists, end) {
     const imageWidth = WIDTHS.find((each) => view.pps * end <= MAX_STRETCH * each);
     if (!imageWidth || (lists.count * (view.t1 - view.t0)) / end < MIN_EVENTS) return false;
-    if (this.row !== view.row || this.end !== end) this.clear();
-    Object.assign(this, { row: view.row, end });
-    if (!this.#images.has(imageWidth)) this.#images.set(imageWidth, makeImage(imageWidth, view.row, colour, lists, end));
+    if (this.end !== end) this.clear();
+    this.end = end;
+    if (!this.#images.has(imageWidth)) this.#images.set(imageWidth, makeImage(imageWidth, colour, lists, end));
     const { left, top, bottom, width, high, row } = view, pps = imageWidth / end;
     ctx.save();
     ctx.beginPath();
     ctx.rect(left, top, width - left, bottom - top);
     ctx.clip();
-    ctx.drawImage(this.#images.get(imageWidth), view.t0 * pps, (HIGHEST - high) * row, (view.t1 - view.t0) * pps,
-      bottom - top, left, top, width - left, bottom - top);
+    ctx.drawImage(this.#images.get(imageWidth), view.t0 * pps, (HIGHEST - high) * ROW, (view.t1 - view.t0) * pps,
+      ((bottom - top) / row) * ROW, left, top, width - left, bottom - top);
     ctx.restore();
     return true;
   }
 }
 
-function makeImage(width, row, colour, lists, end) {
-  const height = Math.ceil((HIGHEST - LOWEST + 1) * row), canvas = new OffscreenCanvas(width, height), pps = width / end;
+function makeImage(width, colour, lists, end) {
+  const row = ROW, height = (HIGHEST - LOWEST + 1) * row, canvas = new OffscreenCanvas(width, height), pps = width / end;
   const view = { left: 0, top: 0, width, height, bottom: height, t0: 0, t1: end, pps, row,
     x: (seconds) => seconds * pps, y: (key) => (HIGHEST - key) * row };
   paintEvents(canvas.getContext("2d"), view, colour, lists.filter((list) => !list.isPedal));

@@ -1,12 +1,11 @@
 // Painting the roll: the background with its grid, the events, the keyboard, and what lies over them.
-import { firstAbove, NOTE_COLOURS, PEDAL_COLOURS } from "./draw_lists.js";
-import { clock, HIGHEST, isNote, LOWEST, PEDALS } from "./piece.js";
+import { firstAbove, NOTE_COLOURS, OTHER_COLOUR, PEDAL_COLOURS } from "./draw_lists.js";
+import { HIGHEST, isNote, LOWEST, PEDALS } from "./piece.js";
 
 const BLACK = new Set([1, 3, 6, 8, 10]); // keys of an octave
-const GRID_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 const FONT = "system-ui, sans-serif";
 const COLOURS = ["paper", "paper-black", "line", "line-strong", "ink", "ink-soft", "key-white", "key-black", "key-ink", "accent",
-  "accent-soft", "playhead", "band", ...NOTE_COLOURS, ...PEDAL_COLOURS];
+  "accent-soft", "playhead", "band", "card", OTHER_COLOUR, ...NOTE_COLOURS, ...PEDAL_COLOURS];
 
 const isBlack = (key) => BLACK.has(key % 12);
 
@@ -37,12 +36,12 @@ function setText(ctx, font, align) {
 
 // --- the background ----------------------------------------------------------------------------------------------
 
-export function paintBackground(ctx, view, colour, band) {
+export function paintBackground(ctx, view, colour, band, lines) {
   const { width, height, left, top, bottom } = view;
   ctx.fillStyle = colour.paper;
   ctx.fillRect(0, 0, width, height);
   clipped(ctx, [left, top, width, bottom], () => paintRows(ctx, view, colour));
-  paintGrid(ctx, view, colour);
+  paintGrid(ctx, view, colour, lines);
   if (!band) return;
   ctx.fillStyle = colour.band;
   const x = Math.max(view.x(band[0]), left);
@@ -57,18 +56,18 @@ function paintRows(ctx, view, colour) {
   for (let key = 24; key <= HIGHEST; key += 12) ctx.fillRect(left, Math.round(view.y(key) + row) - 0.5, width, 1);
 }
 
-function paintGrid(ctx, view, colour) {
+function paintGrid(ctx, view, colour, lines) {
   const { width, height, left, top } = view;
-  const step = GRID_SECONDS.find((each) => each * view.pps >= 64) ?? 1200;
   setText(ctx, "11px", "left");
-  for (let i = Math.max(0, Math.floor(view.t0 / step)); i * step <= view.t1; i++) {
-    const x = Math.round(view.x(i * step));
+  for (const { seconds, label, strong } of lines) {
+    const x = Math.round(view.x(seconds));
     if (x < left) continue;
-    ctx.fillStyle = colour.line;
+    ctx.fillStyle = strong ? colour["line-strong"] : colour.line;
     ctx.fillRect(x, top, 1, height - top);
+    if (!label) continue;
     ctx.fillRect(x, top - 7, 1, 7);
     ctx.fillStyle = colour["ink-soft"];
-    ctx.fillText(clock(i * step, step < 1 ? 1 : 0), x + 4, top / 2);
+    ctx.fillText(label, x + 4, top / 2);
   }
   ctx.fillStyle = colour["line-strong"];
   ctx.fillRect(left, top - 1, width, 1);
@@ -76,17 +75,20 @@ function paintGrid(ctx, view, colour) {
 
 // --- events ------------------------------------------------------------------------------------------------------
 
-/** Paint the events in sight. */
+/** Paint the events in sight; notes stay above the pedal lanes. */
 export function paintEvents(ctx, view, colour, lists) {
-  clipped(ctx, [view.left, view.top, view.width, view.height], () => {
+  const paint = (isPedal, bottom) => clipped(ctx, [view.left, view.top, view.width, bottom], () => {
     for (const list of lists) {
+      if (list.isPedal !== isPedal) continue;
       ctx.fillStyle = colour[list.colour];
       const first = firstAbove(list.reach, view.t0), last = firstAbove(list.onset, view.t1);
-      if (list.isPedal) paintPedals(ctx, view, list, first, last);
+      if (isPedal) paintPedals(ctx, view, list, first, last);
       else if (last - first < 1500 && view.row >= 5) paintRounded(ctx, view, list, first, last);
       else paintPlain(ctx, view, list, first, last);
     }
   });
+  paint(false, view.bottom);
+  paint(true, view.height);
 }
 
 function paintRounded(ctx, view, list, first, last) {
@@ -129,19 +131,80 @@ function paintPedals(ctx, view, list, first, last) {
   }
 }
 
+/** The rectangle of an event in pixels. */
+function boxOf(view, e) {
+  const [y, height] = isNote(e) ? [view.y(e.key), view.row] : [view.lane(e.key) + 2, view.laneHeight - 4];
+  return [view.x(e.onset), y, Math.max(e.duration * view.pps, 3), height];
+}
+
+const inSight = (view, e) => e.onset <= view.t1 && e.onset + e.duration >= view.t0;
+
+/** Paint frames round the selected events, which keep their colours. */
 export function paintSelected(ctx, view, colour, selected) {
-  const outlined = selected.length < 2000;
-  clipped(ctx, [view.left, view.top, view.width, view.height], () => {
-    ctx.fillStyle = colour.accent;
-    ctx.strokeStyle = colour.ink;
-    for (const e of selected) {
-      if (e.onset > view.t1 || e.onset + e.duration < view.t0) continue;
-      const [y, height] = isNote(e) ? [view.y(e.key), view.row] : [view.lane(e.key) + 2, view.laneHeight - 4];
-      const x = view.x(e.onset), width = Math.max(e.duration * view.pps, 2);
+  const isFramed = selected.length < 2000;
+  const paint = (events, bottom) => clipped(ctx, [view.left, view.top, view.width, bottom], () => {
+    ctx.strokeStyle = colour.accent;
+    ctx.fillStyle = isFramed ? colour["accent-soft"] : colour.accent;
+    ctx.lineWidth = 2;
+    for (const e of events) {
+      if (!inSight(view, e)) continue;
+      const [x, y, width, height] = boxOf(view, e);
       ctx.fillRect(x, y, width, height);
-      if (outlined) ctx.strokeRect(x + 0.5, y + 0.5, Math.max(width - 1, 1), Math.max(height - 1, 1));
+      if (isFramed) ctx.strokeRect(x, y, width, height);
     }
+    ctx.lineWidth = 1;
   });
+  paint(selected.filter(isNote), view.bottom);
+  paint(selected.filter((e) => !isNote(e)), view.height);
+}
+
+/** Paint where dragged events were. */
+export function paintGhosts(ctx, view, colour, ghosts) {
+  clipped(ctx, [view.left, view.top, view.width, view.height], () => {
+    ctx.strokeStyle = colour["ink-soft"];
+    ctx.setLineDash([3, 3]);
+    for (const e of ghosts.slice(0, 2000)) if (inSight(view, e)) ctx.strokeRect(...boxOf(view, e));
+    ctx.setLineDash([]);
+  });
+}
+
+const columns = new Float32Array(8192); // the loudest note of each pixel
+
+/** Paint a bar for the velocity of each note. */
+export function paintVelocities(ctx, view, colour, lists, selected) {
+  if (!view.velocityHeight) return;
+  clipped(ctx, [view.left, view.velocityTop, view.width, view.height], () => {
+    for (const list of lists) {
+      if (list.isPedal) continue;
+      ctx.fillStyle = colour[list.colour];
+      paintVelocityBars(ctx, view, list);
+    }
+    if (selected.length >= 2000) return;
+    ctx.fillStyle = colour.accent;
+    for (const e of selected) if (isNote(e) && inSight(view, e)) paintVelocityBar(ctx, view, view.x(e.onset), e.velocity);
+  });
+}
+
+function paintVelocityBars(ctx, view, list) {
+  const first = firstAbove(list.onset, view.t0 - 4 / view.pps), last = firstAbove(list.onset, view.t1);
+  if (last - first < 1500) {
+    for (let i = first; i < last; i++) paintVelocityBar(ctx, view, view.x(list.onset[i]), list.velocity[i]);
+    return;
+  }
+  columns.fill(0);
+  for (let i = first; i < last; i++) {
+    const x = Math.max(0, Math.round(view.x(list.onset[i])));
+    if (list.velocity[i] > columns[x]) columns[x] = list.velocity[i];
+  }
+  for (let x = 0; x < view.width; x++) {
+    if (columns[x]) { const y = view.velocityY(columns[x]); ctx.fillRect(x, y, 1, view.height - y); }
+  }
+}
+
+function paintVelocityBar(ctx, view, x, velocity) {
+  const y = view.velocityY(velocity);
+  ctx.fillRect(x - 0.5, y, 2, view.height - y);
+  ctx.fillRect(x - 2, y, 5, 3);
 }
 
 // --- the frame ---------------------------------------------------------------------------------------------------
@@ -149,8 +212,8 @@ export function paintSelected(ctx, view, colour, selected) {
 const isNarrow = (left) => left < 50;
 const blackWidth = (left) => left * (isNarrow(left) ? 0.5 : 0.62); // leaves room for the names of the Cs
 
-/** Paint the keyboard and the names of the pedal lanes over the events. */
-export function paintFrame(ctx, view, colour) {
+/** Paint the keyboard and the names of the lanes over the events, and how many notes are `hidden` above and below. */
+export function paintFrame(ctx, view, colour, hidden) {
   const { left, top, bottom, height, width } = view;
   clipped(ctx, [0, top, left, bottom], () => paintKeyboard(ctx, view, colour));
   ctx.fillStyle = colour.paper;
@@ -163,6 +226,24 @@ export function paintFrame(ctx, view, colour) {
   setText(ctx, "9px", "left");
   const names = isNarrow(left) ? ["sust", "sost", "una c"] : PEDALS;
   names.forEach((name, i) => ctx.fillText(name, 3, view.lane(i) + view.laneHeight / 2));
+  if (view.velocityHeight) {
+    ctx.fillText(isNarrow(left) ? "vel" : "velocity", 3, view.velocityTop + 9);
+    ctx.fillStyle = colour["line-strong"];
+    ctx.fillRect(0, view.velocityTop - 2, width, 1);
+  }
+  if (hidden?.above) paintHidden(ctx, view, colour, `▲ ${hidden.above}`, top + 11);
+  if (hidden?.below) paintHidden(ctx, view, colour, `▼ ${hidden.below}`, bottom - 10);
+}
+
+function paintHidden(ctx, view, colour, text, y) {
+  setText(ctx, "600 11px", "left");
+  const width = ctx.measureText(text).width + 14, x = view.left + 6;
+  ctx.fillStyle = colour.ink;
+  ctx.beginPath();
+  ctx.roundRect(x, y - 9, width, 18, 9);
+  ctx.fill();
+  ctx.fillStyle = colour.paper;
+  ctx.fillText(text, x + 7, y + 0.5);
 }
 
 function paintKeyboard(ctx, view, colour) {
@@ -189,15 +270,17 @@ function paintKeyboard(ctx, view, colour) {
 
 // --- over the notes ----------------------------------------------------------------------------------------------
 
-/** Paint what moves without the notes: sounding keys, the selected span, the selection rectangle, the playhead. */
-export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop, sounding, band }) {
+/** Paint what moves without the notes: sounding keys, the span, the selection rectangle, the playhead, a gesture's tip. */
+export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop, sounding, band, tip, hovered }) {
   const { width, height, left } = view;
   ctx.clearRect(0, 0, width, height);
   paintSounding(ctx, view, colour, sounding);
   clipped(ctx, [left, 0, width, height], () => {
     if (span) paintSpan(ctx, view, colour, span, { loop, filled: !band }); // what is being written has its own band
-    if (marquee) paintMarquee(ctx, colour, marquee);
+    if (hovered) { ctx.strokeStyle = colour.ink; ctx.strokeRect(...boxOf(view, hovered)); }
+    if (marquee) paintMarquee(ctx, view, colour, marquee);
     if (playhead !== null) paintPlayhead(ctx, view, colour, playhead);
+    if (tip) paintTip(ctx, view, colour, tip);
   });
 }
 
@@ -227,11 +310,24 @@ function paintSpan(ctx, view, colour, span, { loop, filled }) {
   }
 }
 
-function paintMarquee(ctx, colour, rectangle) {
+function paintMarquee(ctx, view, colour, { from, row, to, toRow }) {
+  const x = view.x(Math.min(from, to)), y = view.y(Math.max(row, toRow));
   ctx.strokeStyle = colour.accent;
   ctx.setLineDash([4, 3]);
-  ctx.strokeRect(...rectangle);
+  ctx.strokeRect(x, y, Math.abs(to - from) * view.pps, Math.abs(toRow - row) * view.row);
   ctx.setLineDash([]);
+}
+
+/** What a drag does so far, beside the pointer. */
+function paintTip(ctx, view, colour, { x, y, text }) {
+  setText(ctx, "12px", "left");
+  const width = ctx.measureText(text).width + 14, left = Math.min(x + 14, view.width - width - 4), top = Math.max(y - 26, 2);
+  ctx.fillStyle = colour.ink;
+  ctx.beginPath();
+  ctx.roundRect(left, top, width, 20, 6);
+  ctx.fill();
+  ctx.fillStyle = colour.paper;
+  ctx.fillText(text, left + 7, top + 10.5);
 }
 
 function paintPlayhead(ctx, view, colour, seconds) {

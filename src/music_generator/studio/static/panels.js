@@ -1,4 +1,4 @@
-// The panels beside the roll: controls, variations, selection and history.
+// The panels beside the roll: what to write, the settings, and the history.
 import { countNotes, isNote } from "./piece.js";
 import { helpTables } from "./shortcuts.js";
 import * as store from "./store.js";
@@ -13,18 +13,25 @@ export const make = (tag, properties = {}, ...children) => {
 
 export const TASKS = ["infill", "continue", "lead-in", "bridge", "compose"];
 const SLIDERS = ["variations", "temperature", "top-p"];
-const SETTINGS = [...SLIDERS, "composer", "seconds", "seed"];
-const PARTIAL = ["span", "selected", "dragged"]; // changes that leave the history as it is
+const FREE = ["density", "loudness"]; // sliders that may be left to the model
+const SETTINGS = [...SLIDERS, ...FREE, "composer", "seconds", "seed"];
+const MAX_SEED = Number.MAX_SAFE_INTEGER;
+const PARTIAL = ["span", "selected", "preview", "moved"]; // changes that leave the history as it is
 const isEmpty = (id) => $(id).value.trim() === "";
 const numberOf = (id) => (isEmpty(id) ? null : Number($(id).value));
 
+function seedOf(text) {
+  if (!text.trim()) return null;
+  if (!/^\d+$/.test(text.trim())) throw new Error(`Seed: a whole number from 0, not “${text.trim()}”; leave it empty for a new one each time`);
+  if (Number(text) > MAX_SEED) throw new Error(`Seed: at most ${MAX_SEED}`);
+  return Number(text);
+}
+
 export class Panels {
-  /** `page` has the actions `write(task)`, `tryAgain()` and `focusRoll()`. */
+  /** `page` has the actions `write(task)` and `rewrite()`. */
   constructor(studio, page) {
     Object.assign(this, { studio, page, info: null });
     this.#listenToSettings();
-    this.#listenToVariations();
-    this.#listenToSelection();
     $("shortcuts").append(...helpTables());
   }
 
@@ -36,15 +43,29 @@ export class Panels {
     for (const name of info.composers) $("composer").append(new Option(name, name));
     $("variations").max = limits.variations;
     for (const id of SETTINGS) $(id).value = stored[id] ?? initial[id] ?? "";
+    this.free = new Set(FREE.filter((id) => stored[id] === undefined || stored.free?.includes(id)));
+    for (const id of FREE) this.#setRange(id, info.steering[id]);
     $("seconds").placeholder = defaults.piece_seconds;
     $("seconds").title = `Empty: ${defaults.piece_seconds} s, or ${defaults.join_seconds} s for Lead in and Bridge`;
     this.#settingsChanged();
   }
 
-  /** The settings as fields of a request; the server has defaults for those that are null. */
+  /** Give a slider of the character its range, or hide it if the model cannot be told. */
+  #setRange(id, range) {
+    for (const element of document.querySelectorAll(`[data-steer=${id}]`)) element.hidden = !range;
+    if (!range) { this.free.add(id); return; }
+    Object.assign($(id), { min: Math.max(0, range.from), max: range.to });
+    if (this.free.has(id)) $(id).value = (Number($(id).min) + range.to) / 2;
+  }
+
+  /**
+   * The settings as fields of a request; the server has defaults for those that are null. Throws an Error of one line if
+   * a field has no number.
+   */
   settings(task) {
     const settings = { temperature: numberOf("temperature"), top_p: numberOf("top-p"), variations: numberOf("variations") };
-    Object.assign(settings, { seed: numberOf("seed"), composer: $("composer").value || null });
+    Object.assign(settings, { seed: seedOf($("seed").value), composer: $("composer").value || null });
+    for (const id of FREE) if (!this.free.has(id)) settings[id] = numberOf(id);
     if (task !== "infill") settings.seconds = numberOf("seconds");
     if (task === "continue" && $("from-playhead").checked) settings.from = Math.round(this.studio.playhead * 100) / 100;
     return settings;
@@ -54,23 +75,22 @@ export class Panels {
 
   show(what) {
     const { studio } = this, { history, choice } = studio, hasNotes = studio.events.some(isNote);
-    $("name").textContent = studio.name;
+    if (document.activeElement !== $("name")) $("name").value = studio.name;
     document.title = `${studio.name} · Studio`;
     $("undo").disabled = !history.canUndo && !choice;
     $("redo").disabled = !history.canRedo;
     $("empty").hidden = hasNotes || Boolean(choice);
-    $("legend").hidden = !hasNotes && !choice;
     this.#showTasks(hasNotes);
     this.#showSpan();
-    this.#showSelection();
-    this.showVariations();
     if (!PARTIAL.includes(what)) this.#showHistory();
     this.#describe();
   }
 
   #showTasks(hasNotes) {
     const { span, second } = this.studio, canUseFuture = !this.info || this.info.uses_future;
-    $("infill").disabled = !span || !hasNotes || !canUseFuture;
+    const isInPiece = span && span[0] < this.studio.end;
+    $("infill").disabled = !isInPiece || !hasNotes || !canUseFuture;
+    $("rewrite").disabled = !canUseFuture || !(this.studio.keptNotes.length || (!span && this.studio.selected.size));
     $("continue").disabled = !hasNotes;
     $("lead-in").disabled = !hasNotes || !canUseFuture;
     $("bridge").disabled = !hasNotes || !second || !canUseFuture;
@@ -79,11 +99,12 @@ export class Panels {
   }
 
   #showSpan() {
-    const { span } = this.studio;
+    const { span, time } = this.studio;
     $("no-span").disabled = !span;
     ["from", "to"].forEach((id, i) => {
       if (document.activeElement !== $(id)) $(id).value = span ? span[i].toFixed(2) : "";
     });
+    $("span-bars").textContent = span && time.inBeats ? `bars ${time.text(span[0])} to ${time.text(span[1])}` : "";
   }
 
   /** Describe the roll for screen readers. */
@@ -96,62 +117,33 @@ export class Panels {
       + "Comma and full stop go from note to note; question mark opens the help.";
   }
 
-  /** Show the bar of variations. This is called for each event that arrives, so it does little. */
-  showVariations() {
-    const { choice } = this.studio, count = choice?.variations.length ?? 0;
-    $("choice").hidden = !choice;
-    if (!choice) return;
-    const variation = choice.variations[choice.current];
-    $("choice-text").textContent = variation ? this.#variationText(variation, choice) : `${this.studio.taskLabel} …`;
-    $("previous").disabled = $("next").disabled = count < 2;
-    $("keep").ariaDisabled = !variation?.done; // a disabled button could not have the focus
-    $("try-again").hidden = choice.writing;
-    $("discard").textContent = choice.writing && !variation?.done ? "Cancel" : "Discard";
-    this.#showDots(choice);
-  }
-
-  #variationText({ events, done, seed }, { current, variations }) {
-    const title = variations.length > 1 ? `Variation ${current + 1} of ${variations.length}` : this.studio.taskLabel;
-    return `${title} · ${countNotes(events)} notes${done ? "" : " …"} · seed ${seed}`;
-  }
-
-  #showDots({ variations, current }) {
-    const writing = variations.findIndex((v) => !v.done);
-    const classes = variations.map((v, i) =>
-      [v.done && "done", i === writing && "writing", i === current && "current"].filter(Boolean).join(" "));
-    if (this.dots === classes.join()) return;
-    this.dots = classes.join();
-    $("dots").replaceChildren(...classes.map((className) => make("li", { className })));
-  }
-
-  #showSelection() {
-    const { selectedEvents: selected, selectionText, choice } = this.studio;
-    $("edit").hidden = !selected.length || Boolean(choice);
-    if (!selected.length) return;
-    $("selection-text").textContent = `${selectionText} selected`;
-    const mean = Math.round(selected.reduce((sum, e) => sum + e.velocity, 0) / selected.length);
-    $("velocity").value = mean;
-    $("velocity-value").textContent = mean;
-  }
-
   #showHistory() {
     const { history } = this.studio;
     const items = [{ label: "Nothing yet" }, ...history.steps].map(({ label, detail }, i) => {
       const button = make("button", { type: "button", onclick: () => this.studio.goTo(i - 1) }, make("span", { textContent: label }));
       if (detail) button.append(make("small", { textContent: `seed ${detail.seed}` }));
       const item = make("li", { className: i > history.at ? "undone" : "" }, button);
+      const others = detail?.choice?.variations.length ?? 0;
+      if (others > 1) item.append(make("button", { type: "button", className: "again", textContent: `${others} ›`, title: "Choose another variation",
+        ariaLabel: `Choose another of the ${others} variations`, onclick: () => this.studio.writer.reopen(i - 1) }));
       if (i === history.at) item.setAttribute("aria-current", "step");
       return item;
     });
     $("steps").replaceChildren(...items.reverse());
   }
 
+  /** List the stored works; each can be opened or deleted. */
   showRecent(works) {
     $("recent").hidden = !works.length;
-    const items = works.slice(0, 4).map((work) => {
+    const items = works.map((work) => {
       const saved = new Date(work.saved).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-      return make("li", {}, make("button", { type: "button", onclick: () => this.studio.restore(work) },
+      const item = make("li", {}, make("button", { type: "button", onclick: () => this.studio.restore(work) },
         make("b", { textContent: work.name }), make("span", { textContent: saved })));
+      item.append(make("button", { type: "button", textContent: "×", title: "Delete", ariaLabel: `Delete ${work.name}`, onclick: async () => {
+        await store.remove(work.id);
+        this.showRecent(works.filter((each) => each !== work));
+      } }));
+      return item;
     });
     $("recent").querySelector("ul").replaceChildren(...items);
   }
@@ -161,45 +153,42 @@ export class Panels {
   #listenToSettings() {
     const { studio, page } = this;
     for (const task of TASKS) onClick(task, () => page.write(task));
+    onClick("rewrite", () => page.rewrite());
+    for (const button of document.querySelectorAll("[data-free]")) button.addEventListener("click", () => this.#setFree(button.dataset.free));
+    for (const id of FREE) $(id).addEventListener("input", () => this.free.delete(id));
     onClick("no-span", () => studio.setSpan(0, 0));
     onClick("no-second", () => studio.setSecond(null));
-    for (const id of ["from", "to"]) $(id).addEventListener("change", () => this.#spanTyped());
+    for (const id of ["from", "to"]) $(id).addEventListener("change", () => this.#spanTyped(id));
+    $("name").addEventListener("change", () => { studio.rename($("name").value); $("name").blur(); });
     $("controls").addEventListener("input", () => this.#settingsChanged());
     $("controls").addEventListener("submit", (event) => event.preventDefault());
   }
 
-  #listenToVariations() {
-    const { studio, page } = this;
-    onClick("previous", () => studio.nextVariation(-1));
-    onClick("next", () => studio.nextVariation(1));
-    onClick("keep", () => { studio.keep(); page.focusRoll(); });
-    onClick("discard", () => { studio.discard(); page.focusRoll(); });
-    onClick("try-again", () => page.tryAgain());
+  #setFree(id) {
+    this.free.add(id);
+    this.#settingsChanged();
   }
 
-  #listenToSelection() {
-    const { studio } = this;
-    const edits = {
-      erase: () => studio.erase(), copy: () => studio.copy(), cut: () => studio.cut(), paste: () => studio.paste(),
-      down: () => studio.move(0, -1), up: () => studio.move(0, 1), octave: () => studio.move(0, 12),
-      earlier: () => studio.move(-0.1, 0), later: () => studio.move(0.1, 0),
-    };
-    for (const button of $("edit").querySelectorAll("[data-edit]")) button.addEventListener("click", edits[button.dataset.edit]);
-    $("velocity").addEventListener("input", () => { $("velocity-value").textContent = $("velocity").value; });
-    $("velocity").addEventListener("change", () => {
-      const value = Number($("velocity").value);
-      studio.setVelocity(() => value, `Velocity ${value}`);
-    });
-  }
-
-  #spanTyped() {
-    const from = numberOf("from"), to = numberOf("to");
-    if (from !== null && to !== null) this.studio.setSpan(from, to);
-    else if (from === null && to === null) this.studio.setSpan(0, 0);
+  /** Take a typed span. Its other edge follows if it would lie on the wrong side: a span never turns round. */
+  #spanTyped(id) {
+    const from = numberOf("from"), to = numberOf("to"), { span } = this.studio, seconds = span ? span[1] - span[0] : 4;
+    if (from === null && to === null) { this.studio.setSpan(0, 0); return; }
+    if (from !== null && to !== null && to > from) this.studio.setSpan(from, to);
+    else if (id === "from" && from !== null) this.studio.setSpan(from, from + seconds);
+    else if (id === "to" && to !== null) this.studio.setSpan(Math.max(0, to - seconds), to);
+    const after = this.studio.span;
+    if (after) { $("from").value = after[0].toFixed(2); $("to").value = after[1].toFixed(2); }
   }
 
   #settingsChanged() {
     for (const id of SLIDERS) $(`${id}-value`).textContent = id === "variations" ? $(id).value : Number($(id).value).toFixed(2);
-    store.setSetting("controls", Object.fromEntries(SETTINGS.map((id) => [id, $(id).value])));
+    for (const id of FREE) {
+      const isFree = this.free.has(id), unit = id === "density" ? " notes/s" : "";
+      $(`${id}-value`).textContent = isFree ? "as the model likes" : `${$(id).value}${unit}`;
+      $(id).classList.toggle("free", isFree);
+      document.querySelector(`[data-free=${id}]`).disabled = isFree;
+    }
+    const values = Object.fromEntries(SETTINGS.map((id) => [id, $(id).value]));
+    store.setSetting("controls", { ...values, free: [...this.free] });
   }
 }

@@ -58,28 +58,6 @@ export const shifted = (events, seconds) => events.map((e) => ({ ...e, id: nextI
 export const before = (events, time) => events.filter((e) => e.onset < time);
 export const from = (events, time) => events.filter((e) => e.onset >= time);
 
-/** Change the events whose ids are `selected`: `change(e)` returns the new fields of one, or null to delete it. */
-export function edited(events, selected, change) {
-  const kept = [], made = [];
-  for (const e of events) {
-    if (!selected.has(e.id)) { kept.push(e); continue; }
-    const fields = change(e);
-    if (fields) made.push({ ...e, ...fields, id: nextId++ });
-  }
-  return { events: tidy(kept.concat(made)), made };
-}
-
-/** Limit a move in [seconds, semitones] so that no event begins before 0 and no note leaves the piano. */
-export function clampMove(selected, seconds, semitones) {
-  let first = Infinity, low = Infinity, high = -Infinity;
-  for (const e of selected) {
-    first = Math.min(first, e.onset);
-    if (isNote(e)) { low = Math.min(low, e.key); high = Math.max(high, e.key); }
-  }
-  const up = low === Infinity ? 0 : Math.min(Math.max(semitones, LOWEST - low), HIGHEST - high);
-  return [Math.max(seconds, -first), up];
-}
-
 /** Round seconds to the model's ticks. */
 export const toTick = (seconds) => Math.round(seconds * TICKS_PER_SECOND) / TICKS_PER_SECOND;
 

@@ -23,12 +23,17 @@ const json = (value) => JSON.stringify(value);
 
 export const info = async () => reply((await request("info")).json());
 export const example = async () => reply((await request("example")).json());
-export async function readMidi(file) {
-  try { return await reply((await request("read", file)).json()); } catch (error) {
+/** The piece of a MIDI file, remarks about it, and its parts; `track` chooses which of them are the piece. */
+export async function readMidi(file, track = null) {
+  const query = track === null ? "" : `?track=${encodeURIComponent(track)}`;
+  try { return await reply((await request(`read${query}`, file)).json()); } catch (error) {
     if (error.code === "midi") error.message = `${file.name}: ${error.message}`; // the server does not know the name
     throw error;
   }
 }
+
+/** The parts of the file that a piece is from. */
+export const parts = async (piece) => reply((await request("parts", json({ piece }))).json());
 export const midi = async (piece) => reply((await request("midi", json({ piece }))).blob());
 export const picture = async (piece, title, span) =>
   reply((await request("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());

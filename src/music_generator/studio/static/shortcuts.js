@@ -14,6 +14,9 @@ const SHORTCUTS = [
     [["b"], "bridge", "bridge to the second piece"],
     [["g"], "compose", "compose"],
     [["ArrowLeft", "ArrowRight"], "horizontal", "previous, next variation"],
+    [["k"], "rewrite", "rewrite around the selected notes"],
+    [["o"], "compare", "variation or original"],
+    [["m"], "more", "more variations"],
     [["Enter"], "keep", "keep the variation"],
     [["Escape"], "escape", "discard, cancel, deselect"],
   ]],
@@ -22,29 +25,36 @@ const SHORTCUTS = [
     [["]"], "spanEnd", "span ends at the playhead"],
     [[",", "."], "nextNote", "previous note, next note"],
     [["Ctrl+a"], "selectAll", "everything"],
+    [["v", "p", "h"], "tool", "select, draw, scroll"],
   ]],
   ["Edit", [
     [["Delete", "Backspace"], "erase", "delete"],
-    [["ArrowLeft", "ArrowRight"], "horizontal", "move by 0.01 s (Shift: 0.1 s)"],
+    [["ArrowLeft", "ArrowRight"], "horizontal", "move by the grid or 0.01 s (Shift: 0.1 s)"],
     [["ArrowUp", "ArrowDown"], "vertical", "transpose (Shift: an octave)"],
+    [["Alt+ArrowLeft", "Alt+ArrowRight"], "resize", "shorter, longer"],
     [["Alt+ArrowUp", "Alt+ArrowDown"], "velocity", "velocity"],
+    [["n"], "draw", "draw a note at the playhead"],
+    [["Ctrl+d"], "duplicate", "duplicate"],
+    [["s", "q"], "splitOrQuantise", "split, quantise"],
     [["Ctrl+c", "Ctrl+x", "Ctrl+v"], "clipboard", "copy, cut, paste at the playhead"],
     [["Ctrl+z", "Ctrl+Shift+z"], "history", "undo, redo"],
   ]],
   ["View and file", [
     [["+", "-"], "zoom", "zoom in, out"],
+    [["Alt++", "Alt+-"], "zoomRows", "higher, lower keys"],
+    [["PageUp", "PageDown"], "page", "scroll up, down"],
     [["0"], "fit", "the whole piece"],
     [["Ctrl+o"], "open", "open a MIDI file"],
     [["Ctrl+s"], "save", "save as MIDI"],
     [["?"], "help", "this help"],
   ]],
 ];
-const NOT_IN_HELP = { "Ctrl+y": "history", "=": "zoom", "Ctrl+Shift+a": "escape" };
+const NOT_IN_HELP = { "Ctrl+y": "history", "=": "zoom", "Alt+=": "zoomRows", "Ctrl+Shift+a": "escape" };
 
 const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
 const isMac = navigator.platform.startsWith("Mac");
 const signOf = (part) => SIGNS[part] ?? (part === "Ctrl" && isMac ? "⌘" : part.length === 1 ? part.toUpperCase() : part);
-const labelOf = (combo) => (combo === "+" ? combo : combo.split("+").map(signOf).join(" "));
+const labelOf = (combo) => combo.split(/\+(?=.)/).map(signOf).join(" ");
 
 function comboOf(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, isLetter = /^[a-z]$/.test(key);

@@ -1,7 +1,6 @@
 // Stored work: it survives a reload in this browser's database, one entry per window.
 
 const VERSION = 2; // of what is stored; work of another version is dropped
-const MAX_WORKS = 12;
 
 function database() {
   return new Promise((resolve, reject) => {
@@ -29,13 +28,10 @@ async function run(mode, action) {
 export const save = (work) => run("readwrite", (store) => store.put(work));
 export const load = (id) => run("readonly", (store) => store.get(id));
 
-/** The works of all windows, the newest first; the oldest are deleted. */
-export async function recent() {
-  const works = (await run("readonly", (store) => store.getAll())).sort((a, b) => b.saved - a.saved);
-  const old = works.splice(MAX_WORKS);
-  if (old.length) await run("readwrite", (store) => { for (const work of old) store.delete(work.id); });
-  return works;
-}
+export const remove = (id) => run("readwrite", (store) => store.delete(id));
+
+/** The works of all windows, the newest first. They are kept until the user deletes them. */
+export const recent = async () => (await run("readonly", (store) => store.getAll())).sort((a, b) => b.saved - a.saved);
 
 /** This window's `id`, and the id `from` whose work it starts with. A duplicated tab gets an id of its own. */
 export async function windowId() {

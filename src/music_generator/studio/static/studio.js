@@ -1,42 +1,60 @@
-// The state of the studio, without the page: the piece and its history, the selection, and what is being written.
+// The state of the studio: the piece and its history, the selection, and what is being written.
 // `changed(what)` is called after each change, `announce(message)` with news, `failed(message)` with an error in one line.
+import { Editor } from "./editor.js";
+import { extent } from "./editing.js";
 import { History } from "./history.js";
-import {
-  before, clampMove, countNotes, edited, endOf, from, fromJson, isNote, keyName, makeEvent, reserveIds, shifted, tidy, toJson,
-  toTick,
-} from "./piece.js";
+import { countNotes, endOf, fromJson, isNote, keyName, toJson, toTick } from "./piece.js";
+import { isProject, readProject } from "./project.js";
 import * as server from "./server.js";
+import { Time } from "./time.js";
+import { notesBetween, VOICES } from "./voices.js";
+import { factsOf, selectedNotes, Writer } from "./writer.js";
 
-const LABELS = { compose: "Compose", continue: "Continue", "lead-in": "Lead in", infill: "Infill", bridge: "Bridge" };
-const signed = (number, digits = 0) => `${number > 0 ? "+" : "−"}${Math.abs(number).toFixed(digits)}`;
-const withoutExtension = (fileName) => fileName.replace(/\.midi?$/i, "");
-
-const factsOf = ({ tempo_map, source }) => ({ tempo_map, source });
+const withoutExtension = (fileName) => fileName.replace(/\.(midi?|kar|rmi|smf|json)$/i, "");
 
 export class Studio {
   history = new History();
+  time = new Time();
+  writer = new Writer(this);
+  editor = new Editor(this);
   selected = new Set(); // ids of events
   span = null; // [from, to] in seconds
   playhead = 0;
   second = null; // {name, piece}: the piece to bridge to
-  clipboard = [];
-  choice = null; // the variations that are being written, or of which the user keeps one
-  preview = null; // the events while some are dragged
+  preview = null; // {events, selected} while a gesture changes the piece
 
   constructor({ changed, failed, announce, streamed }) { Object.assign(this, { changed, failed, announce, streamed }); }
 
-  get events() { return this.preview ?? (this.choice ? this.withVariation(this.choice.current) : this.history.events); }
+  get choice() { return this.writer.choice; }
+  get events() { return this.preview?.events ?? (this.choice ? this.writer.events : this.history.events); }
   get name() { return this.history.facts.name || "untitled"; }
   get end() { return endOf(this.events); }
 
   // --- opening ---------------------------------------------------------------------------------------------------
 
   async open(file) {
+    if (isProject(file)) { this.#openProject(await readProject(file)); return; }
     const { piece, remarks } = await server.readMidi(file);
     const name = withoutExtension(file.name);
     this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
     this.#announcePiece();
     if (remarks.length) this.announce(`${file.name}: ${remarks.join("; ")}`);
+  }
+
+  /** Work on another track of the piece's file, as the file is now. */
+  async chooseTrack(track) {
+    this.settle();
+    const { events, facts } = this.history, file = await server.midi(toJson(events, facts));
+    const { piece, remarks } = await server.readMidi(new File([file], this.name), track);
+    this.#replacePiece(`Track ${track}`, fromJson(piece), { ...factsOf(piece), name: facts.name });
+    this.#announcePiece();
+    if (remarks.length) this.announce(remarks.join("; "));
+  }
+
+  #openProject(work) {
+    this.settle();
+    this.restore(work);
+    this.#announcePiece();
   }
 
   async openExample() {
@@ -52,6 +70,7 @@ export class Studio {
 
   #replacePiece(label, events, facts) {
     this.settle();
+    this.preview = null;
     this.history.commit(label, events, { facts });
     Object.assign(this, { span: null, playhead: 0 });
     this.selected.clear();
@@ -71,147 +90,37 @@ export class Studio {
     this.changed("second");
   }
 
+  /** Change the name, the tempo map or the file of the piece: a step of the history. */
+  setFacts(label, facts) {
+    this.settle();
+    this.preview = null;
+    this.history.commit(label, this.history.events, { facts: { ...this.history.facts, ...facts } });
+    this.changed("edited");
+  }
+
+  rename(name) { if (name.trim() && name.trim() !== this.name) this.setFacts(`Rename to ${name.trim()}`, { name: name.trim() }); }
+
   // --- writing ---------------------------------------------------------------------------------------------------
 
-  /** Write new music into `choice` as it arrives. A single variation is kept at its end. */
-  async write(task, controls) {
-    this.settle();
-    if (task === "bridge" && !this.second) { this.failed("to bridge, choose a second piece: drop a MIDI file on “Second piece”"); return; }
-    if (task === "infill" && !this.span) { this.failed("to infill, select a span first: drag across the roll or its ruler"); return; }
-    const { events: base, facts } = this.history, request = this.#request(task, controls), abort = new AbortController();
-    const choice = { task, base, facts, request, current: 0, variations: [], abort, job: null, writing: true };
-    this.choice = choice;
-    this.selected.clear();
-    this.changed("requested");
-    let failure = null;
-    try {
-      for await (const message of server.write(request, abort.signal)) if (this.choice === choice) this.#receive(message, choice);
-    } catch (error) { failure = error; }
-    if (this.choice !== choice) return; // discarded meanwhile
-    this.#finish(choice);
-    if (failure) this.failed(failure.message);
-  }
+  write(task, settings, kept) { return this.writer.write(task, settings, kept); }
 
-  #request(task, controls) {
-    const request = { task, ...controls, name: this.name };
-    if (task !== "compose") request.piece = toJson(this.history.events, this.history.facts);
-    if (task === "bridge") Object.assign(request, { second: this.second.piece, second_name: this.second.name });
-    if (task === "infill") [request.from, request.to] = this.span;
-    return request;
-  }
+  /** The selected notes of the span, which stay when the rest is written again. */
+  get keptNotes() { return this.span && !this.choice ? selectedNotes(this.history.events, this.selected, this.span) : []; }
 
-  #receive(message, choice) {
-    const variation = choice.variations[message.variation];
-    if (message.type === "job") choice.job = message.job;
-    if (message.type === "begin") this.#begin(message, choice);
-    if (message.type === "events") {
-      const events = fromJson(message, true);
-      variation.events.push(...events);
-      if (message.variation === choice.current) this.streamed(events);
-    }
-    if (message.type === "variation") {
-      Object.assign(variation, { events: fromJson(message, true), done: true });
-      this.changed("variation");
-    }
-  }
-
-  /** Set the past and the future of the new music, which all variations share. */
-  #begin(message, choice) {
-    const { start, end, future_shift: shift, seeds, commands } = message;
-    const { task, base } = choice;
-    const around = {
-      compose: () => [[], []],
-      continue: () => [before(base, start), []],
-      "lead-in": () => [[], shifted(base, shift)],
-      infill: () => [before(base, start), from(base, end)],
-      bridge: () => [base, shifted(fromJson(this.second.piece), shift)],
-    };
-    const [past, future] = around[task]();
-    Object.assign(choice, { start, end, past, future, facts: { ...choice.facts, ...factsOf(message) } });
-    choice.variations = seeds.map((seed, i) => ({ seed, command: commands[i], events: [], done: false }));
-    this.changed("begun");
-  }
-
-  #finish(choice) {
-    choice.writing = false;
-    choice.variations = choice.variations.filter((variation) => variation.done);
-    choice.current = Math.min(choice.current, choice.variations.length - 1);
-    if (!choice.variations.length) this.choice = null;
-    this.changed("written");
-    if (this.choice && choice.request.variations === 1) this.keep();
-    else if (this.choice) this.announce(`${choice.variations.length} variations: choose one and keep it`);
-  }
-
-  /** The whole piece with a variation in its place; with the past and the future alone while it is being written. */
-  withVariation(index) {
-    const { choice } = this, variation = choice.variations[index];
-    if (!variation) return choice.base;
-    if (!variation.done) return variation.around ??= choice.past.concat(choice.future);
-    return variation.whole ??= tidy(choice.past.concat(variation.events, choice.future));
-  }
-
-  /** Show the next variation, or with -1 the previous one. */
-  nextVariation(by) {
-    const { choice } = this, count = choice?.variations.length;
-    if (!count) return;
-    choice.current = (choice.current + by + count) % count;
-    this.changed("switched");
-    this.announce(`Variation ${choice.current + 1} of ${count}, ${countNotes(choice.variations[choice.current].events)} notes`);
-  }
-
-  /** Make the shown variation the piece; `select` its span, so that it can be written again. */
-  keep(select = true) {
-    const { choice } = this, variation = choice?.variations[choice.current];
-    if (!variation) return;
-    if (!variation.done) { this.announce("this variation is still being written"); return; }
-    const whole = this.withVariation(choice.current), { start, end, task } = choice, isNew = task === "compose";
-    this.#close();
-    const { command, seed } = variation, label = this.#labelOf(choice);
-    const facts = isNew ? { ...choice.facts, name: `composed-${seed}` } : choice.facts;
-    this.history.commit(label, whole, { facts, detail: { task, command, seed, span: [start, end] } });
-    if (select) this.span = isNew ? null : [start, end];
-    this.changed("kept");
-    this.announce(`Kept: ${label}, seed ${seed}`);
-  }
-
-  #labelOf({ task, start, end, request }) {
-    const where = task === "compose" ? request.seconds ?? Math.round(end - start) : `${start.toFixed(1)}–${end.toFixed(1)}`;
-    return `${LABELS[task]} ${where} s`;
-  }
-
-  get taskLabel() { return LABELS[this.choice.task]; }
-
-  discard() {
-    if (!this.choice) return;
-    this.#close();
-    this.changed("discarded");
-    this.announce("Discarded; the piece is as it was");
-  }
-
-  #close() {
-    const { job, writing, abort } = this.choice;
-    if (writing && job) server.cancel(job);
-    if (writing) abort.abort();
-    this.choice = null;
-  }
-
-  /** Before another action: keep the shown variation if it is complete, else discard it. */
-  settle() {
-    if (!this.choice) return;
-    if (this.choice.variations[this.choice.current]?.done) this.keep(false); else this.discard();
-  }
+  settle() { this.writer.settle(); }
 
   // --- history ---------------------------------------------------------------------------------------------------
 
   undo() {
-    if (this.choice) { this.discard(); return; }
+    if (this.preview) { this.setPreview(null); return; }
+    if (this.choice) { this.writer.discard(); return; }
     const step = this.history.undo();
     this.#showHistory();
     this.announce(step ? `Undone: ${step.label}` : "Nothing to undo");
   }
 
   redo() {
-    if (this.choice) { this.discard(); return; }
+    if (this.choice) { this.writer.discard(); return; }
     const step = this.history.redo();
     this.#showHistory();
     this.announce(step ? `Redone: ${step.label}` : "Nothing to redo");
@@ -224,7 +133,10 @@ export class Studio {
   }
 
   #showHistory() {
+    this.preview = null;
     this.selected.clear();
+    const { span, end } = this;
+    if (span && span[0] >= end) this.span = null; // there is nothing left of what was selected
     this.changed("history");
   }
 
@@ -232,12 +144,16 @@ export class Studio {
 
   get selectedEvents() { return this.history.events.filter((e) => this.selected.has(e.id)); }
 
+  /** The selected events as they are shown: those of a preview while there is one. */
+  get shownSelection() { return this.preview?.selected ?? this.selectedEvents; }
+
   /** Select events. With `add` they are added to the selection; a single one that is selected already is removed. */
   select(ids, add) {
     if (this.choice) return;
-    if (!add) this.selected.clear();
     const remove = add && ids.length === 1 && this.selected.has(ids[0]);
+    this.selected = new Set(add ? this.selected : []);
     for (const id of ids) if (remove) this.selected.delete(id); else this.selected.add(id);
+    this.preview = null;
     this.changed("selected");
   }
 
@@ -246,17 +162,34 @@ export class Studio {
     this.setSpan(0, this.end);
   }
 
+  /** Select the notes of a voice (`VOICES`) in the span, or in the whole piece. */
+  selectVoice(name, velocity) {
+    const notes = notesBetween(this.history.events, this.span ?? [0, Infinity]), chosen = VOICES[name](notes, velocity);
+    this.select(chosen.map((e) => e.id));
+    this.announce(chosen.length ? `${this.selectionText} selected` : "No such notes here");
+  }
+
+  deselect() {
+    if (this.selected.size) { this.select([]); this.announce("Nothing is selected"); }
+    else if (this.span) { this.setSpan(0, 0); this.announce("No span is selected"); }
+  }
+
   /** Select the next note, or with -1 the previous one, and announce it: for users who cannot see or point. */
   selectNext(by) {
     const notes = this.history.events.filter(isNote);
     if (!notes.length || this.choice) return;
     let index = notes.findIndex((e) => this.selected.has(e.id));
     if (index < 0) index = notes.findIndex((e) => e.onset >= this.playhead) - (by > 0 ? 1 : 0);
-    const { id, key, onset, duration, velocity, generated } = notes[Math.min(Math.max(index + by, 0), notes.length - 1)];
-    this.select([id]);
+    const note = notes[Math.min(Math.max(index + by, 0), notes.length - 1)];
+    this.select([note.id]);
     this.changed("focused");
-    const place = `${keyName(key)}, ${onset.toFixed(2)} s, ${duration.toFixed(2)} s long`;
-    this.announce(`${place}, velocity ${velocity}${generated ? ", by the model" : ""}`);
+    this.announce(this.describe(note));
+    return note;
+  }
+
+  describe({ key, onset, duration, velocity, generated }) {
+    const place = this.time.inBeats ? `bar ${this.time.text(onset)}` : `${onset.toFixed(2)} s`;
+    return `${keyName(key)}, ${place}, ${duration.toFixed(2)} s long, velocity ${velocity}${generated ? ", by the model" : ""}`;
   }
 
   setSpan(a, b) {
@@ -265,66 +198,30 @@ export class Studio {
     this.changed("span");
   }
 
+  /** Make the extent of the selected events the span. */
+  spanOfSelection() {
+    const { selectedEvents: events } = this;
+    if (events.length) { const [start, end] = extent(events); this.setSpan(this.time.floor(start), this.time.ceil(end)); }
+  }
+
+  /** The span in words. */
+  get spanText() {
+    const { span, time } = this;
+    if (!span) return "No span is selected";
+    const notes = notesBetween(this.events, span).length;
+    return `Span ${time.text(span[0])} to ${time.text(span[1])}, ${notes} note${notes === 1 ? "" : "s"}`;
+  }
+
   /** The size of the selection in words, for example "3 notes". */
   get selectionText() {
     const notes = countNotes(this.selectedEvents), n = notes || this.selected.size;
     return notes ? `${n} note${n === 1 ? "" : "s"}` : `${n} pedal press${n === 1 ? "" : "es"}`;
   }
 
-  // --- editing ---------------------------------------------------------------------------------------------------
-
-  #edit(label, change) {
-    if (!this.selected.size || this.choice) return;
-    const { events, made } = edited(this.history.events, this.selected, change);
-    this.preview = null;
-    this.#commitSelected(label, events, made);
-    this.announce(label);
-  }
-
-  #commitSelected(label, events, selected) {
-    this.selected = new Set(selected.map((e) => e.id));
-    this.history.commit(label, events);
-    this.changed("edited");
-  }
-
-  erase() { this.#edit(`Delete ${this.selectionText}`, () => null); }
-
-  /** Move the selection; while it is dragged (`final` false), only show it moved. */
-  move(seconds, semitones, final = true) {
-    const [by, up] = clampMove(this.selectedEvents, toTick(seconds), semitones), isMoved = by !== 0 || up !== 0;
-    const change = (e) => ({ onset: e.onset + by, key: isNote(e) ? e.key + up : e.key });
-    if (!final || !isMoved || this.choice) {
-      this.preview = isMoved && !this.choice ? edited(this.history.events, this.selected, change).events : null;
-      this.changed("dragged");
-      return;
-    }
-    const distance = [by && `${signed(by, 2)} s`, up && `${signed(up)} semitones`].filter(Boolean).join(", ");
-    this.#edit(`${by ? "Move" : "Transpose"} ${this.selectionText} by ${distance}`, change);
-  }
-
-  setVelocity(change, label) {
-    const limited = (velocity) => Math.min(127, Math.max(1, Math.round(velocity)));
-    this.#edit(`${label} of ${this.selectionText}`, (e) => ({ velocity: limited(change(e.velocity)) }));
-  }
-
-  /** Return false if nothing is selected. */
-  copy() {
-    const events = this.selectedEvents;
-    if (!events.length) return false;
-    this.clipboard = events.map((e) => ({ ...e, onset: e.onset - events[0].onset }));
-    this.announce(`Copied ${this.selectionText}`);
-    return true;
-  }
-
-  cut() { if (this.copy()) this.erase(); }
-
-  paste() {
-    if (!this.clipboard.length) { this.announce("Nothing was copied"); return; }
-    this.settle();
-    const pasted = this.clipboard.map((e) =>
-      makeEvent(e.onset + toTick(this.playhead), e.duration, e.key, e.velocity, e.generated));
-    const label = `Paste ${pasted.length} at ${this.playhead.toFixed(1)} s`;
-    this.#commitSelected(label, tidy(this.history.events.concat(pasted)), pasted);
+  setPreview(preview) {
+    if (!preview && !this.preview) return;
+    this.preview = preview;
+    this.changed("preview");
   }
 
   // --- storing ---------------------------------------------------------------------------------------------------
@@ -332,21 +229,13 @@ export class Studio {
   /** The state to store; `restore` is the inverse. */
   plain() {
     const { name, span, playhead, second } = this;
-    return { name, history: this.history.plain(), span, playhead, second, choice: this.#plainChoice() };
-  }
-
-  #plainChoice() {
-    const { choice } = this;
-    const variations = choice?.variations.filter((v) => v.done).map(({ whole, around, ...rest }) => rest) ?? [];
-    if (!variations.length || choice.task === "bridge") return null;
-    const current = Math.min(Math.max(choice.current, 0), variations.length - 1);
-    return { ...choice, abort: null, job: null, writing: false, variations, current };
+    return { name, history: this.history.plain(), span, playhead, second, choice: this.writer.plain() };
   }
 
   restore({ history, span, playhead, second, choice }) {
     this.history.restore(history);
-    if (choice) reserveIds([choice.past, choice.future, ...choice.variations.map((v) => v.events)].flat());
-    Object.assign(this, { span, playhead, second, choice });
+    this.writer.restore(choice);
+    Object.assign(this, { span, playhead, second, preview: null });
     this.selected.clear();
     this.changed("opened");
   }

@@ -1,13 +1,11 @@
-// The controls of the sound: the volume, the computer's keyboard, the keys of the roll. The browser stores their settings.
+// The controls of the sound: the volume, the computer's keyboard. The browser stores their settings.
 import * as store from "../store.js";
 import { ComputerKeyboard } from "./computer_keyboard.js";
-import { Keys } from "./keys.js";
 
 const VOLUME = 70; // percent, of one who has never moved the slider
 
 /** Connect the controls of the page to a player; `announce(message)` has news. */
-export function listenToSound(player, roll, announce) {
-  new Keys(roll.box, roll.view, player);
+export function listenToSound(player, announce) {
   listenToVolume(player, document.getElementById("volume"));
   listenToKeyboard(new ComputerKeyboard(player, announce), document.getElementById("keyboard"));
   for (const name of ["pointerdown", "keydown"]) { // browsers let a page sound after a gesture only

@@ -1,0 +1,52 @@
+// The tracks of the piece's file: which of them is the piece; the others are shown faintly, heard, and exported untouched.
+import { $, make } from "./panels.js";
+import { HIGHEST, LOWEST, toJson } from "./piece.js";
+import * as server from "./server.js";
+import * as store from "./store.js";
+
+export class Tracks {
+  #source = null; // the file whose parts are shown
+
+  constructor(studio, { roll, player, run }) {
+    Object.assign(this, { studio, roll, player, run, parts: [] });
+    $("hear-others").checked = store.setting("hear others") ?? true;
+    $("hear-others").addEventListener("change", () => {
+      store.setSetting("hear others", $("hear-others").checked);
+      this.#play();
+    });
+  }
+
+  /** Show the parts of the present file; the page calls this after each change. */
+  async show() {
+    const { history } = this.studio, { source } = history.facts;
+    if (source === this.#source) return;
+    this.#source = source;
+    const answer = source ? await server.parts(toJson([], history.facts)).catch(() => null) : null;
+    if (source !== this.#source) return; // another file meanwhile
+    this.parts = answer?.parts ?? [];
+    $("tracks").hidden = this.parts.length < 2;
+    $("tracks-cut").textContent = answer?.cut == null ? "" : `of the others, what comes after ${Math.round(answer.cut)} s is not shown or heard`;
+    $("tracks").querySelector("ul").replaceChildren(...this.parts.map((part) => this.#item(part)));
+    this.roll.setOthers(this.#others().filter((note) => note.key >= LOWEST && note.key <= HIGHEST && !note.isDrum));
+    this.#play();
+  }
+
+  #item(part) {
+    const { track, name, channel, count, drums, chosen } = part;
+    const kind = drums ? "drums" : `channel ${channel}`, notes = `${count} note${count === 1 ? "" : "s"}`;
+    const button = make("button", { type: "button", disabled: drums, title: drums ? "Drums are no piano" : "Work on this track",
+      onclick: () => this.run(() => this.studio.chooseTrack(track)) },
+      make("b", { textContent: name || `Track ${track}` }), make("small", { textContent: `${kind} · ${notes}` }));
+    button.setAttribute("aria-pressed", chosen);
+    return make("li", {}, button);
+  }
+
+  /** The notes of the parts that are not the piece, in the order of their onsets. */
+  #others() {
+    const notes = this.parts.flatMap(({ notes: rows, program, drums }) => rows.map(([onset, duration, key, velocity]) =>
+      ({ id: 0, onset, duration, key, velocity, program, isDrum: drums, generated: false, other: true })));
+    return notes.sort((a, b) => a.onset - b.onset);
+  }
+
+  #play() { this.player.others = $("hear-others").checked ? this.#others() : []; }
+}

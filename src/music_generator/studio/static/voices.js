@@ -1,0 +1,29 @@
+// Which notes to select at once: the melody, the bass, or all that are softer or louder than a velocity.
+import { isNote } from "./piece.js";
+
+const CHORD_SECONDS = 0.05, CHORD_NOTES = 12; // as in voices.py: which notes are one chord
+
+/** The notes that have no higher one in their chord; with `sign` -1, no lower one. */
+function outer(notes, sign) {
+  const best = notes.map(() => true);
+  for (let i = 0; i < notes.length; i++) {
+    for (let j = i + 1; j < Math.min(i + CHORD_NOTES, notes.length); j++) {
+      if (notes[j].onset - notes[i].onset > CHORD_SECONDS + 1e-9) break;
+      const above = sign * (notes[i].key - notes[j].key);
+      if (above > 0) best[j] = false;
+      if (above < 0) best[i] = false;
+    }
+  }
+  return notes.filter((_, i) => best[i]);
+}
+
+/** Each takes notes in the order of their onsets, and a velocity. */
+export const VOICES = {
+  melody: (notes) => outer(notes, 1),
+  bass: (notes) => outer(notes, -1),
+  softer: (notes, velocity) => notes.filter((e) => e.velocity < velocity),
+  louder: (notes, velocity) => notes.filter((e) => e.velocity > velocity),
+  all: (notes) => notes,
+};
+
+export const notesBetween = (events, [from, to]) => events.filter((e) => isNote(e) && e.onset >= from && e.onset < to);
