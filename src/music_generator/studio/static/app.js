@@ -23,7 +23,7 @@ const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; /
 const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
 const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
 const LEAD = 2; // seconds before a variation from which it is heard
-let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
+let windowId = null, saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
 const studio = new Studio({ changed, failed, announce, streamed });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
@@ -160,7 +160,8 @@ function playerChanged(error) {
   $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = player.waiting;
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+  cancelAnimationFrame(frame);
+  if (player.playing) frame = requestAnimationFrame(tick); else { showSounding(); showTime(); }
 }
 
 /** Show which keys are down: of the piece, and those that are played live. */
@@ -179,7 +180,7 @@ function tick() {
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
-  requestAnimationFrame(tick);
+  frame = requestAnimationFrame(tick);
 }
 
 function showTime() {

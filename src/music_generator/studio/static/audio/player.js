@@ -20,6 +20,8 @@ export class Player {
   #cursor = 0; // the second of the last segment up to which everything is scheduled
   #scheduled = []; // {source, t}: noises and clicks, which a new plan cancels
   #run = 0; // counts starts and stops
+  #beats = [];
+  #others = [];
   #timer = 0;
   #started = null;
 
@@ -29,8 +31,6 @@ export class Player {
     Object.assign(this, { changed, struck, samples: new Samples(), sampler: null, context: null, engine: "" });
     Object.assign(this, { playing: false, waiting: false, time: 0, start: 0, end: 0, loop: null, score: null });
     this.held = new Set(); // keys that are down
-    this.beats = []; // {onset, accented} in seconds of the piece: the clicks of a metronome
-    this.others = []; // {onset, duration, key, velocity, program, isDrum}: notes of other tracks, played faintly
     this.level = 0.7;
   }
 
@@ -261,8 +261,18 @@ export class Player {
   /** Repeat a span from now on, or with null play to the end. */
   setLoop(loop) {
     this.loop = usable(loop);
-    if (this.playing && this.#take) this.#planAgain(this.score);
+    this.#planSame();
   }
+
+  /** {onset, accented} in seconds of the piece, ascending: the clicks of a metronome. */
+  get beats() { return this.#beats; }
+  set beats(beats) { this.#beats = beats; this.#planSame(); }
+
+  /** {onset, duration, key, velocity, program, isDrum}, ascending: the notes of other tracks, which sound faintly. */
+  get others() { return this.#others; }
+  set others(notes) { this.#others = notes; this.#planSame(); }
+
+  #planSame() { if (this.playing && this.#take) this.#planAgain(this.score); }
 
   #planAgain(score) {
     const t = this.clock + EDIT, i = this.#segments.findLastIndex((each) => each.clock <= t);

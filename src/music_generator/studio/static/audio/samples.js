@@ -55,7 +55,7 @@ export class Samples {
       if (urgent && this.#waiting.includes(row.file)) this.#queue(row.file, true);
       return known.promise;
     }
-    const { promise, resolve, reject } = Promise.withResolvers?.() ?? deferred();
+    const { promise, resolve, reject } = deferred();
     promise.catch(() => {}); // who needs it is told as well
     this.#pending.set(row.file, { row, promise, resolve, reject });
     this.#queue(row.file, urgent);
