@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
@@ -112,11 +111,11 @@ class Samples:
         return max(each.seconds for each in self.recordings(key)) / self._pitch_ratio(key)
 
     def tone(self, key: int, layer: int, frames: int) -> Array:
-        """Return the beginning of a tone at the level of its key, float32 of shape (2, frames), zero after its end."""
+        """Return the beginning of a tone as it is in its file, float32 of shape (2, frames), zero after its end."""
         return self._read(self.recordings(key)[layer], self._pitch_ratio(key), frames)
 
     def noise(self, recording: Recording) -> Array:
-        """Return a noise, float32 of shape (2, frames)."""
+        """Return a noise as it is in its file, float32 of shape (2, frames)."""
         return self._read(recording, 1.0, int(recording.seconds * self.sample_rate))
 
     def _pitch_ratio(self, key: int) -> float:
@@ -131,9 +130,7 @@ class Samples:
             read, _ = self._soundfile.read(SAMPLES / recording.file, resampler.needed(frames), dtype="float32")
         except (OSError, self._soundfile.SoundFileError) as error:
             raise InstallationError(f"{recording.file} of the piano cannot be read; {HOW_TO_REINSTALL}") from error
-        tone = resampler(read.T, frames)
-        tone *= np.float32(recording.gain)
-        return tone
+        return resampler(read.T, frames)
 
 
 @lru_cache(maxsize=256)  # every key from both rates of the files
