@@ -3,14 +3,21 @@ import { countNotes, isNote } from "./piece.js";
 import { helpTables } from "./shortcuts.js";
 import * as store from "./store.js";
 
-export const $ = (id) => document.getElementById(id);
+/** The element of an id; those that are no fields or buttons stand in the type. */
+export const $ = /** @type {PageElement} */ ((/** @type {string} */ id) => document.getElementById(id));
+/** @param {string} id @param {() => unknown} action */
 export const onClick = (id, action) => $(id).addEventListener("click", action);
+/** @template {keyof HTMLElementTagNameMap} Tag @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {(Node | string)[]} children */
 export const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 };
 
+/** The line of an error for the user. @param {unknown} error */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/** @type {Task[]} */
 export const TASKS = ["infill", "continue", "lead-in", "bridge", "compose"];
 const SLIDERS = ["variations", "temperature", "top-p"];
 const FREE = ["density", "loudness"]; // sliders that may be left to the model
