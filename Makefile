@@ -45,6 +45,7 @@ bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	python benchmarks/bench.py --out docs/bench
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
+	python benchmarks/studio_api.py
 
 stress: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
 	PYTHONPATH=tests python -m stress.midi

@@ -26,6 +26,7 @@ NEEDED = [
         "licences/CC-BY-NC-SA-4.0.txt",
         "studio/static/index.html",
         "studio/example.mid",
+        "studio/refused.html",
         "sound/salamander/index.json",
         "sound/salamander/60-2.mp3",
         "sound/salamander/LICENSE",

@@ -18,8 +18,9 @@ from music_generator.generation.keep import read_keep
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
-from music_generator.music.splice import within_ticks
 from music_generator.music.tempo_map import TempoMap
+from music_generator.music.ticks import within_ticks
+from stress.mutations import midi_file, variable_length
 
 QUICK = SamplingOptions(seed=3)
 PIANO = 2  # the channel of the piano
@@ -517,3 +518,38 @@ def test_a_pedal_that_is_never_let_go_ends_where_it_did() -> None:
     data = piano(*key(0, 960, 60), control(480, 64, 127))
     pedals = read_midi(with_new(data, (2.0, 1.0, 70, 60))).performance.pedals
     assert pedals[["onset", "duration"]].tolist() == [(0.5, 0.5)]
+
+
+def test_of_several_alike_the_same_piano_is_read_after_notes_of_it_are_gone() -> None:
+    notes = [b"".join(bytes([0, 0x90 | i, 60 + j, 64, 9, 0x80 | i, 60 + j, 64]) for j in range(8)) for i in range(3)]
+    data = midi_file(*notes)
+    reading = read_midi(data)
+    assert [part.track for part in reading.chosen] == [0]
+    fewer = replace(reading.performance, notes=reading.performance.notes[2:])
+    assert [part.track for part in read_midi(write_midi(fewer)).chosen] == [0]
+    assert [part.track for part in read_midi(midi_file(notes[0][:40], *notes[1:])).chosen] == [1]  # five notes of eight
+
+
+def test_running_status_over_a_meta_event_keeps_its_meaning() -> None:
+    """Some programs leave the status out after a meta event too; what is put in before it must not give it another."""
+    data = midi_file(bytes.fromhex("00 90 3c40 60 803c40  60 b0 0740 60 ff0103 61 62 63 30 0750 30 0760"))
+    before = read_midi(data).performance
+    added = np.array([(0.25, 0.3, 64, 70)], NOTE_DTYPE)
+    after = replace(before, notes=np.concatenate([before.notes, added]), tempo_map=before.tempo_map)
+    events = parse_midi(write_midi(after)).tracks[0].events()
+    ours = [event for event in parse_midi(data).tracks[0].events() if event[1][1] != 0x2F]
+    assert [event for event in events if event in ours] == ours
+    assert [(tick, message.hex()) for tick, message in events if (tick, message) not in ours][:2] == [
+        (240, "904046"),
+        (528, "804040"),
+    ]
+
+
+def test_the_shortest_ticks_are_written_back() -> None:
+    """After 23 hours, ticks of 30 picoseconds are only just apart in seconds."""
+    notes = b"".join(bytes([1, 0x90, 60 + i, 64, 1, 0x80, 60 + i, 64]) for i in range(40))
+    late = variable_length(160_000_000) + bytes.fromhex("ff5103 000001")  # after 23 hours
+    data = midi_file(bytes.fromhex("00 ff5103 ffffff") + late + notes, division=32_767)
+    reading = read_midi(data)
+    assert len(reading.performance) == 40
+    assert write_midi(reading.performance) == data

@@ -350,3 +350,18 @@ def test_voices_are_bounded(page):
         )
         <= 128
     )
+
+
+def test_clicks_and_other_tracks_sound_at_their_times(page):
+    page.open(piece_of([(0.0, 2.0, 40, 1)]))
+    page.do("player.beats = [0.5, 1].map((onset) => ({ onset, accented: onset === 1 }))")
+    page.do("player.others = [{ onset: 1.3, duration: 0.2, key: 69, velocity: 80, program: 40, isDrum: false }]")
+    page.listen()
+    clock = page.play(0)
+    page.until_clock(clock + 1.9)
+    recording = page.take()
+    for second, wait in ((0.5, 0.001), (1.0, 0.001), (1.3, 0.01)):
+        before, after = recording.span(clock + second - 0.1, 0.1), recording.span(clock + second, 0.1)
+        loud = np.abs(after).max(axis=1) > 0.1 * np.abs(after).max()
+        assert np.abs(before).max() < 0.1 * np.abs(after).max()
+        assert loud.argmax() <= wait * RATE

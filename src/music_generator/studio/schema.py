@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from music_generator.errors import InputError, MidiError
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.midi_parts import MidiSource, find_parts
-from music_generator.music.midi_tables import note_table, tempo_map_of
+from music_generator.music.midi_tables import tempo_map_of
 from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.retiming import on_tempo_map
 from music_generator.music.tempo_map import TempoMap
@@ -169,7 +169,7 @@ def _source_and_its_map(value: Any, name: str) -> tuple[TempoMap, MidiSource | N
 def _source(value: Any, name: str) -> MidiSource:
     try:
         file = parse_midi(base64.b64decode(value["file"], validate=True))
-        parts = find_parts(file, note_table(file))
+        parts = find_parts(file)
         chosen, into = (tuple(part for part in parts if part.place in value[field]) for field in ("parts", "into"))
         rewritten = tuple((float(start), float(end)) for start, end in value["rewritten"])
         tempo_map_of(file)

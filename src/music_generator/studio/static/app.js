@@ -44,7 +44,7 @@ function changed(what) {
   studio.time.setMap(studio.choice?.facts.tempo_map ?? studio.history.facts.tempo_map);
   if (SAVED.includes(what)) saveLater();
   showRoll();
-  if (what === "opened") { stop(); roll.fit(null, true); }
+  if (what === "opened") { stop(); roll.fit(null, true); player.prepare(studio.events).catch(() => {}); }
   if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
   if (what === "begun") showBegun(studio.choice);
   if (what === "variation" || what === "switched") roll.reveal(studio.choice.variations[studio.choice.current]?.events ?? []);
@@ -330,7 +330,7 @@ async function start() {
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";
-  player.prepare().catch(() => {}); // who needs a recording reports it
+  player.prepare(studio.events, studio.playhead).catch(() => {}); // who needs a recording reports it
 }
 Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
 run(start);

@@ -8,7 +8,7 @@ import { Score, within } from "./voices.js";
 const WINDOW = 1.2, TICK = 100; // seconds that are scheduled ahead; milliseconds between two looks
 const START = 0.06, EDIT = 0.03; // seconds from a click to the first sound of a piece, and from an edit to its sound
 const PREPARE = 8; // seconds of the piece whose recordings are decoded ahead
-const MOST_WAIT = 3000; // milliseconds that the first recordings are waited for
+const LAYERS_WAIT = 500, MOST_WAIT = 5000; // milliseconds: the right layers are waited for, then any layer of each key
 const REST = 0.3; // seconds from the last event to the end of playback
 const PREVIEW = 0.4, SHORTEST_LOOP = 0.05; // seconds
 const LOUDEST = 2; // the factor of the full volume
@@ -36,9 +36,10 @@ export class Player {
 
   // --- the audio of the page -------------------------------------------------------------------------------------
 
-  /** Load the recordings that any key needs. */
-  async prepare() {
-    await this.samples.open();
+  /** Load the recordings that any key needs, and first those that events need from second `at` on. */
+  async prepare(events = [], at = 0) {
+    const score = new Score(events, await this.samples.open());
+    await Promise.all(this.#recordings(score, at, at + PREPARE).map((row) => this.samples.load(row)));
     await this.samples.loadFirst();
   }
 
@@ -81,7 +82,9 @@ export class Player {
   get clock() { return this.context?.currentTime ?? 0; }
 
   async #reporting(action) {
+    const run = this.#run;
     try { await action(); } catch (error) {
+      if (run !== this.#run) return; // stopped meanwhile
       this.stop();
       this.changed(error.message);
     }
@@ -101,7 +104,7 @@ export class Player {
       await this.#running();
       if (run !== this.#run) return;
       this.score = new Score(events, this.samples.index);
-      await Promise.race([this.#decoded(this.start, this.start + WINDOW), sleep(MOST_WAIT)]);
+      await this.#decoded(this.start, this.start + WINDOW);
       if (run !== this.#run) return;
       this.#begin(this.clock + START + delay);
     });
@@ -114,11 +117,18 @@ export class Player {
     if (this.context.state !== "running") throw new Error("the browser holds the sound back: click on the page, and play again");
   }
 
-  /** Wait for the recordings of the notes that sound between two seconds of the piece. */
+  /** The recordings of the notes that sound between two seconds of a score, the first ones last: those are loaded first. */
+  #recordings(score, from, to) {
+    const { index } = this.samples, notes = [...score.sounding(from), ...score.voices(from, to)].map(({ note }) => note);
+    return [...new Set(notes.flatMap(({ key, velocity }) => index.layers(key, velocity).map(([row]) => row)))].reverse();
+  }
+
+  /** Wait for the recordings of the notes between two seconds; another layer of a key stands in for one that is late. */
   async #decoded(from, to) {
-    const { score, samples } = this, voices = [...score.sounding(from), ...score.voices(from, to)];
-    const rows = voices.flatMap(({ note }) => samples.index.layers(note.key, note.velocity).map(([row]) => row));
-    await Promise.all([...new Set(rows)].map((row) => samples.load(row)));
+    const { samples } = this, rows = this.#recordings(this.score, from, to), loading = rows.map((row) => samples.load(row));
+    await Promise.race([Promise.all(loading), sleep(LAYERS_WAIT)]);
+    const missing = rows.filter((row) => !samples.nearest(samples.index.tones.get(row.key), row.layer));
+    await Promise.race([Promise.all(missing.map((row) => samples.load(row))), sleep(MOST_WAIT)]);
   }
 
   #begin(clock) {
@@ -180,7 +190,7 @@ export class Player {
   }
 
   #other(note, shift, until) {
-    this.otherVoices ??= new OtherVoices(this.context, this.volume);
+    this.otherVoices ??= new OtherVoices(this.context, this.output);
     const source = this.otherVoices.play(note, note.onset + shift, Math.min(note.duration, until - note.onset));
     this.#later(source, note.onset + shift);
   }
@@ -188,7 +198,13 @@ export class Player {
   /** Decode the recordings of the next seconds. */
   #prepareAhead() {
     const to = Math.min(this.#cursor + PREPARE, this.loop ? this.loop[1] : Infinity);
-    this.#decoded(this.#cursor, to).catch((error) => { if (!this.failed) this.changed(error.message); this.failed = true; });
+    for (const row of this.#recordings(this.score, this.#cursor, to)) this.samples.load(row).catch((error) => this.#fail(error));
+  }
+
+  /** Report that recordings are missing, once in a run. */
+  #fail(error) {
+    if (!this.failed) this.changed(error.message);
+    this.failed = true;
   }
 
   #hasEnded() {
@@ -306,8 +322,8 @@ export class Player {
     });
   }
 
-  /** Sound a click of a metronome at a time of the audio clock. Return its source, or null without a context. */
-  click(time, accented = false) { return this.context ? click(this.context, this.volume, time, accented) : null; }
+  /** Sound a click of a metronome at a time of the audio clock. Return its source, or null before the sound is on. */
+  click(time, accented = false) { return this.sampler ? click(this.context, this.output, time, accented) : null; }
 
   /** Do something with the sampler at once if it is there, else as soon as it is; `missed` if it returned false. */
   #live(action, missed = () => {}) {

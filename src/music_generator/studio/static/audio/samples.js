@@ -4,7 +4,7 @@ import { Index } from "./voices.js";
 export const SAMPLE_RATE = 44_100; // of the files, and of all audio of the page
 const TOGETHER = 3; // files that are fetched and decoded at once: the browser keeps connections for the other requests
 const MIDDLE_LAYER = 2; // is loaded first: it stands for the other layers until they are there
-const BUDGET_SECONDS = 140 * (globalThis.navigator?.deviceMemory ?? 4); // of decoded sound: 50 MB a gigabyte of memory
+const BUDGET_SECONDS = Math.min(700, 140 * (globalThis.navigator?.deviceMemory ?? 4)); // of decoded sound: 250 MB at most
 
 export class Samples {
   #buffers = new Map(); // file → AudioBuffer, the least recently used first
@@ -40,7 +40,7 @@ export class Samples {
     return buffer;
   }
 
-  /** Return the buffer of a recording of a key: of the layer, or of the nearest that is decoded, or null. */
+  /** Return what plays a layer of a key, {row, buffer}: it or the nearest layer that is decoded, or null. */
   nearest(recordings, layer) {
     const near = recordings.filter((row) => this.#buffers.has(row.file))
       .sort((a, b) => Math.abs(a.layer - layer) - Math.abs(b.layer - layer))[0];
