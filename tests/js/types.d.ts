@@ -247,3 +247,8 @@ interface PageElement {
   <Id extends keyof PageElements>(id: Id): PageElements[Id];
   (id: string): HTMLInputElement;
 }
+
+/** Who is told of the studio's changes, errors (in one line), news, and events as they are written. */
+interface StudioListener {
+  changed(what: StudioChange): void; failed(message: string): void; announce(message: string): void; streamed(events: MusicEvent[]): void;
+}

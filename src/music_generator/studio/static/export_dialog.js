@@ -1,5 +1,6 @@
 // The dialog of the export.
-import { $, make, messageOf, onClick } from "./panels.js";
+import { $, make, onClick } from "./panels.js";
+import { messageOf } from "./server.js";
 
 export class ExportDialog {
   /** @param {Studio} studio @param {Exporter} exporter */
@@ -33,7 +34,7 @@ export class ExportDialog {
     $("export-box").showModal();
   }
 
-  /** @param {() => Promise<string | void>} action */
+  /** @param {() => Promise<string | null | void>} action */
   async #run(action, word = "Saved") {
     const text = $("export-text");
     text.textContent = "One moment …";

@@ -50,7 +50,7 @@ const isList = (list) => Array.isArray(list) && list.every(isEvent);
 function isState(state) {
   const history = state?.history;
   if (!history || !isList(history.events) || !Array.isArray(history.steps) || typeof history.facts?.name !== "string") return false;
-  if (!history.steps.every((step) => isList(step.removed) && isList(step.added) && step.facts?.length === 2 && typeof step.label === "string")) return false;
+  if (!history.steps.every((/** @type {any} */ step) => isList(step.removed) && isList(step.added) && step.facts?.length === 2 && typeof step.label === "string")) return false;
   if (!(Number.isInteger(history.at) && history.at >= 0 && history.at <= history.steps.length)) return false;
   return true;
 }

@@ -6,6 +6,9 @@ export class RefusedError extends Error {
   constructor({ code, message }) { super(message); this.code = code; }
 }
 
+/** The line of an error for the user. @param {unknown} error */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
 const noAnswer = () => new Error("the studio's server does not answer: start `music-generator studio` again; your work is kept here");
 
 /** @param {string} path @param {BodyInit} [body] @param {RequestInit} options */
@@ -43,7 +46,7 @@ export async function readMidi(file, track = null) {
 export const parts = async (piece) => reply((await request("parts", json({ piece }))).json());
 /** @param {PieceJson} piece */
 export const midi = async (piece) => reply((await request("midi", json({ piece }))).blob());
-/** @param {PieceJson} piece @param {string} title @param {Span | null} span */
+/** @param {PieceJson} piece @param {string} title @param {Span} [span] */
 export const picture = async (piece, title, span) =>
   reply((await request("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());
 
