@@ -226,6 +226,33 @@ interface Overlay {
   tip: Tip | null; hovered: MusicEvent | null;
 }
 
+// --- sound -------------------------------------------------------------------------------------------------------
+
+type Samples = import("../../src/music_generator/studio/static/audio/samples.js").Samples;
+type Score = import("../../src/music_generator/studio/static/audio/voices.js").Score;
+type Index = import("../../src/music_generator/studio/static/audio/voices.js").Index;
+
+/** A sound file of the piano, as the index has it. */
+interface Sample { file: string; seconds: number; gain: number }
+
+/** A tone of one key and layer of velocity. `overlap`: with the next layer. */
+interface Recording extends Sample { key: number; layer: number; overlap?: number }
+
+/** The noise of a damper (of a key) or of a pedal. */
+interface Noise extends Sample { kind: string; key?: number }
+
+/** The file `samples/index.json`. */
+interface SampleIndex { layers: number[]; stretch: number[]; tones: Recording[]; noises: Noise[] }
+
+/** What a tone has fallen by, in nepers, at ascending seconds. */
+interface Fall { times: number[]; fallen: number[] }
+
+/** A tone of a piece. `up`: the second at which its damper begins to follow the pedal; `isDamped`: it is heard then. */
+interface ScoreVoice extends Fall { note: MusicEvent; level: number; isDark: boolean; up: number; isDamped: boolean }
+
+/** A tone for the sampler. */
+interface ToneToPlay extends Fall { key: number; velocity: number; level: number; isDark: boolean }
+
 // --- the audio worklet, of which TypeScript's own libraries know nothing -------------------------------------------
 
 declare const sampleRate: number;

@@ -64,7 +64,7 @@ export class Roll {
   /** @type {MusicEvent[]} */ events = [];
   lists = makeDrawLists([]);
   /** @type {MusicEvent[]} */ extra = []; // events that were just written
-  /** @type {DrawLists | null} */ #extraLists = null; // of them, once they are made
+  /** @type {DrawLists | null} */ extraLists = null; // of them, once they are made
   others = makeDrawLists([]); // notes of other tracks
   overview = new Overview();
   end = 0;
@@ -134,7 +134,7 @@ export class Roll {
   /** Show one more event, which was just written. @param {MusicEvent} event */
   add(event) {
     this.extra.push(event);
-    this.#extraLists = null;
+    this.extraLists = null;
     this.end = Math.max(this.end, event.onset + event.duration);
     this.redraw();
   }
@@ -168,7 +168,7 @@ export class Roll {
     paintFrame(ctx, view, colour, moving ? this.hidden : (this.hidden = this.#countHidden()));
   }
 
-  get #listsOfExtra() { return this.#extraLists ??= makeDrawLists(this.extra); }
+  get #listsOfExtra() { return this.extraLists ??= makeDrawLists(this.extra); }
 
   /** The numbers of notes in sight of time that lie above and below the keys in sight. */
   #countHidden() {
