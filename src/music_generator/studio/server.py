@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -151,7 +152,7 @@ class _Samples(StaticFiles):
 def make_app(studio: Studio, token: str, port: int) -> Guard:
     """Return the application for the address `http://127.0.0.1:port/token/`."""
     page = Route("/", lambda _request: FileResponse(STATIC / "index.html"))
-    below_token = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC)),
+    below_token = [page, *studio.routes(), Mount("/static", GZipMiddleware(StaticFiles(directory=STATIC))),
                    Mount("/samples", _Samples(directory=SAMPLES))]  # fmt: skip
     without_slash = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
     routes = [without_slash, Mount(f"/{token}", routes=below_token)]
