@@ -21,6 +21,7 @@ export class Studio {
   span = null; // [from, to] in seconds
   playhead = 0;
   second = null; // {name, piece}: the piece to bridge to
+  recording = null; // what is being played in (midi/session.js); it ends before anything else changes the piece
   preview = null; // {events, selected} while a gesture changes the piece
 
   constructor({ changed, failed, announce, streamed }) { Object.assign(this, { changed, failed, announce, streamed }); }
@@ -97,11 +98,16 @@ export class Studio {
   /** The selected notes of the span, which stay when the rest is written again. */
   get keptNotes() { return this.span && !this.choice ? selectedNotes(this.history.events, this.selected, this.span) : []; }
 
-  settle() { this.writer.settle(); }
+  /** Before another action: end what is unfinished, and keep what is complete of it. */
+  settle() {
+    this.recording?.stop();
+    this.writer.settle();
+  }
 
   // --- history ---------------------------------------------------------------------------------------------------
 
   undo() {
+    this.recording?.stop();
     if (this.preview) { this.setPreview(null); return; }
     if (this.choice) { this.writer.discard(); return; }
     const step = this.history.undo();
