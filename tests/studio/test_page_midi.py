@@ -1,4 +1,4 @@
-"""Playing in: a MIDI keyboard, recording, the metronome and traded phrases, in a real Chromium with simulated devices."""
+"""Playing in: a MIDI keyboard, recording, metronome, traded phrases, in a real Chromium with simulated devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FAKE = """
     send(data, time) { this.sent.push([time, ...data]); } });
   const access = { inputs: new Map([["in", port("in", "Piano")]]), outputs: new Map([["out", port("out", "Synth")]]) };
   const fake = { access, asked: 0, refuse: false,
-    send(data, timeStamp = performance.now(), id = "in") { access.inputs.get(id).onmidimessage?.({ data, timeStamp }); },
+    send(data, timeStamp = performance.now(), id = "in") {
+        access.inputs.get(id).onmidimessage?.({ data, timeStamp }); },
     perform(rows) {
       const begun = performance.now() + 50;
       const sent = rows.map(([at, data]) => new Promise((done) => setTimeout(() => {
@@ -188,7 +189,10 @@ def test_what_is_recorded_has_its_times_velocities_and_pedals(page):
     page.until("studio.recording?.origin && player.now > 0.05")
     assert page.page.get_attribute("#record", "aria-pressed") == "true"
     rows = [
-        *([at, [ON, key, velocity]] for at, key, velocity in ((0, 60, 40), (200, 64, 80), (400, 67, 120), (900, 72, 64))),
+        *(
+            [at, [ON, key, velocity]]
+            for at, key, velocity in ((0, 60, 40), (200, 64, 80), (400, 67, 120), (900, 72, 64))
+        ),
         *([at, [OFF, key, 64]] for at, key in ((190, 60), (600, 64), (450, 67))),
         *([at, [CONTROL, 64, value]] for at, value in ((100, 40), (120, 90), (150, 110), (700, 50), (710, 0))),
     ]
@@ -320,7 +324,9 @@ def test_traded_phrases(page):
     assert phrase.notes["pitch"].tolist() == [60, 64, 67]
     assert phrase.notes["onset"] == pytest.approx([0, 0.15, 0.3], abs=0.015)
     first = min(e["onset"] for e in answer if e["key"] > 20)
-    assert first == pytest.approx(1.5 + page.now("studio.recording.delays[0]"), abs=0.1)  # a second after the last release
+    assert first == pytest.approx(
+        1.5 + page.now("studio.recording.delays[0]"), abs=0.1
+    )  # a second after the last release
     page.until("player.sampler.voices.some((voice) => voice.note && voice.start <= player.clock)")
 
     send(page, ON, 72, 90)  # the answer stops at once

@@ -856,7 +856,9 @@ def test_the_page_is_served_and_small(client):
     assert page.status_code == 200
     assert "<title>Studio" in page.text
     files = [path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()]
-    sizes = [int(client.get(f"static/{name}").headers["content-length"]) for name in files]  # as they are sent: compressed
+    sizes = [
+        int(client.get(f"static/{name}").headers["content-length"]) for name in files
+    ]  # as they are sent: compressed
     assert len(files) > 40
     assert sum(sizes) < 100_000
     assert "default-src 'none'" in page.headers["content-security-policy"]
