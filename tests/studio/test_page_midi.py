@@ -52,7 +52,7 @@ PHRASE = [
 
 
 @pytest.fixture
-def open_page(browser: Any, address: str) -> Iterator[Callable[..., Page]]:  # noqa: F811
+def open_page(browser: Any, address: str) -> Iterator[Callable[..., Page]]:
     """Open windows of the studio with simulated devices; their consoles must stay without errors."""
     pages: list[Page] = []
 
@@ -456,7 +456,7 @@ def test_the_transport_has_room_for_all(page):
         assert f'button "{name}"' in page.page.locator("#transport").aria_snapshot()
 
 
-def test_a_phone_does_without(browser, address):  # noqa: F811
+def test_a_phone_does_without(browser, address):
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = Page(context.new_page(), address)
     assert page.now("document.getElementById('transport').scrollWidth") <= 390

@@ -14,7 +14,8 @@ def band(path: Path) -> Path:
     """Write a file of a piano, a bass, a second piano and drums."""
     file = mido.MidiFile(ticks_per_beat=480)
     for name, channel, program, keys in (
-        ("Piano", 0, 0, range(60, 76)), ("Bass", 1, 33, (36, 38)), ("Keys", 2, 4, (50, 52, 53)), ("Drums", 9, 0, (38, 42)),
+        ("Piano", 0, 0, range(60, 76)), ("Bass", 1, 33, (36, 38)),
+        ("Keys", 2, 4, (50, 52, 53)), ("Drums", 9, 0, (38, 42)),
     ):  # fmt: skip
         track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
         track.append(mido.Message("program_change", channel=channel, program=program))
