@@ -83,7 +83,7 @@ def test_thousands_of_one_event(tmp_path, heavy):
             Done(
                 2,
                 "",
-                "7,000 parameters, on cpu in float32\n3 steps, of 2 windows and 64 tokens\nmusic-generator: full\n",
+                "7,000 parameters, on cpu in bfloat16\n3 steps, of 2 windows\nmusic-generator: full\n",
             ),
             None,
         ),
