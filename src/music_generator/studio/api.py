@@ -94,7 +94,7 @@ class Studio:
 
     def cancel_jobs(self) -> None:
         """End all jobs at once: the studio is being ended."""
-        for jobs in (self.writing, self.playback, self.export):
+        for jobs in (self.writing, self.export):
             jobs.cancel_all()
 
     def routes(self) -> list[Route]:
