@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { ComputerKeyboard } from "../../src/music_generator/studio/static/audio/computer_keyboard.js";
-import { encoderDelay } from "../../src/music_generator/studio/static/audio/samples.js";
+import { encoderDelay, Samples } from "../../src/music_generator/studio/static/audio/samples.js";
 import * as voices from "../../src/music_generator/studio/static/audio/voices.js";
 import { makeEvent, sorted } from "../../src/music_generator/studio/static/piece.js";
 
@@ -86,6 +86,57 @@ test("a fall goes on from any time, and the end of a loop damps it", () => {
 test("the encoder's delay is read from a file's tag", () => {
   assert.equal(encoderDelay(readFileSync(new URL(`${SAMPLES}60-2.mp3`, import.meta.url))), 529 + 0x240);
   assert.equal(encoderDelay(new Uint8Array(300)), 0);
+});
+
+/** Samples of one second each, whose files are fetched one by one when `open` is called. */
+function library(budget) {
+  const fetched = [], opens = [];
+  globalThis.fetch = async (path) => {
+    fetched.push(path.split("/").at(-1));
+    await new Promise((resolve) => opens.push(resolve));
+    return path.includes("lost") ? new Response("", { status: 404 }) : new Response(new ArrayBuffer(8));
+  };
+  globalThis.OfflineAudioContext = class { async decodeAudioData() { return { length: 1, duration: 1, numberOfChannels: 2 }; } };
+  return { samples: new Samples("samples", budget), fetched, open: () => opens.shift()() };
+}
+const row = (file, layer = 0) => ({ file, layer, key: 60, seconds: 1, gain: 1 });
+const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+test("three files are loaded at once, those that are needed first, and each once", async () => {
+  const { samples, fetched, open } = library(10);
+  for (const name of ["1", "2", "3", "4", "5"]) samples.load(row(name), false);
+  const needed = samples.load(row("5"));
+  assert.equal(samples.load(row("5")), needed);
+  assert.deepEqual(fetched, ["1", "2", "3"]);
+  open();
+  await settled();
+  assert.deepEqual(fetched, ["1", "2", "3", "5"]);
+  for (let i = 0; i < 3; i++) open();
+  await needed;
+  assert.ok(samples.get(row("5")));
+});
+
+test("beyond the budget the tones that were used longest ago are dropped, never the middle layer and noises", async () => {
+  const { samples, open } = library(4);
+  const load = async (name) => { const done = samples.load(row(name)); await settled(); open(); await done; };
+  for (const name of ["60-2.mp3", "release-60.mp3", "60-0.mp3", "60-1.mp3"]) await load(name);
+  samples.get(row("60-0.mp3"));
+  await load("60-3.mp3");
+  const kept = ["60-2.mp3", "release-60.mp3", "60-0.mp3", "60-1.mp3", "60-3.mp3"].map((name) => Boolean(samples.get(row(name))));
+  assert.deepEqual(kept, [true, true, true, false, true]);
+  const near = samples.nearest([row("60-1.mp3", 1), row("60-2.mp3", 2), row("60-3.mp3", 3)], 1);
+  assert.equal(near.row.file, "60-2.mp3");
+});
+
+test("a file that is missing is an error, and is tried again", async () => {
+  const { samples, fetched, open } = library(4);
+  for (let i = 0; i < 2; i++) {
+    const lost = samples.load(row("lost"));
+    await settled();
+    open();
+    await assert.rejects(lost, /lost cannot be loaded: the server answered 404/);
+  }
+  assert.equal(fetched.length, 2);
 });
 
 function keyboard() {

@@ -520,6 +520,33 @@ def test_a_pedal_that_is_never_let_go_ends_where_it_did() -> None:
     assert pedals[["onset", "duration"]].tolist() == [(0.5, 0.5)]
 
 
+def test_what_another_channel_never_released_ends_with_the_press() -> None:
+    """Two channels hold one pedal to the end of the file; a note that makes it longer lets neither hold on."""
+    data = midi_file(bytes.fromhex("00 b0407f 00 903c40 60 803c40 00 923e40 60 823e40 0f b24064 01 b2407f"))
+    before = read_midi(data, track="all").performance
+    longer = np.append(before.notes, np.array([(1.0, 1.0, 70, 60)], NOTE_DTYPE))
+    again = read_midi(write_midi(replace(before, notes=longer)), track="all").performance
+    assert len(again) == 3
+    assert again.pedals["duration"].max() < before.pedals["duration"].max() + 0.002
+
+
+def test_a_release_that_makes_a_track_longer_ends_its_notes_where_they_did() -> None:
+    data = midi_file(bytes.fromhex("00 903c40 60 90 3e40 60 b0437f"), bytes.fromhex("00 914040 8100 814000"))
+    before = read_midi(data, track="all").performance
+    longer = np.append(before.notes, np.array([(1.0, 1.0, 70, 60)], NOTE_DTYPE))
+    again = read_midi(write_midi(replace(before, notes=longer)), track="all").performance
+    assert again.notes[:-1].tolist() == before.notes.tolist()
+
+
+def test_a_reset_where_a_press_gets_longer_lets_it_not_go() -> None:
+    data = midi_file(bytes.fromhex("00 b0407f 60 b07900 8100 903c40 60 803c40"))
+    before = read_midi(data).performance
+    longer = before.pedals.copy()
+    longer["duration"] *= 2
+    again = read_midi(write_midi(replace(before, pedals=longer))).performance
+    assert again.pedals["duration"].sum() == pytest.approx(longer["duration"].sum(), abs=1e-6)
+
+
 def test_of_several_alike_the_same_piano_is_read_after_notes_of_it_are_gone() -> None:
     notes = [b"".join(bytes([0, 0x90 | i, 60 + j, 64, 9, 0x80 | i, 60 + j, 64]) for j in range(8)) for i in range(3)]
     data = midi_file(*notes)

@@ -319,6 +319,19 @@ def test_the_server_stopped_in_the_middle(browser, piece):
     context.close()
 
 
+def test_a_browser_without_sound_is_told_in_one_line(browser, address, piece):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.add_init_script("delete window.AudioContext")
+    page = Page(context.new_page(), address)
+    page.open(piece)
+    assert not page.error()
+    page.press("Space")
+    page.until("!player.playing")
+    assert page.error() == "this browser plays no sound: allow it for this page, or try another browser"
+    assert not page.errors
+    context.close()
+
+
 def test_without_the_samples_there_is_one_message(browser, address, piece):
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     window = context.new_page()

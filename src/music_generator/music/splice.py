@@ -15,7 +15,7 @@ from music_generator.music.midi_file import (
 from music_generator.music.midi_parts import MidiSource, Part, notes_of, pedals_of
 from music_generator.music.midi_tables import press_table, tempo_events, tempo_map_of
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
-from music_generator.music.splice_notes import splice_notes
+from music_generator.music.splice_notes import end_unended_notes, splice_notes
 from music_generator.music.splice_pedals import end_unended_presses, splice_pedals
 from music_generator.music.ticks import check_countable, in_seconds, on_piano, on_ticks
 
@@ -36,8 +36,9 @@ def splice(performance: Performance) -> bytes:
     after = on_ticks(performance.pedals, tempo_map)
     splice_pedals(edits, source, messages, before, after, tempo_map)
     before = on_ticks(in_seconds(on_piano(notes), NOTE_DTYPE, tempo_map), tempo_map)
-    splice_notes(edits, source, notes, before, on_ticks(performance.notes, tempo_map))
+    kept = splice_notes(edits, source, notes, before, on_ticks(performance.notes, tempo_map))
     end_unended_presses(edits, source, messages, after)
+    end_unended_notes(edits, source, kept)
     return edits.applied()
 
 

@@ -19,7 +19,7 @@ RELEASE_VELOCITY = 64  # of keyboards that do not measure it: MIDI 1.0
 NEIGHBOURS = 8  # notes before and after a new one that say which hand plays it
 
 
-def splice_notes(edits: Edits, source: MidiSource, notes: Array, before: Array, after: Array) -> None:
+def splice_notes(edits: Edits, source: MidiSource, notes: Array, before: Array, after: Array) -> Array:
     """Take notes out that are no longer there, end those that end elsewhere, and put new ones in.
 
     Args:
@@ -28,6 +28,9 @@ def splice_notes(edits: Edits, source: MidiSource, notes: Array, before: Array, 
         notes: The `midi_tables.NOTES` of its parts.
         before: The same as `ticks.TICKS`.
         after: The `ticks.TICKS` that shall be there.
+
+    Returns:
+        The notes that keep their events.
     """
     raw = on_piano(notes)
     place = places(raw["start"], raw["pitch"])
@@ -43,9 +46,9 @@ def splice_notes(edits: Edits, source: MidiSource, notes: Array, before: Array, 
     _end(edits, raw[moved], now[moved])
     _add(edits, new, source, raw)
     same = selected(raw, ~moved & ~gone)
-    _end_unended(edits, source, same)
     touched = is_new | np.isin(places(after["start"], after["key"]), place[moved])
     _remove_stray_offs(edits, source, raw, same, after[touched])
+    return same
 
 
 def _ends_of_kept(before: Array, after: Array) -> tuple[Array, Array]:
@@ -111,8 +114,8 @@ def _of_part(notes: Array, part: Part) -> Array:
     return np.asarray(own[own["channel"] == part.channel])
 
 
-def _end_unended(edits: Edits, source: MidiSource, notes: Array) -> None:
-    """End notes that were never released where their track ended, if it will be longer."""
+def end_unended_notes(edits: Edits, source: MidiSource, notes: Array) -> None:
+    """End notes that keep their events and were never released where their track ended, if it will be longer."""
     ends = np.array([track.end for track in source.file.tracks], np.int64)
     track = notes["track"]
     unended = notes[(notes["off"] < 0) & (notes["end"] >= ends[track]) & (notes["end"] < edits.last[track])]

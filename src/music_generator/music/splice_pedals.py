@@ -101,13 +101,16 @@ def first_messages(source: MidiSource, tempo_map: TempoMap, second: float) -> Ar
 
 
 def end_unended_presses(edits: Edits, source: MidiSource, messages: Array, after: Array) -> None:
-    """Let pedals that were never released go where their track ended, if it or the file will be longer."""
+    """Let pedals that were never released go where their track ended, if it or the file will be longer.
+
+    One that is down there goes where its press ends: another place, or a new press, may hold it on.
+    """
     longest = int(edits.last.max(initial=0))
     for end, track, channel, pedal in unreleased(messages, source.file):
-        pressed = ((after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)).any()
-        release = bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
-        if end < longest and not pressed and not edits.adds(track, end, release):
-            edits.add(track, np.array([end]), BEFORE, *release)
+        held_on = after["end"][(after["key"] == pedal) & (after["start"] < end) & (after["end"] > end)]
+        tick, release = int(held_on.max(initial=end)), bytes([CONTROL | channel, PEDAL_CONTROLLERS[pedal], 0])
+        if tick < longest and not edits.adds(track, tick, release):
+            edits.add(track, np.array([tick]), BEFORE, *release)
 
 
 def _merged(spans: Spans) -> Spans:
@@ -161,7 +164,8 @@ def _values_in(start: int, end: int, messages: Array, presses: Array, *, held: b
     for first, last, _, depth in here.tolist():
         if first < end and (first >= start or not held):
             values.append((max(first, start), AFTER, max(depth, PRESSED)))
-        again = slice(np.searchsorted(resets, max(first, start), "right"), np.searchsorted(resets, min(last, end)))
+        since = max(first, start - held)  # a reset lets go at the start too what was held
+        again = slice(np.searchsorted(resets, since, "right"), np.searchsorted(resets, min(last, end)))
         values += [(tick, AFTER, max(depth, PRESSED)) for tick in resets[again].tolist()]
         if last <= end:
             values.append((last, BEFORE, 0))

@@ -7,6 +7,7 @@ import { Exporter, saveBlob } from "./export.js";
 import { listenToFiles } from "./files.js";
 import { Pointers } from "./gestures/pointers.js";
 import { $, onClick, Panels, TASKS } from "./panels.js";
+import { listenToPlaying } from "./midi/controls.js";
 import { isNote, makeEvent, toTick } from "./piece.js";
 import { writeProject } from "./project.js";
 import { Roll } from "./roll.js";
@@ -19,13 +20,13 @@ import { Toolbar } from "./toolbar.js";
 import { Tracks } from "./tracks.js";
 
 const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
-const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
+const SAVED = ["opened", "written", "kept", "history", "edited", "discarded", "recorded"]; // the changes after which the work is stored
 const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
 const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
 const LEAD = 2; // seconds before a variation from which it is heard
 /** @type {string | null} */
 let windowId = null;
-let saveTimer = 0, looping = false, statusTimer = 0;
+let saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
 const studio = new Studio({ changed, failed, announce, streamed });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
@@ -35,6 +36,7 @@ const { writer, editor } = studio;
 const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => toolbar.tool });
 const panels = new Panels(studio, { write, rewrite });
 const choiceBar = new ChoiceBar(studio, { focusRoll });
+const playing = listenToPlaying({ studio, player, roll, stop, settings: (task) => panels.settings(task), announce, failed });
 const toolbar = new Toolbar(studio, { timeChanged });
 const tracks = new Tracks(studio, { roll, player, run });
 new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });
@@ -53,11 +55,12 @@ function changed(what) {
   if (what === "begun" && choice) showBegun(choice);
   if (what === "variation" || what === "switched") roll.reveal(choice?.variations[choice.current]?.events ?? []);
   if (what === "switched" && choice) hearFromStart(choice);
-  if (HEARD.includes(what)) player.update(studio.events, studio.end);
-  if (what === "span" && looping) player.setLoop(studio.span);
+  if (HEARD.includes(what)) player.update(...(studio.recording?.score ?? [studio.events, studio.end]));
+  if (what === "span" && looping && !studio.recording) player.setLoop(studio.span);
   if (what === "edited") roll.reveal(studio.selectedEvents);
   if (what === "focused") showFocused();
   showTime();
+  playing.changed();
   const hadFocus = $("choice").contains(document.activeElement);
   panels.show(what);
   toolbar.show();
@@ -141,12 +144,14 @@ function rewrite() {
 // --- listening ---------------------------------------------------------------------------------------------------
 
 function play(at = studio.playhead) {
+  studio.recording?.stop();
   const { events, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
   player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 
 function stop() {
+  studio.recording?.stop();
   if (!player.playing) return;
   player.stop();
   studio.playhead = player.time;
@@ -171,7 +176,8 @@ function playerChanged(error) {
   $("play-icon").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
   $("play").ariaBusy = String(player.waiting);
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+  cancelAnimationFrame(frame);
+  if (player.playing) frame = requestAnimationFrame(tick); else { showSounding(); showTime(); }
 }
 
 /** Show which keys are down: of the piece, and those that are played live. */
@@ -179,7 +185,7 @@ function showSounding() {
   const now = player.playing ? player.now : Infinity;
   /** @param {MusicEvent} e */
   const down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
-  roll.sounding = [...studio.events.filter(down).map((e) => e.key), ...player.held];
+  roll.sounding = [...studio.events.concat(roll.extra).filter(down).map((e) => e.key), ...player.held];
   roll.redraw("overlay");
 }
 
@@ -192,7 +198,7 @@ function tick() {
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
-  requestAnimationFrame(tick);
+  frame = requestAnimationFrame(tick);
 }
 
 function showTime() {
@@ -207,7 +213,7 @@ function toggleLoop() {
   looping = !looping;
   $("loop").setAttribute("aria-pressed", String(looping));
   if (looping && !studio.span) announce("Select a span to loop it");
-  player.setLoop(looping ? studio.span : null);
+  player.setLoop(looping && !studio.recording ? studio.span : null);
   showTime();
 }
 
@@ -219,6 +225,8 @@ const signOf = (event) => (["ArrowLeft", "ArrowDown"].includes(event.key) ? -1 :
 const ACTIONS = {
   play: togglePlay,
   loop: toggleLoop,
+  record: () => playing.record(),
+  trade: () => playing.trade(),
   start: () => seek(0),
   end: () => seek(studio.end),
   horizontal(event) {
@@ -247,6 +255,7 @@ const ACTIONS = {
   keep: () => (studio.choice ? writer.keep() : false),
   escape() {
     if (pointers.active) pointers.cancel();
+    else if (studio.recording) studio.recording.stop();
     else if (studio.choice) writer.discard();
     else studio.deselect();
   },
@@ -360,5 +369,5 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
   player.prepare(studio.events, studio.playhead).catch(() => {}); // who needs a recording reports it
 }
-Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
+Object.assign(window, { studioPage: { roll, studio, player, playing } }); // for the tests and the console
 run(start);

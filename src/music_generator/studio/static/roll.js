@@ -139,6 +139,15 @@ export class Roll {
     this.redraw();
   }
 
+  /** Show events that are being played, up to a second, beside the piece. */
+  setLive(events, now = 0) {
+    if (!events.length && !this.extra.length) return;
+    Object.assign(this, { extra: events, extraLists: null });
+    this.end = Math.max(this.end, now, endOf(events));
+    this.reveal(events);
+    this.redraw();
+  }
+
   /** @param {"base" | "overlay"} [only] */
   redraw(only) {
     if (only) this.stale.add(only); else this.stale.add("base").add("overlay");

@@ -4,6 +4,8 @@ const SHORTCUTS = [
   ["Listen", [
     [[" "], "play", "play or pause"],
     [["l"], "loop", "loop the span"],
+    [["r"], "record", "record what is played"],
+    [["Shift+t"], "trade", "trade phrases with the model"],
     [["Home"], "start", "to the start"],
     [["End"], "end", "to the end"],
     [["ArrowLeft", "ArrowRight"], "horizontal", "playhead by 1 s (Shift: 5 s)"],

@@ -22,6 +22,7 @@ export class Studio {
   /** @type {Span | null} */ span = null;
   playhead = 0;
   /** @type {Second | null} */ second = null; // the piece to bridge to
+  /** @type {{ score: [MusicEvent[], number], stop: () => void } | null} */ recording = null; // what is played in (midi/session.js)
   /** @type {Preview | null} */ preview = null; // while a gesture changes the piece
 
   /** @param {StudioListener} listener */
@@ -122,11 +123,16 @@ export class Studio {
   /** The selected notes of the span, which stay when the rest is written again. */
   get keptNotes() { return this.span && !this.choice ? selectedNotes(this.history.events, this.selected, this.span) : []; }
 
-  settle() { this.writer.settle(); }
+  /** Before another action: end what is unfinished, and keep what is complete of it. */
+  settle() {
+    this.recording?.stop();
+    this.writer.settle();
+  }
 
   // --- history ---------------------------------------------------------------------------------------------------
 
   undo() {
+    this.recording?.stop();
     if (this.preview) { this.setPreview(null); return; }
     if (this.choice) { this.writer.discard(); return; }
     const step = this.history.undo();

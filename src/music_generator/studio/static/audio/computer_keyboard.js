@@ -33,13 +33,13 @@ export class ComputerKeyboard {
     event.preventDefault();
     event.stopImmediatePropagation();
     if (repeat) return;
-    if (octave) this.#shift(octave); else this.#strike(code, this.lowest + step);
+    if (octave) this.#shift(octave); else this.#strike(code, this.lowest + step, event.timeStamp);
   }
 
-  #strike(code, key) {
+  #strike(code, key, time) {
     if (key > HIGHEST || this.#down.has(code)) return;
     this.#down.set(code, key);
-    this.player.strike(key, VELOCITY);
+    this.player.strike(key, VELOCITY, time);
   }
 
   #shift(semitones) {
@@ -49,10 +49,10 @@ export class ComputerKeyboard {
     this.announce(`Keyboard from C${lowest / 12 - 1}`);
   }
 
-  #release(event) { if (this.#down.has(event.code)) this.#let(event.code); }
+  #release(event) { if (this.#down.has(event.code)) this.#let(event.code, event.timeStamp); }
 
-  #let(code) {
-    this.player.release(this.#down.get(code));
+  #let(code, time) {
+    this.player.release(this.#down.get(code), time);
     this.#down.delete(code);
   }
 }

@@ -6,7 +6,8 @@ import { click, limiter, OtherVoices } from "./tones.js";
 import { Score, within } from "./voices.js";
 
 const WINDOW = 1.2, TICK = 100; // seconds that are scheduled ahead; milliseconds between two looks
-const START = 0.06, EDIT = 0.03; // seconds from a click to the first sound of a piece, and from an edit to its sound
+const START = 0.06; // seconds from a click to the first sound of a piece
+export const EDIT = 0.03; // seconds from an edit to its sound
 const PREPARE = 8; // seconds of the piece whose recordings are decoded ahead
 const LAYERS_WAIT = 500, MOST_WAIT = 5000; // milliseconds: the right layers are waited for, then any layer of each key
 const REST = 0.3; // seconds from the last event to the end of playback
@@ -20,6 +21,8 @@ export class Player {
   #cursor = 0; // the second of the last segment up to which everything is scheduled
   #scheduled = []; // {source, t}: noises and clicks, which a new plan cancels
   #run = 0; // counts starts and stops
+  #beats = [];
+  #others = [];
   #timer = 0;
   #started = null;
 
@@ -29,8 +32,8 @@ export class Player {
     Object.assign(this, { changed, struck, samples: new Samples(), sampler: null, context: null, engine: "" });
     Object.assign(this, { playing: false, waiting: false, time: 0, start: 0, end: 0, loop: null, score: null });
     this.held = new Set(); // keys that are down
-    this.beats = []; // {onset, accented} in seconds of the piece: the clicks of a metronome
-    this.others = []; // {onset, duration, key, velocity, program, isDrum}: notes of other tracks, played faintly
+    this.port = null; // midi/port.js: a MIDI output that plays instead of the page's piano
+    this.played = () => {}; // told of all that is played live: {kind: "strike", "release" or "pedal", time, …}, time as of performance.now()
     this.level = 0.7;
   }
 
@@ -92,8 +95,9 @@ export class Player {
 
   // --- the transport ---------------------------------------------------------------------------------------------
 
-  /** Play events from second `at` to second `end`, or repeat the span `loop`: [from, to]. After `delay` seconds. */
-  async play(events, at, end = endOf(events), loop = null, delay = 0) {
+  /** Play events from second `at` to second `end`, or repeat the span `loop`: [from, to]. It begins after `delay` seconds,
+   * or as if it had begun at a time `clock` of the audio clock. */
+  async play(events, at, end = endOf(events), loop = null, { delay = 0, clock = null } = {}) {
     this.stop();
     const run = this.#run;
     Object.assign(this, { end, loop: usable(loop), playing: true, waiting: true });
@@ -104,9 +108,9 @@ export class Player {
       await this.#running();
       if (run !== this.#run) return;
       this.score = new Score(events, this.samples.index);
-      await this.#decoded(this.start, this.start + WINDOW);
+      if (!this.port) await this.#decoded(this.start, this.start + WINDOW);
       if (run !== this.#run) return;
-      this.#begin(this.clock + START + delay);
+      this.#begin(clock ?? this.clock + START + delay);
     });
   }
 
@@ -144,6 +148,7 @@ export class Player {
     const { from, to, clock } = segment, shift = clock - from;
     this.#segments.push(segment);
     this.#cursor = from;
+    if (this.port) { this.port.enter(this.score.events, from, shift, this.#until(to)); return; }
     this.sampler.setContact(this.score.dampers.at(from), clock);
     for (const voice of this.score.sounding(from)) this.sampler.play(this.#take, voice, shift, from, this.#until(to));
   }
@@ -172,16 +177,21 @@ export class Player {
   }
 
   #scheduleSpan(from, to, shift, until) {
+    if (this.port) this.port.schedule(within(this.score.events, from, to), shift, until);
+    else this.#scheduleVoices(from, to, shift, until);
+    for (const beat of within(this.beats, from, to)) {
+      this.#later(this.click(beat.onset + shift, beat.accented), beat.onset + shift);
+    }
+    for (const note of within(this.others, from, to)) this.#other(note, shift, until);
+  }
+
+  #scheduleVoices(from, to, shift, until) {
     const { score, sampler } = this, take = this.#take;
     for (const voice of score.voices(from, to)) sampler.play(take, voice, shift, -Infinity, until);
     for (const [onset, kind, level] of within(score.pedalNoises, from, to, ([onset]) => onset)) {
       this.#later(sampler.pedalNoise(take, kind, level, onset + shift), onset + shift);
     }
     for (const t of score.dampers.moves(from, to)) sampler.setContact(score.dampers.at(t), t + shift);
-    for (const beat of within(this.beats, from, to)) {
-      this.#later(this.click(beat.onset + shift, beat.accented), beat.onset + shift);
-    }
-    for (const note of within(this.others, from, to)) this.#other(note, shift, until);
   }
 
   #later(source, t) {
@@ -197,6 +207,7 @@ export class Player {
 
   /** Decode the recordings of the next seconds. */
   #prepareAhead() {
+    if (this.port) return;
     const to = Math.min(this.#cursor + PREPARE, this.loop ? this.loop[1] : Infinity);
     for (const row of this.#recordings(this.score, this.#cursor, to)) this.samples.load(row).catch((error) => this.#fail(error));
   }
@@ -243,6 +254,7 @@ export class Player {
       this.#cancelLater(this.clock);
       this.sampler.stop(this.#take);
     }
+    this.port?.silence();
     Object.assign(this, { playing: false, waiting: false, failed: false });
     this.#take = null;
     this.#segments = [];
@@ -261,8 +273,18 @@ export class Player {
   /** Repeat a span from now on, or with null play to the end. */
   setLoop(loop) {
     this.loop = usable(loop);
-    if (this.playing && this.#take) this.#planAgain(this.score);
+    this.#planSame();
   }
+
+  /** {onset, accented} in seconds of the piece, ascending: the clicks of a metronome. */
+  get beats() { return this.#beats; }
+  set beats(beats) { this.#beats = beats; this.#planSame(); }
+
+  /** {onset, duration, key, velocity, program, isDrum}, ascending: the notes of other tracks, which sound faintly. */
+  get others() { return this.#others; }
+  set others(notes) { this.#others = notes; this.#planSame(); }
+
+  #planSame() { if (this.playing && this.#take) this.#planAgain(this.score); }
 
   #planAgain(score) {
     const t = this.clock + EDIT, i = this.#segments.findLastIndex((each) => each.clock <= t);
@@ -274,9 +296,11 @@ export class Player {
     segment.to = Math.max(this.loop ? this.loop[1] : this.end, at);
     if (this.loop && at >= this.loop[1]) segment.to = at; // at once to the beginning of the loop
     this.sampler.replan(this.#take, score, shift, t, this.#until(segment.to));
+    this.port?.replan(score.events, shift, t, this.#until(segment.to));
     if (i < 0) this.#enter(this.#segments.pop()); // it has not begun
     else {
       this.sampler.setContact(score.dampers.at(at), t);
+      this.port?.enter(score.events, at, shift, this.#until(segment.to));
       this.#cursor = at;
     }
     this.#tick();
@@ -289,10 +313,17 @@ export class Player {
 
   // --- live ------------------------------------------------------------------------------------------------------
 
-  /** Strike a key at once, velocity 1 to 127. */
-  strike(key, velocity) {
+  /** Strike a key at once, velocity 1 to 127. `time` is that of the event; what the user's own piano sounds is not
+   * `sounded` by the page. */
+  strike(key, velocity, time = performance.now(), sounded = true) {
     this.held.add(key);
+    if (sounded) this.#strike(key, velocity);
     this.struck();
+    this.played({ kind: "strike", key, velocity, time });
+  }
+
+  #strike(key, velocity) {
+    if (this.port) { this.wake().catch(() => {}); this.port.strike(key, velocity); return; }
     const strike = () => {
       const isHeard = this.sampler.strike(key, velocity);
       if (!this.held.has(key)) this.sampler.release(key); // it is up again
@@ -302,19 +333,26 @@ export class Player {
   }
 
   /** Let a key up. */
-  release(key) {
+  release(key, time = performance.now()) {
     this.held.delete(key);
-    this.struck();
     this.sampler?.release(key);
+    this.port?.release(key);
+    this.struck();
+    this.played({ kind: "release", key, time });
   }
 
   releaseAll() { for (const key of [...this.held]) this.release(key); }
 
   /** Move a pedal, 0 (sustain), 1 (sostenuto) or 2 (una corda), to a value of 0 to 1. */
-  pedal(number, value) { this.#live(() => this.sampler.pedal(number, value)); }
+  pedal(number, value, time = performance.now(), sounded = true) {
+    if (!this.port) this.#live(() => this.sampler.pedal(number, value));
+    else if (sounded) this.port.pedal(number, value);
+    this.played({ kind: "pedal", pedal: number, value, time });
+  }
 
   /** Sound a short note that ends by itself. */
   preview(key, velocity) {
+    if (this.port) { this.port.preview(key, velocity, PREVIEW); return; }
     this.#live(() => {
       this.sampler.strike(key, velocity);
       clearTimeout(this.previews?.get(key));

@@ -151,7 +151,7 @@ export class Score {
   /** @param {MusicEvent[]} events @param {Index} index */
   constructor(events, index) {
     const press = [0, 1, 2].map((pedal) => events.filter((e) => e.key === pedal));
-    this.index = index;
+    Object.assign(this, { index, events });
     this.notes = events.filter(isNote);
     this.onsets = Float64Array.from(this.notes, (e) => e.onset);
     this.dampers = new Dampers(press[SUSTAIN]);
