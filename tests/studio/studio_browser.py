@@ -167,7 +167,7 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     yield page
     errors = [text for text in page.errors if "Failed to load resource" not in text]  # refusals are expected
     context.close()
-    assert not errors
+    assert not errors, errors
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ const PRESSABLE = "button, a, summary, input, [role=option]";
 function belongsTo(element, event, combo) {
   if (element.closest(FIELDS)) return combo !== "Ctrl+s" && combo !== "Ctrl+o";
   if (element.closest(PRESSABLE) && [" ", "Enter"].includes(combo)) return true;
-  return element.matches("input[type=range]") && event.key.startsWith("Arrow");
+  return element.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key);
 }
 
 /** Call `act(name, event, combo)` for each shortcut that is pressed; `act` returns false if it did nothing.

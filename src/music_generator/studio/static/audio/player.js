@@ -63,8 +63,7 @@ export class Player {
       output.connect(this.context.destination);
       this.setVolume(this.level);
     }
-    await this.samples.open();
-    const sampler = new Sampler(this.context, this.samples);
+    const sampler = new Sampler(this.context, this.samples, await this.samples.open());
     sampler.output.connect(this.volume);
     await sampler.addResonance().catch(() => {}); // without worklets the strings do not ring along
     this.sampler = sampler;
