@@ -288,12 +288,15 @@ def test_the_computers_keyboard_and_the_rolls_keys_are_recorded(page):
 def test_an_unplugged_keyboard_ends_its_recorded_notes(page):
     page.press("r")
     page.until("studio.recording?.origin")
-    send(page, ON, 60, 90)
-    page.page.wait_for_timeout(200)
-    page.page.evaluate("fake.setState('inputs', 'in', 'disconnected')")
+    held = page.page.evaluate("""async () => {
+        const begun = performance.now();
+        fake.send([0x90, 60, 90], begun);
+        await new Promise((resume) => setTimeout(resume, 200));
+        fake.setState("inputs", "in", "disconnected");
+        return (performance.now() - begun) / 1000; }""")
     page.page.wait_for_timeout(500)
     page.press("r")
-    assert page.piece().notes["duration"][0] == pytest.approx(0.2, abs=0.1)
+    assert page.piece().notes["duration"][0] == pytest.approx(held, abs=0.015)
 
 
 def test_another_piece_ends_the_recording_first(page):
@@ -370,8 +373,8 @@ def test_an_answer_is_recorded_to_its_end(page):
 
 def test_who_plays_on_gets_no_answer(page):
     page.press("Shift+T")
-    for _ in range(3):  # rests of 0.8 s: an answer is prepared and dropped
-        perform(page, [[0, [ON, 60, 90]], [100, [OFF, 60, 0]], [800, [CONTROL, 1, 0]]])
+    strikes = [[[at, [ON, 60, 90]], [at + 100, [OFF, 60, 0]]] for at in (0, 850, 1700)]
+    perform(page, sum(strikes, []))  # rests of 0.75 s: an answer is prepared and dropped
     assert page.now("studio.history.steps.length") == 0
     page.press("Space")
     assert page.page.inner_text("#steps [aria-current=step]") == "Phrase of 3 notes"
