@@ -40,7 +40,6 @@ FIELD_WORDS = {
     "second_name": "the second name",
     "title": "the title",
     "format": "the format",
-    "gain": "the gain",
 }
 """The fields of requests as the page calls them; an error in one is told in these words."""
 LARGEST_EXACT = (1 << 53) - 1  # up to here a browser's whole numbers are exact
