@@ -168,7 +168,7 @@ function playerChanged(error) {
 /** Show which keys are down: of the piece, and those that are played live. */
 function showSounding() {
   const now = player.playing ? player.now : Infinity, down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
-  roll.sounding = [...studio.events.concat(roll.extra).filter(down).map((e) => e.key), ...player.held];
+  roll.sounding = [studio.events, roll.extra].flatMap((events) => events.filter(down).map((e) => e.key)).concat(...player.held);
   roll.redraw("overlay");
 }
 
