@@ -185,7 +185,7 @@ function showSounding() {
   const now = player.playing ? player.now : Infinity;
   /** @param {MusicEvent} e */
   const down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
-  roll.sounding = [...studio.events.concat(roll.extra).filter(down).map((e) => e.key), ...player.held];
+  roll.sounding = [studio.events, roll.extra].flatMap((events) => events.filter(down).map((e) => e.key)).concat(...player.held);
   roll.redraw("overlay");
 }
 

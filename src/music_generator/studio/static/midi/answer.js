@@ -1,12 +1,12 @@
 // The model's answer to a phrase: requested ahead, placed on the audio clock when it is due, and added to as it streams in.
-import { fromJson, isNote, sorted, tidy, toJson } from "../piece.js";
+import { endOf, fromJson, isNote, sorted, tidy, toJson } from "../piece.js";
 import * as server from "../server.js";
 
 const PAST = 60; // seconds before the answer that the model reads
 const SHORTEST = 3, LONGEST = 12; // seconds of an answer
 const NO_FACTS = { tempo_map: null, source: null };
 
-/** The request for an answer to `events`, of about the length of the phrase that ends at second `end`; `settings` as of the page. */
+/** The request for an answer to `events`, of about the length of the phrase that ends at second `end`. */
 export function answerRequest(events, phrase, end, settings) {
   const recent = events.filter((e) => e.onset >= end - PAST), first = Math.max(0, Math.min(...recent.map((e) => e.onset)));
   const moved = tidy(recent.map((e) => ({ ...e, onset: e.onset - first }))), notes = phrase.filter(isNote);
@@ -71,7 +71,7 @@ export class Answer {
     return sorted(this.#events.map((e) => ({ ...e, onset: Math.max(e.onset + this.#shift, this.start) })));
   }
 
-  get end() { return this.events.reduce((end, e) => Math.max(end, e.onset + e.duration), 0); }
+  get end() { return endOf(this.events); }
 
   /** Receive no more of it. */
   drop() {

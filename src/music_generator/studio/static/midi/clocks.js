@@ -1,31 +1,32 @@
 // The audio clock and the clock of the page's events (performance.now()), each in terms of the other.
+// The audio clock falls back when the sound drops out. What is played then keeps its rhythm: it follows slowly.
 
-const KEPT = 25, JUMP = 0.1; // differences of which the median counts; seconds from which on a clock was set anew
+const SLEW = 0.02, JUMP = 0.25; // seconds a second by which it follows; seconds from which on it was set anew
 
 export class Clocks {
-  #differences = [];
+  #difference = null; // seconds of the audio clock that are heard, less those of performance.now()
+  #time = 0; // of the last look, in seconds
 
   /** `player` has the audio `context`. */
   constructor(player) { this.player = player; }
 
-  /** The seconds of the audio clock at which sound is heard, less those of performance.now(), as they are measured now. */
-  #measure() {
+  #measure(now) {
     const { context } = this.player, { contextTime, performanceTime } = context.getOutputTimestamp?.() ?? {};
     if (performanceTime > 0 && contextTime > 0) return contextTime - performanceTime / 1000;
-    return context.currentTime - (context.outputLatency || 0) - performance.now() / 1000;
+    return context.currentTime - (context.outputLatency || 0) - now;
   }
 
-  get #difference() {
-    const now = this.#measure(), kept = this.#differences;
-    if (kept.length && Math.abs(now - kept.at(-1)) > JUMP) kept.length = 0; // the sound was held back meanwhile
-    kept.push(now);
-    if (kept.length > KEPT) kept.shift();
-    return [...kept].sort((a, b) => a - b)[kept.length >> 1];
+  #look() {
+    const now = performance.now() / 1000, by = this.#measure(now) - this.#difference, most = SLEW * (now - this.#time);
+    if (this.#difference === null || Math.abs(by) > JUMP) this.#difference += by;
+    else this.#difference += Math.min(Math.max(by, -most), most);
+    this.#time = now;
+    return this.#difference;
   }
 
   /** The time of the audio clock that is heard at a time of performance.now(), in seconds. */
-  toAudio(milliseconds) { return milliseconds / 1000 + this.#difference; }
+  toAudio(milliseconds) { return milliseconds / 1000 + this.#look(); }
 
   /** The time of performance.now() at which a time of the audio clock is heard. */
-  toPage(seconds) { return 1000 * (seconds - this.#difference); }
+  toPage(seconds) { return 1000 * (seconds - this.#look()); }
 }

@@ -12,7 +12,8 @@ export function clicksOf(beats, end) {
  * before `at`. They lie on the beats of the piece, so that the bar is shorter if `at` lies between two of them.
  */
 export function countIn(beats, at) {
-  const beat = beats.stepSeconds(at, "beat"), [top] = beats.metreAt(at), ahead = firstOf(beats, "beat", at) - at, seconds = top * beat - ahead;
+  const beat = beats.stepSeconds(at, "beat"), [top] = beats.metreAt(at);
+  const seconds = top * beat - (firstOf(beats, "beat", at) - at);
   const clicks = Array.from({ length: top }, (_, i) => ({ before: seconds - i * beat, accented: i === 0 }));
   return { seconds, clicks: clicks.filter(({ before }) => before > 1e-6) };
 }

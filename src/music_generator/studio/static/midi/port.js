@@ -11,7 +11,7 @@ const isSame = (a, b) => a.key === b.key && a.velocity === b.velocity && Math.ab
 
 export class Port {
   #queue = []; // {t, event, isDown}: what is to be sent
-  #down = new Map(); // key or pedal → {event, t}: what of the piece holds it, and since when
+  #down = new Map(); // key or pedal → {event, t, time}: what of the piece holds it, since when, by both clocks
   #begun = []; // {event, t}: what has begun lately or was sent ahead
   #live = new Set(); // keys that are down live
   #last = 0; // performance.now() of the last message, as some lie ahead
@@ -72,11 +72,11 @@ export class Port {
     if (isDown) {
       if (before) this.#put(endOf(before.event), time);
       this.#put(beginOf(event), time);
-      this.#down.set(event.key, { event, t });
+      this.#down.set(event.key, { event, t, time });
       this.#begun = this.#begun.filter((each) => each.t > t - KEPT);
       this.#begun.push({ event, t });
     } else if (before?.event === event) { // else its key was struck again
-      this.#end(event, time);
+      this.#end(event, Math.max(time, before.time)); // the clocks may move against each other meanwhile
       this.#down.delete(event.key);
     }
   }

@@ -45,7 +45,7 @@ export class Take {
   #made(key, end) {
     const held = this.#held.get(key), least = key < LOWEST ? 0 : this.start - EARLY;
     if (!held || (end <= this.start && held.onset < least)) return null;
-    const onset = Math.max(held.onset, this.start), from = end > this.start ? onset : held.onset; // an early short note keeps its length
+    const onset = Math.max(held.onset, this.start), from = end > this.start ? onset : held.onset; // a short one keeps its length
     return makeEvent(rounded(onset), rounded(Math.max(end - from, SHORTEST)), key, held.velocity);
   }
 

@@ -1,6 +1,6 @@
 // Trading phrases: the player plays; when they rest, the model answers, until they play again. All of it becomes the piece.
 import { EDIT } from "../audio/player.js";
-import { sorted } from "../piece.js";
+import { endOf, sorted } from "../piece.js";
 import { Answer, answerRequest, cutAt } from "./answer.js";
 import { firstOf } from "./metronome.js";
 import { Rest } from "./rest.js";
@@ -57,7 +57,8 @@ export class Trade extends Session {
     for (const timer of this.#timers) clearTimeout(timer);
     const { due } = this.rest, now = performance.now() / 1000;
     if (!due || !this.#take) return;
-    this.#timers = [setTimeout(() => this.#request(), 1000 * (due.prepared - now)), setTimeout(() => this.#turn(due.over), 1000 * (due.over - now))];
+    const at = (seconds, action) => setTimeout(action, 1000 * (seconds - now));
+    this.#timers = [at(due.prepared, () => this.#request()), at(due.over, () => this.#turn(due.over))];
   }
 
   // --- the answer ------------------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ export class Trade extends Session {
 
   /** The rest is over, at `over` seconds of performance.now(): the phrase is complete, and the answer begins. */
   #turn(over) {
+    if (!this.#take) return;
     const events = this.#take.events(this.now);
     this.#take = null;
     this.rest.begin();
@@ -102,10 +104,11 @@ export class Trade extends Session {
     answer.drop();
     const events = cutAt(answer.events, this.#secondOf(this.page.player.clock + EDIT));
     this.#answered.push(...events);
+    if (answer.hasBegun) this.page.player.update(...this.score);
     if (!events.length) return;
-    this.page.player.update(...this.score);
-    const detail = { task: "continue", command: null, noCommand: NO_COMMAND, seed: answer.seed, span: [answer.start, events.at(-1).onset] };
-    this.commit(`Answer of ${sizeOf(events)}`, events, detail);
+    const written = { task: "continue", command: null, noCommand: NO_COMMAND };
+    const span = [answer.start, endOf(events)];
+    this.commit(`Answer of ${sizeOf(events)}`, events, { ...written, seed: answer.seed, span });
   }
 
   // --- the transport ---------------------------------------------------------------------------------------------
