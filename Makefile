@@ -22,8 +22,8 @@ tests/js/node_modules/.package-lock.json: tests/js/package.json tests/js/package
 	cd tests/js && npm ci --silent
 	touch $@
 
-page: page-tools ## the studio's page: lint
-	cd tests/js && npm run --silent lint
+page: page-tools ## the studio's page: types, lint
+	cd tests/js && npm run --silent types && npm run --silent lint
 else
 page-tools page:
 	@echo "no npm here: the types, the lint and the accessibility of the studio's page are not checked"

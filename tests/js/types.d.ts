@@ -152,7 +152,7 @@ interface Preview { events: MusicEvent[]; selected: MusicEvent[] }
 
 /** What has changed in the studio. */
 type StudioChange = "opened" | "restored" | "started" | "requested" | "begun" | "variation" | "switched" | "written" | "kept"
-  | "discarded" | "history" | "edited" | "selected" | "focused" | "preview" | "span" | "second" | "moved";
+  | "discarded" | "recorded" | "history" | "edited" | "selected" | "focused" | "preview" | "span" | "second" | "moved";
 
 // --- time --------------------------------------------------------------------------------------------------------
 
@@ -236,13 +236,13 @@ type Index = import("../../src/music_generator/studio/static/audio/voices.js").I
 interface Sample { file: string; seconds: number; gain: number }
 
 /** A tone of one key and layer of velocity. `overlap`: with the next layer. */
-interface Recording extends Sample { key: number; layer: number; overlap?: number }
+interface Tone extends Sample { key: number; layer: number; overlap?: number }
 
 /** The noise of a damper (of a key) or of a pedal. */
 interface Noise extends Sample { kind: string; key?: number }
 
 /** The file `samples/index.json`. */
-interface SampleIndex { layers: number[]; stretch: number[]; tones: Recording[]; noises: Noise[] }
+interface SampleIndex { layers: number[]; stretch: number[]; tones: Tone[]; noises: Noise[] }
 
 /** What a tone has fallen by, in nepers, at ascending seconds. */
 interface Fall { times: number[]; fallen: number[] }
@@ -253,13 +253,54 @@ interface ScoreVoice extends Fall { note: MusicEvent; level: number; isDark: boo
 /** A tone for the sampler. */
 interface ToneToPlay extends Fall { key: number; velocity: number; level: number; isDark: boolean }
 
+/** All that sounds from one start of playback to its stop. */
+type Take = ReturnType<Sampler["makeTake"]>;
+type Sampler = import("../../src/music_generator/studio/static/audio/sampler.js").Sampler;
+type Port = import("../../src/music_generator/studio/static/midi/port.js").Port;
+
+/** Seconds of the piece that sound from a time of the audio clock on. */
+interface Segment { from: number; to: number; clock: number }
+
+/** A click of the metronome, in seconds of the piece. */
+interface Click { onset: number; accented: boolean }
+
+/** What a player does: strikes a key, lets it up, or moves a pedal to a value of 0 to 1. */
+type Played = PianoMessage & { time: number };
+type PianoMessage = { kind: "strike"; key: number; velocity: number } | { kind: "release"; key: number } | { kind: "pedal"; pedal: number; value: number };
+
+// --- MIDI devices and playing in ---------------------------------------------------------------------------------
+
+type Beats = import("../../src/music_generator/studio/static/beats.js").Beats;
+type Clocks = import("../../src/music_generator/studio/static/midi/clocks.js").Clocks;
+type Metronome = import("../../src/music_generator/studio/static/midi/metronome.js").Metronome;
+type MidiTake = import("../../src/music_generator/studio/static/midi/take.js").Take;
+type Session = import("../../src/music_generator/studio/static/midi/session.js").Session;
+
+/** What is held down on a MIDI input. */
+interface Heard { input: MIDIInput; down: Set<number>; pedals: Set<number> }
+
+/** What playing in needs of the page. */
+interface PlayingPage {
+  studio: Studio; player: Player; roll: Roll; stop(): void; settings(task: Task): Settings; announce(message: string): void;
+}
+
+/** What the dialog of MIDI devices needs of the page. */
+interface MidiPage {
+  player: Player; clocks: Clocks; stop(): void; announce(message: string): void; played(message: PianoMessage, time: number, input: MIDIInput): void;
+}
+
+/** What a recording and traded phrases need of the page. `pedals`: where they are, 0 to 1. */
+interface SessionPage extends Omit<PlayingPage, "announce"> {
+  clocks: Clocks; metronome: Metronome; pedals: number[]; readonly restSeconds: number; sessionChanged(): void;
+}
+
 // --- the audio worklet, of which TypeScript's own libraries know nothing -------------------------------------------
 
 declare const sampleRate: number;
 declare class AudioWorkletProcessor { readonly port: MessagePort }
 declare function registerProcessor(name: string, processor: new () => AudioWorkletProcessor): void;
 interface Navigator { deviceMemory?: number }
-interface Window { studioPage: { roll: Roll; studio: Studio; player: Player } }
+interface Window { studioPage: { roll: Roll; studio: Studio; player: Player; playing: object } }
 
 // --- the page ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +308,8 @@ interface Window { studioPage: { roll: Roll; studio: Studio; player: Player } }
 interface PageElements {
   units: HTMLSelectElement; grid: HTMLSelectElement; voice: HTMLSelectElement; composer: HTMLSelectElement; "metre-bottom": HTMLSelectElement;
   base: HTMLCanvasElement; overlay: HTMLCanvasElement;
-  "help-box": HTMLDialogElement; "tempo-box": HTMLDialogElement; "export-box": HTMLDialogElement;
+  "help-box": HTMLDialogElement; "tempo-box": HTMLDialogElement; "export-box": HTMLDialogElement; "midi-box": HTMLDialogElement;
+  "midi-input": HTMLSelectElement; "midi-output": HTMLSelectElement;
 }
 
 interface PageElement {

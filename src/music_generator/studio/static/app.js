@@ -36,7 +36,7 @@ const { writer, editor } = studio;
 const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => toolbar.tool });
 const panels = new Panels(studio, { write, rewrite });
 const choiceBar = new ChoiceBar(studio, { focusRoll });
-const playing = listenToPlaying({ studio, player, roll, stop, settings: (task) => panels.settings(task), announce, failed });
+const playing = listenToPlaying({ studio, player, roll, stop, settings: (/** @type {Task} */ task) => panels.settings(task), announce });
 const toolbar = new Toolbar(studio, { timeChanged });
 const tracks = new Tracks(studio, { roll, player, run });
 new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });

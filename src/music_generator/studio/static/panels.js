@@ -8,7 +8,7 @@ import { notesBetween } from "./voices.js";
 export const $ = /** @type {PageElement} */ ((/** @type {string} */ id) => document.getElementById(id));
 /** The elements of a selector, as buttons. @param {string} selector @returns {NodeListOf<HTMLButtonElement>} */
 export const buttons = (selector) => document.querySelectorAll(selector);
-/** @param {string} id @param {() => unknown} action */
+/** @param {string} id @param {(event: MouseEvent) => unknown} action */
 export const onClick = (id, action) => $(id).addEventListener("click", action);
 /** @template {keyof HTMLElementTagNameMap} Tag @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {(Node | string)[]} children */
 export const make = (tag, properties = {}, ...children) => {

@@ -139,7 +139,7 @@ export class Roll {
     this.redraw();
   }
 
-  /** Show events that are being played, up to a second, beside the piece. */
+  /** Show events that are being played, up to a second, beside the piece. @param {MusicEvent[]} events */
   setLive(events, now = 0) {
     if (!events.length && !this.extra.length) return;
     Object.assign(this, { extra: events, extraLists: null });

@@ -22,7 +22,7 @@ export class Studio {
   /** @type {Span | null} */ span = null;
   playhead = 0;
   /** @type {Second | null} */ second = null; // the piece to bridge to
-  /** @type {{ score: [MusicEvent[], number], stop: () => void } | null} */ recording = null; // what is played in (midi/session.js)
+  /** @type {Session | null} */ recording = null; // what is being played in; it ends before anything else changes the piece
   /** @type {Preview | null} */ preview = null; // while a gesture changes the piece
 
   /** @param {StudioListener} listener */

@@ -198,7 +198,7 @@ export class Sampler {
   /** Let a voice that has begun fall as its note does in another score, or by its damper if it is not there.
    * @param {Voice} voice @param {Score} score @param {number} t @param {number} until */
   #go(voice, score, t, until) {
-    const { note, take, shift } = voice, found = note && score.find(note), rate = dampingRate(note.key);
+    const { note, take, shift } = voice, found = note && score.find(note), rate = dampingRate(voice.key);
     voice.cancelNoise(t);
     const fall = found && delayed(dampedFrom(found, until, rate), shift);
     if (!found || !fall || lastOf(fall.times) <= t) { voice.fall(rate, t); return; }

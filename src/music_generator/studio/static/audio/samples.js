@@ -47,7 +47,7 @@ export class Samples {
   }
 
   /** Return what plays a layer of a key, {row, buffer}: it or the nearest layer that is decoded, or null.
-   * @param {Recording[]} recordings @param {number} layer */
+   * @param {Tone[]} recordings @param {number} layer */
   nearest(recordings, layer) {
     const near = recordings.filter((row) => this.#buffers.has(row.file))
       .sort((a, b) => Math.abs(a.layer - layer) - Math.abs(b.layer - layer))[0];

@@ -67,7 +67,7 @@ export function layerWeights(overlaps, velocities, velocity) {
 
 /** The index of the samples: which recordings a key is played by, and how fast. */
 export class Index {
-  /** @type {Map<number, Recording[]>} */ tones = new Map(); // recorded key → its recordings, by layer
+  /** @type {Map<number, Tone[]>} */ tones = new Map(); // recorded key → its recordings, by layer
 
   /** @param {SampleIndex} index */
   constructor({ layers, stretch, tones, noises }) {
@@ -96,7 +96,7 @@ export class Index {
   }
 
   /** The layers of a tone: [[recording, weight], …].
-   * @param {number} key @param {number} velocity @returns {[recording: Recording, weight: number][]} */
+   * @param {number} key @param {number} velocity @returns {[recording: Tone, weight: number][]} */
   layers(key, velocity) {
     const { recordings, overlaps } = this.keys[key];
     return layerWeights(overlaps, this.velocities, velocity).map(([layer, weight]) => [recordings[layer], weight]);
@@ -151,7 +151,8 @@ export class Score {
   /** @param {MusicEvent[]} events @param {Index} index */
   constructor(events, index) {
     const press = [0, 1, 2].map((pedal) => events.filter((e) => e.key === pedal));
-    Object.assign(this, { index, events });
+    this.index = index;
+    this.events = events;
     this.notes = events.filter(isNote);
     this.onsets = Float64Array.from(this.notes, (e) => e.onset);
     this.dampers = new Dampers(press[SUSTAIN]);

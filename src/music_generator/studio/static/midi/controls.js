@@ -8,7 +8,7 @@ import { Recording } from "./recording.js";
 import { Trade } from "./trade.js";
 
 /**
- * Connect the controls. `page`: {studio, player, roll, stop(), settings(task), announce(message), failed(message)}.
+ * Connect the controls. @param {PlayingPage} page
  * Returns {record(), trade(), changed()}: the actions of the buttons, and what to call after each change of the piece.
  */
 export function listenToPlaying(page) { return new Playing(page); }
@@ -16,10 +16,17 @@ export function listenToPlaying(page) { return new Playing(page); }
 class Playing {
   pedals = [0, 0, 0]; // where they are, 0 to 1
 
-  constructor(page) {
-    const { player } = page, clocks = new Clocks(player), metronome = new Metronome(player);
-    Object.assign(this, page, { clocks, metronome });
-    const { stop, announce } = page;
+  /** @param {PlayingPage} page */
+  constructor({ studio, player, roll, stop, settings, announce }) {
+    this.studio = studio;
+    this.player = player;
+    this.roll = roll;
+    this.stop = stop;
+    this.settings = settings;
+    this.announce = announce;
+    this.clocks = new Clocks(player);
+    this.metronome = new Metronome(player);
+    const { clocks, metronome } = this;
     this.dialog = new MidiDialog({ player, clocks, stop, announce, played: (...message) => this.#receive(...message) });
     player.played = (played) => this.#played(played);
     onClick("record", () => this.record());
@@ -30,14 +37,16 @@ class Playing {
 
   get restSeconds() { return this.dialog.restSeconds; }
 
-  /** Play what a MIDI device sends. An instrument that sounds what the page plays does not get its own notes back. */
-  #receive({ kind, key, velocity, pedal, value }, time, input) {
+  /** Play what a MIDI device sends. An instrument that sounds what the page plays does not get its own notes back.
+   * @param {PianoMessage} message @param {number} time @param {MIDIInput} input */
+  #receive(message, time, input) {
     const { player } = this, sounded = player.port?.name !== input.name;
-    if (kind === "strike") player.strike(key, velocity, time, sounded);
-    if (kind === "release") player.release(key, time);
-    if (kind === "pedal") player.pedal(pedal, value, time, sounded);
+    if (message.kind === "strike") player.strike(message.key, message.velocity, time, sounded);
+    if (message.kind === "release") player.release(message.key, time);
+    if (message.kind === "pedal") player.pedal(message.pedal, message.value, time, sounded);
   }
 
+  /** @param {Played} played */
   #played(played) {
     if (played.kind === "pedal") this.pedals[played.pedal] = played.value;
     this.studio.recording?.played(played);
@@ -46,16 +55,18 @@ class Playing {
   record() { this.#toggle(Recording); }
   trade() { this.#toggle(Trade); }
 
+  /** @param {typeof Recording | typeof Trade} Session */
   #toggle(Session) {
     const { studio } = this, wasOn = studio.recording instanceof Session;
     studio.recording?.stop();
     if (!wasOn) new Session(this).start();
   }
 
+  /** @param {boolean} isOn */
   #turnMetronome(isOn, isTold = true) {
     const { beats } = this.studio.time;
     this.metronome.turn(isOn, beats, this.studio.end);
-    $("metronome").setAttribute("aria-pressed", isOn);
+    $("metronome").setAttribute("aria-pressed", String(isOn));
     store.setSetting("metronome", isOn);
     if (isTold) this.announce(isOn ? "Metronome on" : "Metronome off");
   }
@@ -65,7 +76,7 @@ class Playing {
   /** Show whether something is recorded. */
   sessionChanged() {
     const kind = this.studio.recording?.kind;
-    for (const each of ["record", "trade"]) $(each).setAttribute("aria-pressed", each === kind);
+    for (const each of ["record", "trade"]) $(each).setAttribute("aria-pressed", String(each === kind));
     if (kind) document.documentElement.dataset.recording = kind; else delete document.documentElement.dataset.recording;
   }
 }

@@ -5,24 +5,32 @@ export const ALL = "all"; // inputs
 const NO_MIDI = "this browser has no Web MIDI: use Chromium, Chrome, Edge or Firefox to play a MIDI keyboard";
 const REFUSED = "the browser was told not to use MIDI devices: allow it beside the page's address, and turn it on again";
 
-export class Devices {
-  #access = null;
-  #known = new Set(); // ids of the devices that are there
-  #listening = new Map(); // id of an input → {input, down: keys, pedals: those that are not up}
+/** @param {MIDIPort} port */
+const isConnected = (port) => port.state === "connected";
 
-  /** `played(message, time, input)`: a message (`readMessage`) of an input; `changed(news)`: devices came or went. */
-  constructor({ played, changed }) { Object.assign(this, { played, changed, chosen: ALL }); }
+export class Devices {
+  /** @type {MIDIAccess | null} */ #access = null;
+  /** @type {Set<string>} */ #known = new Set(); // ids of the devices that are there
+  /** By the ids of inputs; `down`: keys, `pedals`: those that are not up. @type {Map<string, Heard>} */
+  #listening = new Map();
+  chosen = ALL;
+
+  /** `played(message, time, input)`: a message (`readMessage`) of an input; `changed(news)`: devices came or went.
+   * @param {{played(message: PianoMessage, time: number, input: MIDIInput): void, changed(news: string): void}} listener */
+  constructor({ played, changed }) {
+    this.played = played;
+    this.changed = changed;
+  }
 
   get isOn() { return this.#access !== null; }
-  get inputs() { return this.#ports("inputs"); }
-  get outputs() { return this.#ports("outputs"); }
-  #ports(kind) { return this.#access ? [...this.#access[kind].values()].filter((port) => port.state === "connected") : []; }
+  get inputs() { return [...this.#access?.inputs.values() ?? []].filter(isConnected); }
+  get outputs() { return [...this.#access?.outputs.values() ?? []].filter(isConnected); }
 
   /** Ask the browser for the devices. Throws an Error of one line if there are none to be had. */
   async turnOn() {
     if (!navigator.requestMIDIAccess) throw new Error(NO_MIDI);
     try { this.#access = await navigator.requestMIDIAccess(); } catch { throw new Error(REFUSED); }
-    this.#access.onstatechange = ({ port }) => this.#portChanged(port);
+    this.#access.onstatechange = ({ port }) => { if (port) this.#portChanged(port); };
     this.#listen();
   }
 
@@ -32,12 +40,13 @@ export class Devices {
     this.#listen();
   }
 
-  /** Listen to one input, by its id, or to all. */
+  /** Listen to one input, by its id, or to all. @param {string} id */
   choose(id) {
     this.chosen = id;
     this.#listen();
   }
 
+  /** @param {MIDIPort} port */
   #portChanged(port) {
     const wasThere = this.#known.has(port.id), isThere = port.state === "connected";
     this.#listen();
@@ -56,9 +65,11 @@ export class Devices {
     this.#known = new Set([...inputs, ...this.outputs].map((each) => each.id));
   }
 
+  /** @param {string} id @param {MIDIMessageEvent} event */
   #receive(id, { data, timeStamp }) {
-    const message = readMessage(data), { input, down, pedals } = this.#listening.get(id);
-    if (!message) return;
+    const message = data && readMessage(data), heard = this.#listening.get(id);
+    if (!message || !heard) return;
+    const { input, down, pedals } = heard;
     if (message.kind === "silence") { this.#letGo(id, timeStamp); return; }
     if (message.kind === "strike") down.add(message.key);
     if (message.kind === "release") down.delete(message.key);
@@ -66,15 +77,18 @@ export class Devices {
     this.played(message, timeStamp || performance.now(), input);
   }
 
+  /** @param {string} id @param {MIDIInput} input */
   #leave(id, input) {
     input.onmidimessage = null;
     this.#letGo(id, performance.now());
     this.#listening.delete(id);
   }
 
-  /** Let up all keys and pedals of an input. */
+  /** Let up all keys and pedals of an input. @param {string} id @param {number} time */
   #letGo(id, time) {
-    const { input, down, pedals } = this.#listening.get(id);
+    const heard = this.#listening.get(id);
+    if (!heard) return;
+    const { input, down, pedals } = heard;
     for (const key of down) this.played({ kind: "release", key }, time, input);
     for (const pedal of pedals) this.played({ kind: "pedal", pedal, value: 0 }, time, input);
     down.clear();

@@ -1,5 +1,6 @@
 // The dialog of MIDI devices: on or off, which keyboard plays in, what sounds, and the rest after which the model answers.
 import { $, onClick } from "../panels.js";
+import { messageOf } from "../server.js";
 import * as store from "../store.js";
 import { ALL, Devices } from "./devices.js";
 import { Port } from "./port.js";
@@ -8,11 +9,14 @@ const HERE = ""; // the output that is the page's piano
 const REST = { least: 0.3, most: 5, usual: 1 }; // seconds
 
 export class MidiDialog {
-  /** `page`: {player, clocks, stop(), announce(message), played(message, time, input)}. */
+  /** @type {{on: boolean, input: string, output: string, rest: number}} */
+  settings = { on: false, input: ALL, output: HERE, rest: REST.usual, ...store.setting("midi") };
+
+  /** @param {MidiPage} page */
   constructor(page) {
-    Object.assign(this, { page, settings: { on: false, input: ALL, output: HERE, rest: REST.usual, ...store.setting("midi") } });
+    this.page = page;
     this.devices = new Devices({ played: page.played, changed: (news) => this.#devicesChanged(news) });
-    $("rest").value = this.settings.rest;
+    $("rest").value = String(this.settings.rest);
     onClick("midi", (event) => this.#open(event));
     $("midi-on").addEventListener("change", () => ($("midi-on").checked ? this.#turnOn() : this.#turnOff()));
     $("midi-input").addEventListener("change", () => this.#chooseInput());
@@ -24,24 +28,26 @@ export class MidiDialog {
 
   get restSeconds() { return this.settings.rest; }
 
+  /** @param {MouseEvent} event */
   #open({ detail: byMouse }) {
     this.#show();
     $("midi-box").showModal();
     if (byMouse) $("midi-box").addEventListener("close", () => $("roll").focus(), { once: true }); // for the shortcuts
   }
 
+  /** @param {Partial<MidiDialog["settings"]>} settings */
   #store(settings) { store.setSetting("midi", Object.assign(this.settings, settings)); }
 
   /** Devices that were on are so after a reload, unless the browser would ask again. */
   async #turnOnAgain() {
-    const permission = this.settings.on && (await navigator.permissions?.query({ name: "midi" }).catch(() => null));
-    if (permission?.state === "granted") await this.#turnOn();
+    const permission = this.settings.on && (await navigator.permissions?.query({ name: /** @type {PermissionName} */ ("midi") }).catch(() => null));
+    if (permission && permission.state === "granted") await this.#turnOn();
   }
 
   async #turnOn() {
     try { await this.devices.turnOn(); } catch (error) {
       $("midi-on").checked = false;
-      this.#say(error.message);
+      this.#say(messageOf(error));
       return;
     }
     this.#store({ on: true });
@@ -64,11 +70,13 @@ export class MidiDialog {
     return names.length ? `Connected: ${names.join(", ")}` : "No MIDI keyboard is connected; one that you connect is heard at once";
   }
 
+  /** @param {string} text */
   #say(text) {
     $("midi-text").textContent = text;
     if (!$("midi-box").open) this.page.announce(text);
   }
 
+  /** @param {string} news */
   #devicesChanged(news) {
     this.#connectOutput();
     this.#show();
@@ -97,21 +105,24 @@ export class MidiDialog {
   #setRest() {
     const rest = Number($("rest").value), isRest = rest >= REST.least && rest <= REST.most;
     if (isRest) this.#store({ rest });
-    else $("rest").value = this.settings.rest;
+    else $("rest").value = String(this.settings.rest);
     this.#say(isRest ? "" : `A rest is ${REST.least} to ${REST.most} seconds`);
   }
 
   #show() {
     const { devices, settings } = this;
-    $("midi").setAttribute("aria-pressed", devices.isOn);
+    /** @type {(port: MIDIPort) => [string, string | null]} */
+    const optionOf = ({ id, name }) => [id, name];
+    $("midi").setAttribute("aria-pressed", String(devices.isOn));
     $("midi-on").checked = devices.isOn;
-    fill($("midi-input"), [[ALL, "all keyboards"], ...devices.inputs.map(({ id, name }) => [id, name])], settings.input);
-    fill($("midi-output"), [[HERE, "this page's piano"], ...devices.outputs.map(({ id, name }) => [id, name])], settings.output);
+    fill($("midi-input"), [[ALL, "all keyboards"], ...devices.inputs.map(optionOf)], settings.input);
+    fill($("midi-output"), [[HERE, "this page's piano"], ...devices.outputs.map(optionOf)], settings.output);
     for (const id of ["midi-input", "midi-output"]) $(id).disabled = !devices.isOn;
   }
 }
 
+/** @param {HTMLSelectElement} select @param {[id: string, name: string | null][]} options @param {string} value */
 function fill(select, options, value) {
-  select.replaceChildren(...options.map(([id, name]) => new Option(name, id)));
+  select.replaceChildren(...options.map(([id, name]) => new Option(name ?? "", id)));
   select.value = options.some(([id]) => id === value) ? value : options[0][0];
 }

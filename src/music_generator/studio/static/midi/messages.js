@@ -8,6 +8,7 @@ const ALL_SOUND_OFF = 120, ALL_NOTES_OFF = 123;
 /**
  * Return what a message means: {kind: "strike", key, velocity}, {kind: "release", key}, {kind: "pedal", pedal, value} with
  * a value of 0 to 1, {kind: "silence"}, or null for a message that is none of these. Messages of all channels count.
+ * @param {Uint8Array | number[]} message @returns {PianoMessage | {kind: "silence"} | null}
  */
 export function readMessage([status, first, second]) {
   const type = status & 0xf0, isKey = first >= LOWEST && first <= HIGHEST;
@@ -19,11 +20,15 @@ export function readMessage([status, first, second]) {
   return first === ALL_SOUND_OFF || first === ALL_NOTES_OFF ? { kind: "silence" } : null;
 }
 
+/** @param {number} key @param {number} velocity */
 export const noteOn = (key, velocity) => [NOTE_ON, key, velocity];
+/** @param {number} key */
 export const noteOff = (key) => [NOTE_OFF, key, 64];
+/** @param {number} pedal @param {number} depth */
 export const pedalTo = (pedal, depth) => [CONTROL, PEDAL_CONTROLLERS[pedal], depth];
 export const ALL_OFF = [...PEDAL_CONTROLLERS.map((number) => [CONTROL, number, 0]), [CONTROL, ALL_NOTES_OFF, 0]];
 
-/** The messages with which an event of a piece begins and ends. */
+/** The messages with which an event of a piece begins and ends. @param {MusicEvent} event */
 export const beginOf = ({ key, velocity }) => (isNote({ key }) ? noteOn(key, velocity) : pedalTo(key, velocity));
+/** @param {MusicEvent} event */
 export const endOf = ({ key }) => (isNote({ key }) ? noteOff(key) : pedalTo(key, 0));

@@ -3,12 +3,14 @@ import { countIn } from "./metronome.js";
 import { Session } from "./session.js";
 import { sizeOf } from "./take.js";
 
+/** @type {ReturnType<typeof countIn>} */
 const NO_COUNT = { seconds: 0, clicks: [] };
 
 export class Recording extends Session {
   kind = "record";
-  #early = []; // what was played before the transport ran
-  #clicks = [];
+  /** @type {Played[]} */ #early = []; // what was played before the transport ran
+  /** @type {(OscillatorNode | null)[]} */ #clicks = [];
+  /** @type {MidiTake} */ take;
 
   async start() {
     this.open();
@@ -19,15 +21,17 @@ export class Recording extends Session {
     await player.play(studio.history.events, second, Infinity, null, { delay: count.seconds });
     if (!this.isOpen) return;
     if (!player.playing) { this.close(); return; } // the player says why
-    this.origin = { second, clock: player.clockAt(second) };
-    this.#clicks = count.clicks.map(({ before, accented }) => player.click(this.origin.clock - before, accented));
+    const clock = player.clockAt(second);
+    this.origin = { second, clock };
+    this.#clicks = count.clicks.map(({ before, accented }) => player.click(clock - before, accented));
     for (const played of this.#early) this.played(played);
   }
 
-  /** What the player plays: events, and its end. */
+  /** What the player plays: events, and its end. @returns {[MusicEvent[], number]} */
   get score() { return [this.page.studio.history.events, Infinity]; }
   get live() { return this.take.events(this.now); }
 
+  /** @param {Played} played */
   played(played) {
     if (this.origin) this.take.add(played, this.secondAt(played.time));
     else this.#early.push(played);

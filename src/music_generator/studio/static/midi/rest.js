@@ -4,21 +4,22 @@ const DOWN = 30 / 127; // the value from which the sustain pedal lifts the dampe
 const PREPARED = 0.6; // the share of the rest after which the answer is prepared
 
 export class Rest {
-  #down = new Set();
-  #struck = null; // seconds of the last strike
-  #released = null;
+  /** @type {Set<number>} */ #down = new Set();
+  /** @type {number | null} */ #struck = null; // seconds of the last strike
+  /** @type {number | null} */ #released = null;
   #pedal = 0;
 
-  /** `seconds`: the length of the rest. */
+  /** `seconds`: the length of the rest. @param {number} seconds */
   constructor(seconds) { this.seconds = seconds; }
 
-  add({ kind, key, pedal, value }, seconds) {
-    if (kind === "strike") {
-      this.#down.add(key);
+  /** @param {PianoMessage} played @param {number} seconds */
+  add(played, seconds) {
+    if (played.kind === "strike") {
+      this.#down.add(played.key);
       this.#struck = seconds;
     }
-    if (kind === "release" && this.#down.delete(key)) this.#released = seconds;
-    if (kind === "pedal" && pedal === 0) this.#pedal = value;
+    if (played.kind === "release" && this.#down.delete(played.key)) this.#released = seconds;
+    if (played.kind === "pedal" && played.pedal === 0) this.#pedal = played.value;
   }
 
   /** Forget the phrase, but not which keys and pedals are down. */

@@ -6,10 +6,12 @@ import { Take } from "./take.js";
 const LOOK = 40; // milliseconds between two pictures of what is played
 
 export class Session {
-  origin = null; // {second, clock}: a second of the piece and the time of the audio clock at which it sounds
+  kind = "";
+  /** A second of the piece and the time of the audio clock at which it sounds. @type {{second: number, clock: number} | null} */
+  origin = null;
   #timer = 0;
 
-  /** `page`: {studio, player, roll, clocks, metronome, pedals, stop(), settings(task), restSeconds, sessionChanged()}. */
+  /** @param {SessionPage} page */
   constructor(page) { this.page = page; }
 
   /** Begin to listen: the studio ends it before anything else changes the piece. */
@@ -23,6 +25,19 @@ export class Session {
     page.sessionChanged();
   }
 
+  /** What is not in the piece yet. @returns {MusicEvent[]} */
+  get live() { return []; }
+
+  /** What the player plays: events, and its end. @returns {[MusicEvent[], number]} */
+  get score() { return [[], Infinity]; }
+
+  /** Take what was played live. @param {Played} _played */
+  played(_played) {}
+
+  /** End it, and add what was played to the piece. */
+  stop() { this.close(); }
+
+  /** @returns {boolean} */
   get isOpen() { return this.page.studio.recording === this; }
 
   /** End it and the transport. */
@@ -35,12 +50,15 @@ export class Session {
     page.sessionChanged();
   }
 
-  /** The second of the piece that is heard at a time of performance.now(). */
-  secondAt(time) { return this.origin.second + this.page.clocks.toAudio(time) - this.origin.clock; }
+  /** The second of the piece that is heard at a time of performance.now(). @param {number} time */
+  secondAt(time) { return this.page.clocks.toAudio(time) + this.shift; }
+
+  /** From the time of the audio clock to that of the piece. */
+  get shift() { return this.origin ? this.origin.second - this.origin.clock : 0; }
 
   get now() { return this.secondAt(performance.now()); }
 
-  /** A take from a second on, with the pedals that are down. */
+  /** A take from a second on, with the pedals that are down. @param {number} second */
   makeTake(second) {
     const take = new Take(second);
     this.page.pedals.forEach((value, pedal) => take.add({ kind: "pedal", pedal, value }, second));
@@ -50,7 +68,8 @@ export class Session {
   /** Show on the roll what is not in the piece yet. */
   look() { if (this.origin) this.page.roll.setLive(this.live, this.now); }
 
-  /** Add events to the piece, as a step of the history. */
+  /** Add events to the piece, as a step of the history.
+   * @param {string} label @param {MusicEvent[]} events @param {Detail | null} detail */
   commit(label, events, detail = null) {
     const { studio } = this.page;
     studio.history.commit(label, tidy(studio.history.events.concat(events)), { detail });

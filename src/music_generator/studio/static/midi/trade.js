@@ -1,6 +1,7 @@
 // Trading phrases: the player plays; when they rest, the model answers, until they play again. All of it becomes the piece.
 import { EDIT } from "../audio/player.js";
 import { endOf, sorted } from "../piece.js";
+import { messageOf } from "../server.js";
 import { Answer, answerRequest, cutAt } from "./answer.js";
 import { firstOf } from "./metronome.js";
 import { Rest } from "./rest.js";
@@ -13,16 +14,17 @@ const NO_COMMAND = "an answer that was traded live: no command line writes it ag
 
 export class Trade extends Session {
   kind = "trade";
-  delays = []; // seconds from the end of each rest to the first note of its answer, on the audio clock
-  #take = null; // the phrase that is being played
-  #answer = null;
-  #answered = []; // the events of earlier answers, which may still ring
-  #timers = [];
+  /** @type {number[]} */ delays = []; // seconds from the end of each rest to the first note of its answer, on the audio clock
+  /** @type {MidiTake | null} */ #take = null; // the phrase that is being played
+  /** @type {Answer | null} */ #answer = null;
+  /** @type {MusicEvent[]} */ #answered = []; // the events of earlier answers, which may still ring
+  /** @type {number[]} */ #timers = [];
+  first = 0; // the second of the piece at which the first phrase begins
+  rest = new Rest(this.page.restSeconds);
 
   start() {
     this.open();
-    const { studio, metronome, restSeconds } = this.page, after = studio.end > 0 ? studio.end + GAP : 0;
-    this.rest = new Rest(restSeconds);
+    const { studio, metronome } = this.page, after = studio.end > 0 ? studio.end + GAP : 0;
     this.first = metronome.isOn ? firstOf(studio.time.beats, "bar", after) : after;
     this.page.pedals.forEach((value, pedal) => this.rest.add({ kind: "pedal", pedal, value }, 0));
     studio.playhead = this.first;
@@ -32,6 +34,7 @@ export class Trade extends Session {
 
   // --- the player ------------------------------------------------------------------------------------------------
 
+  /** @param {Played} played */
   played(played) {
     if (played.kind === "strike") this.#prepareTake(played.time);
     this.rest.add(played, played.time / 1000);
@@ -39,13 +42,14 @@ export class Trade extends Session {
     this.#plan();
   }
 
-  /** The time of the piece begins with the first note; a note ends the answer that sounds. */
+  /** The time of the piece begins with the first note; a note ends the answer that sounds. @param {number} time */
   #prepareTake(time) {
     if (!this.origin) this.#begin(time);
     this.#endAnswer();
     this.#take ??= this.makeTake(this.secondAt(time));
   }
 
+  /** @param {number} time */
   #begin(time) {
     const { player, clocks } = this.page, clock = clocks.toAudio(time);
     this.origin = { second: this.first, clock };
@@ -57,6 +61,7 @@ export class Trade extends Session {
     for (const timer of this.#timers) clearTimeout(timer);
     const { due } = this.rest, now = performance.now() / 1000;
     if (!due || !this.#take) return;
+    /** @param {number} seconds @param {() => void} action */
     const at = (seconds, action) => setTimeout(action, 1000 * (seconds - now));
     this.#timers = [at(due.prepared, () => this.#request()), at(due.over, () => this.#turn(due.over))];
   }
@@ -64,15 +69,15 @@ export class Trade extends Session {
   // --- the answer ------------------------------------------------------------------------------------------------
 
   #request() {
-    if (this.#answer) return;
-    const { studio, settings } = this.page, phrase = this.#take.events(this.now);
+    const { studio, settings } = this.page, phrase = this.#take?.events(this.now);
+    if (this.#answer || !phrase) return;
     try {
       const request = answerRequest(studio.history.events.concat(phrase), phrase, this.now, settings("continue"));
       this.#answer = new Answer(request, { arrived: () => this.#arrived(), failed: (message) => studio.failed(message) });
-    } catch (error) { studio.failed(error.message); }
+    } catch (error) { studio.failed(messageOf(error)); }
   }
 
-  /** The rest is over, at `over` seconds of performance.now(): the phrase is complete, and the answer begins. */
+  /** The rest is over, at `over` seconds of performance.now(): the phrase is complete, and the answer begins. @param {number} over */
   #turn(over) {
     if (!this.#take) return;
     const events = this.#take.events(this.now);
@@ -94,7 +99,8 @@ export class Trade extends Session {
     if (answer?.hasBegun) player.update(...this.score);
   }
 
-  #secondOf(clock) { return this.origin.second + clock - this.origin.clock; }
+  /** @param {number} clock */
+  #secondOf(clock) { return clock + this.shift; }
 
   /** End the answer where it is: what has not sounded is dropped, and the dampers fall. */
   #endAnswer() {
@@ -106,14 +112,14 @@ export class Trade extends Session {
     this.#answered.push(...events);
     if (answer.hasBegun) this.page.player.update(...this.score);
     if (!events.length) return;
-    const written = { task: "continue", command: null, noCommand: NO_COMMAND };
-    const span = [answer.start, endOf(events)];
-    this.commit(`Answer of ${sizeOf(events)}`, events, { ...written, seed: answer.seed, span });
+    /** @type {Detail} */
+    const detail = { task: "continue", command: null, noCommand: NO_COMMAND, seed: answer.seed, span: [answer.start, endOf(events)], choice: null };
+    this.commit(`Answer of ${sizeOf(events)}`, events, detail);
   }
 
   // --- the transport ---------------------------------------------------------------------------------------------
 
-  /** What the player plays: events, and its end. */
+  /** What the player plays: events, and its end. @returns {[MusicEvent[], number]} */
   get score() { return [sorted([...this.#answered, ...this.#answer?.events ?? []]), Infinity]; }
 
   get live() { return sorted([...this.#take?.events(this.now) ?? [], ...this.#answer?.events ?? []]); }
