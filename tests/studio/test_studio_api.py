@@ -860,7 +860,7 @@ def test_the_page_is_served_and_small(client):
         int(client.get(f"static/{name}").headers["content-length"]) for name in files
     ]  # as they are sent: compressed
     assert len(files) > 40
-    assert sum(sizes) < 100_000
+    assert sum(sizes) < 200_000
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
