@@ -97,9 +97,11 @@ test("what is played a little early belongs to the take, and earlier notes do no
   take.add(release(60), 9.6);
   take.add(strike(62), 9.9);
   take.add(release(62), 9.98);
+  take.add(strike(65), 9.9);
+  take.add(release(65), 10.2);
   take.add(strike(64), 9.2);
   take.add(release(64), 10.5);
-  assert.deepEqual(rows(take.events(12)), [[10, 0.08, 62, 64], [10, 0.5, 64, 64]]);
+  assert.deepEqual(rows(take.events(12)), [[10, 0.08, 62, 64], [10, 0.5, 64, 64], [10, 0.3, 65, 64]]);
 });
 
 test("the size of a take in words", () => {

@@ -81,7 +81,12 @@ def turn_on(page: Page) -> None:
     page.click("#midi")
     page.page.check("#midi-on")
     page.until("document.getElementById('midi').ariaPressed === 'true'")
+    close_dialog(page)
+
+
+def close_dialog(page: Page) -> None:
     page.press("Escape")
+    page.until("document.activeElement.id === 'roll'")  # where the shortcuts are
 
 
 def send(page: Page, *data: int) -> None:
@@ -95,7 +100,7 @@ def perform(page: Page, rows: list[Any]) -> float:
 def choose_output(page: Page) -> None:
     page.click("#midi")
     page.page.select_option("#midi-output", "out")
-    page.press("Escape")
+    close_dialog(page)
 
 
 def sent(page: Page) -> list[list[float]]:

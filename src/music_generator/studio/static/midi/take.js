@@ -47,9 +47,9 @@ export class Take {
 
   /** The event of a key that is held up to a time; null if it is not held, or not in the take. @param {number} key @param {number} end */
   #made(key, end) {
-    const held = this.#held.get(key), least = key < LOWEST ? 0 : this.start - EARLY;
+    const held = this.#held.get(key), least = this.start - (key < LOWEST ? 0 : EARLY);
     if (!held || (end <= this.start && held.onset < least)) return null;
-    const onset = Math.max(held.onset, this.start), from = end > this.start ? onset : held.onset; // a short one keeps its length
+    const onset = Math.max(held.onset, this.start), from = held.onset < least ? onset : held.onset; // an early one keeps its length
     return makeEvent(rounded(onset), rounded(Math.max(end - from, SHORTEST)), key, held.velocity);
   }
 
