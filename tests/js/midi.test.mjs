@@ -194,7 +194,7 @@ test("a piece goes to the port in time, a key's end before its next strike", (t)
 test("at a stop everything ends, after what was sent ahead", (t) => {
   const { port, sent, run } = makePort(t);
   port.schedule([makeEvent(0.1, 5, 60, 70), makeEvent(0.16, 5, 64, 70), makeEvent(3, 1, 70, 70)], 0);
-  run(0.125);
+  run(0.025);
   port.silence();
   const ends = sent.filter(([, status]) => status === 0x80);
   assert.deepEqual(ends.map(([, , key]) => key), [60, 64]);
@@ -202,6 +202,18 @@ test("at a stop everything ends, after what was sent ahead", (t) => {
   run(4);
   assert.ok(!sent.some(([, , key]) => key === 70));
   assert.deepEqual(sent.filter(([, status, number]) => status === 0xb0 && number === 123).length, 1);
+});
+
+test("a key that is down live is not let up by the piece", (t) => {
+  const { port, sent, run } = makePort(t);
+  port.schedule([makeEvent(0, 1, 60, 70)], 0);
+  run(0.5);
+  port.strike(60, 90);
+  port.silence();
+  run(1);
+  assert.deepEqual(sent.map(([, ...data]) => data), [[0x90, 60, 70], [0x90, 60, 90]]);
+  port.release(60);
+  assert.deepEqual(sent.at(-1).slice(1), [0x80, 60, 64]);
 });
 
 test("with other events, what is the same goes on and what is gone ends", (t) => {

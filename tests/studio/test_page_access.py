@@ -1,4 +1,4 @@
-"""The page by keyboard and for screen readers: what axe finds, the order of Tab, where the focus goes, what is announced."""
+"""The page by keyboard and for screen readers: what axe finds, the order of Tab, the focus, announcements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOUND = """async () => (await axe.run(document, { resultTypes: ["violations"] })
     .filter((each) => ["serious", "critical"].includes(each.impact))
     .flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.target} ${node.failureSummary}`))"""
 FOCUSABLE = """[...document.querySelectorAll("button, input, select, [tabindex='0']")]
-    .filter((each) => !each.disabled && each.checkVisibility({ visibilityProperty: true }) && !each.closest("dialog"))"""
+    .filter((e) => !e.disabled && e.checkVisibility({ visibilityProperty: true }) && !e.closest("dialog"))"""
 FOCUSED = "document.activeElement.id"
 
 
@@ -81,7 +81,9 @@ def tabbed(page: Page) -> list[int]:
 
 
 @pytest.mark.parametrize("prepare", [lambda _: None, chosen], ids=["a piece", "variations"])
-def test_tab_goes_through_everything_from_top_to_bottom(page: Page, piece: Performance, prepare: Callable[[Page], None]):
+def test_tab_goes_through_everything_from_top_to_bottom(
+    page: Page, piece: Performance, prepare: Callable[[Page], None]
+):
     page.open(piece)
     prepare(page)
     page.press("Control+a")
@@ -98,7 +100,9 @@ def test_the_focus_is_seen(page, piece):
     page.page.evaluate("() => document.activeElement.blur()")
     for _ in range(80):
         page.press("Tab")
-        outline = page.now("(({ outlineStyle, outlineWidth }) => [outlineStyle, outlineWidth])(getComputedStyle(document.activeElement))")
+        outline = page.now(
+            "(({ outlineStyle: a, outlineWidth: b }) => [a, b])(getComputedStyle(document.activeElement))"
+        )
         if page.now("document.activeElement === document.body"):
             break
         assert outline == ["solid", "2px"], page.now("document.activeElement.outerHTML")

@@ -111,7 +111,7 @@ class SoundPage(Page):
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[SoundPage]:  # noqa: F811
+def page(browser: Any, address: str) -> Iterator[SoundPage]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800},
         reduced_motion="reduce",

@@ -274,7 +274,11 @@ const ACTIONS = {
   selectAll: () => studio.selectAll(),
   erase: () => editor.erase(),
   clipboard: (event, combo) => (combo === "Ctrl+c" ? editor.copy() : combo === "Ctrl+x" ? editor.cut() : editor.paste()),
-  history: (event, combo) => (combo === "Ctrl+z" ? studio.undo() : studio.redo()),
+  history(event, combo) {
+    if (pointers.active) pointers.cancel(); // the drag is what is undone
+    else if (combo === "Ctrl+z") studio.undo();
+    else studio.redo();
+  },
   zoom: (event) => roll.zoom(event.key === "-" ? 1 / 1.5 : 1.5),
   zoomRows: (event) => roll.zoomRows(event.key === "-" ? 1 / 1.25 : 1.25),
   page: (event) => roll.scroll(0, event.key === "PageUp" ? 12 : -12),

@@ -133,7 +133,6 @@ export class Studio {
 
   undo() {
     this.recording?.stop();
-    if (this.preview) { this.setPreview(null); return; }
     if (this.choice) { this.writer.discard(); return; }
     const step = this.history.undo();
     this.#showHistory();

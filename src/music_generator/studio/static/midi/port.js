@@ -4,7 +4,7 @@ import { isNote, PEDALS } from "../piece.js";
 import { ALL_OFF, beginOf, endOf, noteOff, noteOn, pedalTo } from "./messages.js";
 
 const TURN = 25; // milliseconds between two looks
-const AHEAD = 0.05, AHEAD_HIDDEN = 1.5; // seconds that are sent ahead; hidden pages look once a second only
+const AHEAD = 0.15, AHEAD_HIDDEN = 1.5; // seconds that are sent ahead; hidden pages look once a second only
 const SAME = 1e-6, KEPT = 2; // seconds: between equal onsets; for which it is known what was sent ahead
 
 /** @param {MusicEvent} a @param {MusicEvent} b */
@@ -89,10 +89,13 @@ export class Port {
       this.#begun = this.#begun.filter((each) => each.t > t - KEPT);
       this.#begun.push({ event, t });
     } else if (before?.event === event) { // else its key was struck again
-      this.#put(endOf(event), time);
+      this.#end(event, time);
       this.#down.delete(event.key);
     }
   }
+
+  /** End an event, unless its key is down live meanwhile. @param {MusicEvent} event @param {number} time */
+  #end(event, time) { if (!this.#live.has(event.key)) this.#put(endOf(event), time); }
 
   /** @param {number[]} message */
   #put(message, time = performance.now()) {
@@ -107,8 +110,8 @@ export class Port {
     if (!this.#down.size && !this.#isAhead) return;
     /** @type {{clear?(): void}} */ (this.output).clear?.(); // not every browser has it
     const time = this.#isAhead ? this.#last + 1 : performance.now(); // after what was sent ahead
-    for (const { event } of this.#down.values()) this.#put(endOf(event), time);
-    for (const message of ALL_OFF) this.#put(message, time);
+    for (const { event } of this.#down.values()) this.#end(event, time);
+    if (!this.#live.size) for (const message of ALL_OFF) this.#put(message, time);
     this.#down.clear();
   }
 
