@@ -40,7 +40,7 @@ from music_generator.generation import SamplingOptions
 from music_generator.generation.keep import read_keep
 from music_generator.model.bundle import open_bundle
 from music_generator.music.midi import read_midi, write_midi
-from music_generator.music.performance import LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
+from music_generator.music.performance import LONGEST_SECONDS, LOWEST_PITCH, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.tempo_map import TempoMap
 from music_generator.music.tokens import DENSITY_EDGES, LOUDNESS_EDGES
 from music_generator.sound import FORMATS
@@ -1022,3 +1022,11 @@ def test_the_command_without_its_extra_says_how_to_install_it(monkeypatch, capsy
         cli.main()
     assert ended.value.code == 2
     assert 'pip install ".[studio]"' in capsys.readouterr().err
+
+
+def test_a_source_comes_back_after_music_was_written_to_its_end():
+    piece = read_midi(write_midi(made_performance(3, 20))).performance
+    continued = replace(piece, source=piece.source.with_rewritten(1.5, LONGEST_SECONDS))
+    back = piece_from_json(json.loads(json.dumps(piece_to_json(continued))), "piece", 1000)
+    assert back.source.rewritten == ((1.5, LONGEST_SECONDS),)
+    assert write_midi(back) == write_midi(continued)

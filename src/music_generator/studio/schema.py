@@ -174,7 +174,7 @@ def _source(value: Any, name: str) -> MidiSource:
         tempo_map_of(file)
     except (KeyError, TypeError, ValueError, OverflowError, MidiError) as error:
         raise InputError(f"`{name}.source` must be as the server gave it") from error
-    if not into or not all(0 <= start <= end < LONGEST_SECONDS for start, end in rewritten):
+    if not into or not all(0 <= start <= end <= LONGEST_SECONDS for start, end in rewritten):
         raise InputError(f"`{name}.source` must be as the server gave it")
     return MidiSource(file, parts, chosen, into, rewritten)
 
