@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Beats, steadyMap, tappedTempo } from "../../src/music_generator/studio/static/beats.js";
+import { Time } from "../../src/music_generator/studio/static/time.js";
 
 const map = { ticks_per_quarter: 480, tempos: [[0, 500_000], [1920, 1_000_000]], time_signatures: [[0, 4, 4], [3840, 3, 8]] };
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-9, `${a} is not ${b}`);
@@ -47,13 +48,20 @@ test("a piece without a tempo map has 120 quarters a minute in bars of four", ()
   assert.equal(beats.place(2), "2.1");
 });
 
+/** The time of a piece, with a grid in beats. */
+function timeOf(map, grid) {
+  const time = new Time();
+  time.setMap(map);
+  return Object.assign(time, { units: "beats", grid });
+}
+
 test("snapping goes to the nearest place, and never over a bar line", () => {
   const beats = new Beats(map);
-  close(beats.snap(0.3, 1 / 8), 0.25);
-  close(beats.snap(0.9, "bar"), 0);
-  close(beats.snap(1.1, "bar"), 2);
-  close(beats.snap(7.4, 1 / 4), 7.5); // a bar of 3/8 has no whole number of quarters
-  assert.equal(beats.snap(0.3, null), 0.3);
+  close(timeOf(map, "1/8").snap(0.3), 0.25);
+  close(timeOf(map, "bar").snap(0.9), 0);
+  close(timeOf(map, "bar").snap(1.1), 2);
+  close(timeOf(map, "1/4").snap(7.4), 7.5); // a bar of 3/8 has no whole number of quarters
+  assert.equal(timeOf(map, "off").snap(0.3), 0.3);
   close(beats.stepSeconds(0, 1 / 16), 0.125);
   close(beats.stepSeconds(4, "bar"), 4);
 });
@@ -79,4 +87,25 @@ test("a tempo is tapped", () => {
   close(tappedTempo([0, 0.5, 1, 1.5]), 120);
   close(tappedTempo([0, 0.5, 1, 1.5], 1 / 8), 60);
   close(tappedTempo([0, 0.45, 1.05, 1.5]), 60 / 0.51);
+});
+
+test("the grid of triplets in 7/8 begins again with each bar and at a change of the metre", () => {
+  const uneven = { ticks_per_quarter: 480, tempos: [[0, 600_000]], time_signatures: [[0, 7, 8], [2400, 3, 4]] }; // the second bar is cut
+  const places = [0, 0.4, 0.8, 1.2, 1.6, 2, 2.1, 2.5, 2.9, 3, 3.4];
+  const lines = [...new Beats(uneven).lines(0, 3.5, 1 / 6)];
+  lines.forEach((line, i) => close(line.seconds, places[i]));
+  assert.deepEqual(lines.filter((line) => line.isBar).map((line) => line.bar), [1, 2, 3]);
+  const time = timeOf(uneven, "1/4t");
+  for (const seconds of places) close(time.snap(seconds + 0.04), seconds);
+  close(time.floor(2.045), 2);
+  close(time.floor(2.96), 2.9);
+  close(time.ceil(2.94), 3);
+});
+
+test("a note that is drawn before a faster tempo begins at the beat before it", () => {
+  const faster = { ticks_per_quarter: 480, tempos: [[0, 1_000_000], [480, 250_000]], time_signatures: [] };
+  const time = timeOf(faster, "beat");
+  close(time.floor(0.7), 0);
+  close(time.ceil(0.3), 1);
+  close(time.floor(1.2), 1);
 });

@@ -96,6 +96,8 @@ interface Choice {
   variations: Variation[]; current: number;
   /** Whether the piece as it was is shown. */
   original: boolean;
+  /** If a step of the history was opened again: the number of steps that were done, and the variation that was kept. */
+  reopened: { at: number; current: number } | null;
   writing: boolean; job: string | null; abort: AbortController | null;
 }
 
@@ -320,4 +322,5 @@ interface PageElement {
 /** Who is told of the studio's changes, errors (in one line), news, and events as they are written. */
 interface StudioListener {
   changed(what: StudioChange): void; failed(message: string): void; announce(message: string): void; streamed(events: MusicEvent[]): void;
+  leave(): void;
 }

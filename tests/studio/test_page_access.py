@@ -147,6 +147,24 @@ def test_a_click_leaves_the_shortcuts_to_the_roll(page, piece):
         assert page.now(FOCUSED) == "roll"
 
 
+def test_after_a_slider_the_space_bar_plays(page, piece):
+    page.open(piece)
+    page.click("#temperature")
+    page.press(" ")
+    page.until("player.playing")
+
+
+def test_after_a_choice_by_the_mouse_the_shortcuts_work(page, piece):
+    page.open(piece)
+    page.click("#units")
+    page.page.select_option("#units", "beats")
+    assert page.page.evaluate(FOCUSED) == "roll"
+    page.press("Shift+Tab")  # by the keyboard the focus stays
+    page.page.focus("#grid")
+    page.press("ArrowDown")
+    assert page.page.evaluate(FOCUSED) == "grid"
+
+
 def test_a_piece_is_written_kept_played_and_changed_without_a_mouse(page):
     page.page.focus("#seconds")
     page.page.keyboard.type("3")

@@ -81,6 +81,47 @@ def test_a_choice_that_another_task_closes_can_be_opened_again(page, piece):
     page.press("Escape")
 
 
+def test_a_step_that_was_opened_again_and_left_changes_nothing(page, piece):
+    page.open(piece)
+    written(page)
+    page.press("ArrowRight", "Enter")
+    page.press("Control+a", "ArrowUp")
+    before, labels = page.piece(), page.now("studio.history.steps.map((step) => step.label)")
+    for leave in ("Escape", "Control+z"):
+        page.click("#steps .again")
+        assert page.now("studio.history.at") == 1
+        page.press(leave)
+        assert page.now("studio.history.at") == 3
+        assert page.piece() == before
+    page.click("#steps .again")
+    page.press("n")  # is not drawn into a piece that is not there yet
+    page.click("#steps li:first-child button")  # the variation that is kept already is not kept again
+    assert page.piece() == before
+    assert page.now("studio.history.steps.map((step) => step.label)") == labels
+
+
+def test_a_step_that_is_undone_can_be_gone_to_from_a_choice(page, piece):
+    page.open(piece)
+    page.press("Control+a", "ArrowUp")
+    after = page.piece()
+    page.press("Control+z")
+    written(page)
+    page.click("#steps li:first-child button")
+    assert page.now("studio.choice") is None
+    assert page.piece() == after
+
+
+def test_what_is_exported_from_a_choice_is_of_the_piece_that_is_shown(page, piece):
+    page.open(piece)
+    page.page.fill("#seconds", "2")
+    page.page.fill("#variations", "2")
+    page.click("#compose")
+    page.until("studio.choice && !studio.choice.writing")
+    assert page.now("studio.facts.source") is None
+    page.press("o")
+    assert page.now("studio.facts.source") is not None
+
+
 def test_selected_notes_stay_and_the_rest_is_written(page, piece):
     page.open(piece)
     page.now("studio.setSpan(5, 12)")
@@ -99,6 +140,18 @@ def test_selected_notes_stay_and_the_rest_is_written(page, piece):
     assert page.page.inner_text("#steps [aria-current=step]").startswith("Rewrite 5.0")
     page.click("#export")
     assert page.page.inner_text("#command").startswith("# ")
+
+
+def test_the_notes_that_stay_are_selected_afterwards(page, piece):
+    page.open(piece)
+    page.now("studio.setSpan(5, 12)")
+    page.page.select_option("#voice", "melody")
+    kept = page.now("studio.keptNotes.map((e) => [e.onset, e.key])")
+    for end in ("Escape", "Enter"):
+        page.press("k")
+        page.until("studio.choice && !studio.choice.writing")
+        page.press(end)
+        assert page.now("studio.keptNotes.map((e) => [e.onset, e.key])") == kept
 
 
 def test_without_a_span_that_of_the_selection_is_written(page, piece):

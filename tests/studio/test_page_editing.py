@@ -133,6 +133,13 @@ def test_notes_and_pedals_are_drawn(page):
     assert rows(page)[0][0] == 0
 
 
+def test_the_hand_draws_nothing(page):
+    opened(page)
+    page.press("h")
+    page.page.mouse.dblclick(*page.place(7, 50))
+    assert len(rows(page)) == 3
+
+
 def test_arrows_that_are_held_down_are_one_step(page):
     opened(page)
     page.page.mouse.click(*page.place(3.5, 64))
@@ -321,6 +328,17 @@ def test_drawing_snaps_to_the_grid_of_the_file(page):
     assert page.now("studio.time.text(1.8)") == "2.1"
 
 
+def test_a_metre_of_the_file_stays_when_the_tempo_is_set(page):
+    tempo_map = TempoMap(480, ((0, 600_000),), ((0, 5, 32),))
+    page.open(Performance(three_notes().notes, tempo_map=tempo_map))
+    page.click("#tempo")
+    assert page.page.input_value("#metre-bottom") == "32"
+    page.page.fill("#tempo-value", "60")
+    page.click("#set-tempo")
+    assert page.page.inner_text("#tempo") == "♩ 60 · 5/32"
+    assert page.now("studio.time.beats.stepSeconds(0, 'bar')") == pytest.approx(5 / 8)
+
+
 def test_a_tempo_is_tapped(page):
     opened(page)
     page.click("#tempo")
@@ -398,6 +416,31 @@ def test_a_wrong_project_gives_one_line(page, piece, text, message):
     page.until("!document.getElementById('error').hidden")
     assert page.error().startswith(message)
     assert page.piece() == piece
+
+
+def test_the_piece_before_a_project_stays_among_the_recent_ones(page, piece, tmp_path):
+    page.open(piece)
+    saved = page.save(lambda: page.click("#save-project"), tmp_path / "first.json")
+    page.open(three_notes())
+    page.page.fill("#name", "Three notes")
+    page.press("Enter")
+    page.page.set_input_files("#file", saved)
+    page.until("studio.name === 'sketch'")
+    page.page.wait_for_timeout(400)  # it is stored
+    page.page.reload()
+    page.ready()
+    assert page.piece() == piece
+    other = Page(page.page.context.new_page(), page.page.url)
+    other.click("#recent-list button:has-text('Three notes')")
+    assert other.piece() == read_midi(write_midi(three_notes())).performance
+
+
+def test_an_empty_name_is_none(page, piece):
+    page.open(piece)
+    page.page.fill("#name", "  ")
+    page.press("Enter")
+    assert page.page.input_value("#name") == "sketch"
+    assert page.now("studio.history.steps.length") == 1
 
 
 def test_a_third_file_is_named(page, piece, tmp_path):

@@ -332,6 +332,24 @@ def test_a_browser_without_sound_is_told_in_one_line(browser, address, piece):
     context.close()
 
 
+def test_a_browser_without_storage_edits_and_says_so_once(browser, address, piece):
+    context = browser.new_context()
+    context.add_init_script("""for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+        Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } }); }
+        navigator.locks.request = () => Promise.reject(new DOMException("denied", "SecurityError"));""")
+    page = Page(context.new_page(), address)
+    page.open(piece)
+    page.until("!document.getElementById('error').hidden")
+    assert page.error().startswith("this browser cannot store your work")
+    page.click("#dismiss")
+    page.press("Control+a", "ArrowUp")
+    page.page.wait_for_timeout(400)
+    assert page.error() == ""
+    assert page.now("studio.history.steps.length") == 2
+    assert not page.errors
+    context.close()
+
+
 def test_without_the_samples_there_is_one_message(browser, address, piece):
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     window = context.new_page()

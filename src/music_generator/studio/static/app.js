@@ -26,8 +26,8 @@ const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited
 const LEAD = 2; // seconds before a variation from which it is heard
 /** @type {string | null} */
 let windowId = null;
-let saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
-const studio = new Studio({ changed, failed, announce, streamed });
+let saveTimer = 0, canStore = true, isByMouse = false, looping = false, statusTimer = 0, frame = 0;
+const studio = new Studio({ changed, failed, announce, streamed, leave });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
 const exporter = new Exporter(studio);
@@ -46,7 +46,7 @@ new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempo
 /** @param {StudioChange} what */
 function changed(what) {
   if (pointers.active && ENDS_GESTURE.includes(what)) pointers.cancel();
-  studio.time.setMap(studio.choice?.facts.tempo_map ?? studio.history.facts.tempo_map);
+  studio.time.setMap(studio.facts.tempo_map);
   if (SAVED.includes(what)) saveLater();
   showRoll();
   if (what === "opened") { stop(); roll.fit(null, true); player.prepare(studio.events).catch(() => {}); }
@@ -320,6 +320,12 @@ document.addEventListener("click", (event) => { // after a click of the mouse th
   if (event.detail && target instanceof Element && target.closest("button") && !target.closest("dialog")) focusRoll();
 });
 
+document.addEventListener("pointerdown", () => { isByMouse = true; }, { capture: true });
+document.addEventListener("keydown", () => { isByMouse = false; }, { capture: true });
+document.addEventListener("change", ({ target }) => { // and after a choice of the mouse
+  if (isByMouse && target instanceof HTMLSelectElement && !target.closest("dialog")) focusRoll();
+});
+
 function timeChanged() { roll.redraw(); showTime(); }
 
 function saveProject() { saveBlob(new Blob([writeProject(studio.plain())], { type: "application/json" }), `${exporter.fileName}.json`); }
@@ -354,8 +360,16 @@ function saveLater() {
 
 function save() {
   if (!windowId || !(studio.history.steps.length || studio.choice)) return;
-  store.save({ id: windowId, saved: Date.now(), ...studio.plain() })
-    .catch(() => failed("this browser cannot store your work over a reload: its storage is full or switched off"));
+  store.save({ id: windowId, saved: Date.now(), ...studio.plain() }).then(() => { canStore = true; }, () => {
+    if (canStore) failed("this browser cannot store your work over a reload: its storage is full or switched off");
+    canStore = false; // it is said once
+  });
+}
+
+/** Before another work takes the place of this one, which stays among the recent ones. */
+function leave() {
+  save();
+  windowId = store.newWindowId();
 }
 addEventListener("pagehide", () => { if (saveTimer) save(); });
 

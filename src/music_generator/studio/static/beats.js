@@ -64,7 +64,9 @@ export class Beats {
   }
 
   /** @param {number} tick */
-  #metreAt(tick) { return this.metres[lastIndex(this.metres, tick + EPSILON, (each) => each.tick)]; }
+  #metreIndex(tick) { return lastIndex(this.metres, tick + EPSILON, (each) => each.tick); }
+  /** @param {number} tick */
+  #metreAt(tick) { return this.metres[this.#metreIndex(tick)]; }
 
   /** Quarters per minute and the metre [top, bottom] at a second. @param {number} seconds */
   tempoAt(seconds) { return this.tempos[lastIndex(this.tempos, seconds + EPSILON, (each) => each.seconds)].perMinute; }
@@ -88,17 +90,21 @@ export class Beats {
    * @param {number} from @param {number} to @param {GridStep} step
    */
   *lines(from, to, step) {
-    for (let i = 0; i < this.metres.length; i++) {
-      const metre = this.metres[i], end = this.metres[i + 1]?.tick ?? Infinity, size = this.#stepTicks(step, metre);
-      const begin = Math.max(0, Math.ceil((this.toTicks(Math.max(from, 0)) - metre.tick) / size - EPSILON));
-      for (let n = begin; ; n++) {
-        const offset = n * size, tick = metre.tick + offset, seconds = this.toSeconds(tick);
-        if (tick >= end - EPSILON || seconds > to) break;
-        const beats = offset / metre.beat, isBeat = Math.abs(beats - Math.round(beats)) < EPSILON;
-        const isBar = isBeat && Math.round(beats) % metre.top === 0;
-        yield { seconds, bar: metre.bar + Math.floor(beats / metre.top + EPSILON) + 1, isBar, isBeat };
-      }
+    const first = this.toTicks(Math.max(from, 0)), [before, after] = this.#around(first, step);
+    for (let tick = before < first - EPSILON ? after : before; this.toSeconds(tick) <= to; tick = this.#around(tick, step)[1]) {
+      const metre = this.#metreAt(tick), beats = (tick - metre.tick) / metre.beat, isBeat = Math.abs(beats - Math.round(beats)) < EPSILON;
+      const isBar = isBeat && Math.round(beats) % metre.top === 0;
+      yield { seconds: this.toSeconds(tick), bar: metre.bar + Math.floor(beats / metre.top + EPSILON) + 1, isBar, isBeat };
     }
+  }
+
+  /** The tick of the grid at or before a tick, and the next one. Each bar begins the grid again, as it may not be whole steps
+   * long. @param {number} tick @param {GridStep} step @returns {[number, number]} */
+  #around(tick, step) {
+    const index = this.#metreIndex(tick), metre = this.metres[index], next = this.metres[index + 1]?.tick ?? Infinity;
+    const barTicks = metre.beat * metre.top, bar = metre.tick + Math.floor((tick - metre.tick) / barTicks + EPSILON) * barTicks;
+    const size = this.#stepTicks(step, metre), before = bar + Math.floor((tick - bar) / size + EPSILON) * size;
+    return [before, Math.min(before + size, bar + barTicks, next)];
   }
 
   /** @param {GridStep} step @param {{beat: number, top: number}} metre */
@@ -108,15 +114,10 @@ export class Beats {
     return 4 * this.map.ticks_per_quarter * step;
   }
 
-  /** The place of the grid that is nearest to a second; bars bound the grid, as a bar may not be whole steps long.
-   * @param {number} seconds @param {GridStep | null} step */
-  snap(seconds, step) {
-    if (!step) return seconds;
-    const tick = Math.max(0, this.toTicks(seconds)), metre = this.#metreAt(tick), size = this.#stepTicks(step, metre);
-    const barTicks = metre.beat * metre.top, bar = Math.floor((tick - metre.tick) / barTicks + EPSILON) * barTicks;
-    const inBar = tick - metre.tick - bar, onGrid = Math.min(Math.round(inBar / size) * size, barTicks);
-    const nearest = barTicks - inBar < Math.abs(inBar - onGrid) ? barTicks : onGrid;
-    return this.toSeconds(metre.tick + bar + nearest);
+  /** The places of the grid at or before a second, and after it. @param {number} seconds @param {GridStep} step @returns {Span} */
+  around(seconds, step) {
+    const [before, after] = this.#around(Math.max(0, this.toTicks(seconds)), step);
+    return [this.toSeconds(before), this.toSeconds(after)];
   }
 
   /** The length in seconds of a step of the grid at a second. @param {number} seconds @param {GridStep} step */

@@ -161,6 +161,7 @@ export class Editor {
 
   /** @param {MusicEvent} event */
   draw(event) {
+    if (this.studio.choice) return;
     if (isNote(event)) this.lastLength = event.duration;
     const label = isNote(event) ? `Draw ${keyName(event.key)}` : `Draw the ${keyName(event.key)}`;
     this.commit(label, tidy(this.studio.history.events.concat(event)), [event]);

@@ -24,7 +24,7 @@ export class Exporter {
   constructor(studio) { this.studio = studio; }
 
   get piece() {
-    const piece = toJson(this.studio.events, this.studio.history.facts);
+    const piece = toJson(this.studio.events, this.studio.facts);
     if (!piece.notes.length) throw new Error("there is nothing to export yet: open, compose or paste something first");
     return piece;
   }

@@ -49,10 +49,10 @@ export class History {
     return step;
   }
 
-  /** Go to just after step number `index`; -1 is before all of them. @param {number} index */
+  /** Go to just after step number `index`, or the last one; -1 is before all of them. @param {number} index */
   goTo(index) {
     while (this.at > index + 1) this.undo();
-    while (this.at < index + 1) this.redo();
+    while (this.at < index + 1 && this.canRedo) this.redo();
   }
 
   /** The piece as it was before step number `index`. @param {number} index */

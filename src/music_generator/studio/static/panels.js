@@ -161,7 +161,7 @@ export class Panels {
     $("recent").hidden = !works.length;
     const items = works.map((work) => {
       const saved = new Date(work.saved).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-      const item = make("li", {}, make("button", { type: "button", onclick: () => this.studio.restore(work) },
+      const item = make("li", {}, make("button", { type: "button", onclick: () => this.studio.openWork(work) },
         make("b", { textContent: work.name }), make("span", { textContent: saved })));
       item.append(make("button", { type: "button", textContent: "×", title: "Delete", ariaLabel: `Delete ${work.name}`, onclick: async () => {
         await store.remove(work.id);
@@ -183,9 +183,15 @@ export class Panels {
     onClick("no-span", () => studio.setSpan(0, 0));
     onClick("no-second", () => studio.setSecond(null));
     for (const id of ["from", "to"]) $(id).addEventListener("change", () => this.#spanTyped(id));
-    $("name").addEventListener("change", () => { studio.rename($("name").value); $("name").blur(); });
+    $("name").addEventListener("change", () => this.#rename());
     $("controls").addEventListener("input", () => this.#settingsChanged());
     $("controls").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  #rename() {
+    this.studio.rename($("name").value);
+    $("name").blur();
+    $("name").value = this.studio.name; // an empty name is none
   }
 
   /** @param {string} id */

@@ -71,7 +71,7 @@ function comboOf(event) {
 }
 
 const FIELDS = "input:not([type=checkbox]):not([type=range]), select, textarea, dialog";
-const PRESSABLE = "button, a, summary, input, [role=option]";
+const PRESSABLE = "button, a, summary, input[type=checkbox], [role=option]";
 
 /** Return whether a field or a button needs the key for itself. @param {Element} element @param {KeyboardEvent} event @param {string} combo */
 function belongsTo(element, event, combo) {

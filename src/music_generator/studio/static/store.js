@@ -40,22 +40,31 @@ export const recent = async () => (await run("readonly", (store) => store.getAll
 
 /** This window's `id`, and the id `from` whose work it starts with. A duplicated tab gets an id of its own. */
 export async function windowId() {
-  const mine = sessionStorage.getItem("window") ?? crypto.randomUUID();
+  const mine = quietly(() => sessionStorage.getItem("window")) ?? crypto.randomUUID();
   const free = await new Promise((resolve) => {
     if (!navigator.locks) { resolve(true); return; }
     navigator.locks.request(`studio ${mine}`, { ifAvailable: true }, (lock) => {
       resolve(lock !== null);
       return lock ? new Promise(() => {}) : undefined; // held until the page is closed
-    });
+    }).catch(() => resolve(true)); // storage is switched off
   });
-  if (free) { sessionStorage.setItem("window", mine); return { id: mine, from: mine }; }
-  const other = crypto.randomUUID();
-  sessionStorage.setItem("window", other);
-  navigator.locks.request(`studio ${other}`, () => new Promise(() => {}));
-  return { id: other, from: mine };
+  if (!free) return { id: newWindowId(), from: mine };
+  quietly(() => sessionStorage.setItem("window", mine));
+  return { id: mine, from: mine };
 }
 
+/** A new id for this window: the work that it has stored stays as it is, among the recent ones. */
+export function newWindowId() {
+  const id = crypto.randomUUID();
+  quietly(() => sessionStorage.setItem("window", id));
+  navigator.locks?.request(`studio ${id}`, () => new Promise(() => {})).catch(() => {});
+  return id;
+}
+
+/** The result of an action, or null where the browser's storage is full or switched off. @template Result @param {() => Result} action */
+function quietly(action) { try { return action(); } catch { return null; } }
+
 /** @param {string} name */
-export const setting = (name) => { try { return JSON.parse(localStorage.getItem(name) ?? "null"); } catch { return null; } };
+export const setting = (name) => quietly(() => JSON.parse(localStorage.getItem(name) ?? "null"));
 /** @param {string} name @param {unknown} value */
-export const setSetting = (name, value) => localStorage.setItem(name, JSON.stringify(value));
+export const setSetting = (name, value) => { quietly(() => localStorage.setItem(name, JSON.stringify(value))); };

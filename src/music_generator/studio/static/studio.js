@@ -26,15 +26,18 @@ export class Studio {
   /** @type {Preview | null} */ preview = null; // while a gesture changes the piece
 
   /** @param {StudioListener} listener */
-  constructor({ changed, failed, announce, streamed }) {
+  constructor({ changed, failed, announce, streamed, leave }) {
     this.changed = changed;
     this.failed = failed;
     this.announce = announce;
     this.streamed = streamed;
+    this.leave = leave;
   }
 
   get choice() { return this.writer.choice; }
   get events() { return this.preview?.events ?? (this.choice ? this.writer.events : this.history.events); }
+  /** The name, the tempo map and the file of the piece as it is shown. */
+  get facts() { return this.choice && !this.choice.original ? this.choice.facts : this.history.facts; }
   get name() { return this.history.facts.name || "untitled"; }
   get end() { return endOf(this.events); }
 
@@ -42,7 +45,7 @@ export class Studio {
 
   /** @param {File} file */
   async open(file) {
-    if (isProject(file)) { this.#openProject(await readProject(file)); return; }
+    if (isProject(file)) { this.openWork(await readProject(file)); return; }
     const { piece, remarks } = await server.readMidi(file);
     const name = withoutExtension(file.name);
     this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
@@ -60,9 +63,10 @@ export class Studio {
     if (remarks.length) this.announce(remarks.join("; "));
   }
 
-  /** @param {StoredWork} work */
-  #openProject(work) {
+  /** Open a piece with its history, in the place of the present one. @param {StoredWork} work */
+  openWork(work) {
     this.settle();
+    this.leave();
     this.restore(work);
     this.#announcePiece();
   }
@@ -123,10 +127,11 @@ export class Studio {
   /** The selected notes of the span, which stay when the rest is written again. */
   get keptNotes() { return this.span && !this.choice ? selectedNotes(this.history.events, this.selected, this.span) : []; }
 
-  /** Before another action: end what is unfinished, and keep what is complete of it. */
-  settle() {
+  /** Before another action: end what is unfinished, and keep what is complete of it, but not if the user goes to step number
+   * `index` and that would delete it. @param {number} [index] */
+  settle(index) {
     this.recording?.stop();
-    this.writer.settle();
+    this.writer.settle(index);
   }
 
   // --- history ---------------------------------------------------------------------------------------------------
@@ -148,7 +153,7 @@ export class Studio {
 
   /** @param {number} index */
   goTo(index) {
-    this.settle();
+    this.settle(index);
     this.history.goTo(index);
     this.#showHistory();
   }

@@ -1,5 +1,5 @@
 // The dialog of tempo and bars: typed or tapped. Every note keeps its second; the bars move.
-import { FASTEST, SLOWEST, steadyMap, tappedTempo } from "./beats.js";
+import { BEAT_UNITS, FASTEST, SLOWEST, steadyMap, tappedTempo } from "./beats.js";
 import { $, onClick } from "./panels.js";
 
 const REST = 2.5; // seconds without a tap, after which tapping begins again
@@ -12,6 +12,7 @@ export class TempoDialog {
   constructor(studio, page) {
     this.studio = studio;
     this.page = page;
+    $("metre-bottom").append(...BEAT_UNITS.map((unit) => new Option(String(unit))));
     onClick("tempo", () => this.#open());
     onClick("tap", () => this.#tap());
     onClick("set-tempo", () => this.#set());

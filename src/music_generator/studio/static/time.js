@@ -8,6 +8,7 @@ const IN_BEATS = [["off", "no snap"], ["bar", "bar"], ["beat", "beat"], ["1/2", 
 const IN_SECONDS = [["off", "no snap"], ["1", "1 s"], ["0.5", "0.5 s"], ["0.25", "0.25 s"], ["0.1", "0.1 s"], ["0.05", "0.05 s"]];
 const GRID_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200];
 const LABEL_PIXELS = 64, LINE_PIXELS = 14; // the least distance of labels and of lines
+const NEAR = 0.03; // seconds: what lies so close to a place of the grid is at it
 
 /** @param {string} value @returns {GridStep | null} */
 function stepOf(value) {
@@ -34,23 +35,31 @@ export class Time {
   get step() { return this.grid === "off" ? null : this.inBeats ? stepOf(this.grid) : Number(this.grid); }
   get stepName() { return this.grids.find(([value]) => value === this.grid)?.[1] ?? ""; }
 
+  /** The places of the grid at or before a second, and after it. @param {number} seconds @param {GridStep} step @returns {Span} */
+  #around(seconds, step) {
+    if (this.inBeats) return this.beats.around(seconds, step);
+    const size = Number(step), index = Math.floor(seconds / size);
+    return [index * size, (index + 1) * size];
+  }
+
   /** The place of the grid that is nearest to a second; the same second if there is no grid. @param {number} seconds */
   snap(seconds) {
     const { step } = this;
     if (!step) return seconds;
-    return this.inBeats ? this.beats.snap(seconds, step) : Math.round(seconds / Number(step)) * Number(step);
+    const [before, after] = this.#around(seconds, step);
+    return seconds - before < after - seconds ? before : after;
   }
 
   /** The place of the grid at or before a second. @param {number} seconds */
   floor(seconds) {
     const { step } = this, near = this.snap(seconds);
-    return !step || near <= seconds + 0.03 ? near : this.snap(Math.max(0, near - this.stepSeconds(near)));
+    return !step || near <= seconds + NEAR ? near : this.#around(seconds, step)[0];
   }
 
   /** The place of the grid at or after a second. @param {number} seconds */
   ceil(seconds) {
     const { step } = this, near = this.snap(seconds);
-    return !step || near >= seconds - 0.03 ? near : this.snap(near + this.stepSeconds(near));
+    return !step || near >= seconds - NEAR ? near : this.#around(seconds, step)[1];
   }
 
   /** The length of a step of the grid, or `otherwise`. @param {number} seconds */

@@ -30,7 +30,7 @@ export class Writer {
     if (task === "infill" && !studio.span) { studio.failed("to infill, select a span first: drag across the roll or its ruler"); return; }
     const { events: base, facts } = studio.history, { span, second } = studio;
     /** @type {Choice} */
-    const choice = { task, settings, span, second, kept, base, facts, current: 0, original: false, variations: [], ...RUNNING, ...UNKNOWN };
+    const choice = { task, settings, span, second, kept, base, facts, current: 0, original: false, reopened: null, variations: [], ...RUNNING, ...UNKNOWN };
     this.choice = choice;
     studio.selected.clear();
     studio.changed("requested");
@@ -161,10 +161,19 @@ export class Writer {
     const { command, noCommand, seed } = variation, label = this.#labelOf(choice);
     const facts = isNew ? { ...choice.facts, name: `composed-${seed}` } : choice.facts;
     studio.history.commit(label, whole, { facts, detail: { task, command, noCommand, seed, span: [start, end], choice: others } });
-    if (select) studio.span = isNew ? null : [start, end];
+    if (select) {
+      studio.span = isNew ? null : [start, end];
+      this.#selectKept(choice);
+    }
     studio.changed("kept");
     const rest = choice.variations.length - 1;
     studio.announce(`Kept: ${label}, seed ${seed}${rest ? `; the history has the other ${rest}` : ""}`);
+  }
+
+  /** Select the notes that stayed, so that the rest can be written again. @param {Choice} choice */
+  #selectKept({ kept }) {
+    const { studio } = this, ids = new Set(kept.map((e) => e.id));
+    studio.selected = new Set(studio.history.events.filter((e) => ids.has(e.id)).map((e) => e.id));
   }
 
   /** @param {Choice} choice */
@@ -175,11 +184,12 @@ export class Writer {
 
   /** Show the variations of a step of the history again, to choose another one. @param {number} index */
   reopen(index) {
-    const { studio } = this, plain = studio.history.steps[index].detail?.choice;
+    const { studio } = this, { history } = studio, plain = history.steps[index].detail?.choice;
     if (!plain) return;
-    studio.settle();
-    studio.history.goTo(index - 1);
-    this.restore(plain);
+    studio.settle(index);
+    const reopened = { at: history.at, current: plain.current };
+    history.goTo(index - 1);
+    this.restore({ ...plain, reopened });
     studio.selected.clear();
     studio.changed("begun");
     studio.changed("written");
@@ -190,6 +200,8 @@ export class Writer {
     const { choice, studio } = this;
     if (!choice) return;
     this.close();
+    studio.history.goTo((choice.reopened?.at ?? studio.history.at) - 1);
+    this.#selectKept(choice);
     studio.changed("discarded");
     studio.announce("Discarded; the piece is as it was");
   }
@@ -201,11 +213,13 @@ export class Writer {
     this.choice = null;
   }
 
-  /** Before another action: keep the shown variation if it is complete, else discard it. */
-  settle() {
-    const { choice } = this;
+  /** Before another action: keep the shown variation if it is complete, else discard it. One that was kept before is not
+   * kept again, and none is kept if that would delete step number `index`, to which the user goes. @param {number} index */
+  settle(index = -1) {
+    const { choice, studio } = this;
     if (!choice) return;
-    if (choice.variations[choice.current]?.done && !choice.original) this.keep(false); else this.discard();
+    const { variations, current, original, reopened } = choice, isUndone = index >= studio.history.at;
+    if (variations[current]?.done && !original && reopened?.current !== current && !isUndone) this.keep(false); else this.discard();
   }
 
   // --- storing ---------------------------------------------------------------------------------------------------

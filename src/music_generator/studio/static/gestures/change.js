@@ -67,6 +67,7 @@ export class ResizeEvents {
   constructor(page, start, hit, edge) {
     this.page = page;
     this.start = start;
+    this.hit = hit;
     this.edge = edge;
     this.place = edge === "end" ? hit.onset + hit.duration : hit.onset;
   }
@@ -92,5 +93,5 @@ export class ResizeEvents {
     this.page.studio.setPreview(null);
   }
 
-  click() {}
+  click() { this.page.sound.preview(this.hit.key, this.hit.velocity); }
 }

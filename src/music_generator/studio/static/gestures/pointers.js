@@ -177,10 +177,11 @@ export class Pointers {
     this.cancel();
   }
 
-  /** A double click draws a note where there is none, and makes the extent of one the span. @param {MouseEvent} event */
+  /** With the tool that selects, a double click draws a note where there is none, and makes the extent of one the span.
+   * @param {MouseEvent} event */
   #doubleClick(event) {
     const point = this.#point(event), { page, roll } = this, region = roll.regionOf(point);
-    if (!["notes", "pedals"].includes(region) || page.studio.choice || page.tool() === "draw") return;
+    if (!["notes", "pedals"].includes(region) || page.studio.choice || page.tool() !== "select") return;
     if (roll.hit(point.x, point.y)) { page.studio.spanOfSelection(); return; }
     new DrawEvent(page, point, point.key).end();
   }
