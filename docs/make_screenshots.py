@@ -30,6 +30,7 @@ def until(page: Any, script: str) -> None:
 
 
 def shoot(page: Any, name: str, after: int = 3200) -> None:
+    page.evaluate("document.querySelector('aside').scrollTop = 0")
     page.wait_for_timeout(after)  # until the status message has faded
     page.screenshot(path=DOCS / f"studio-{name}.png")
 
@@ -74,6 +75,13 @@ def main() -> None:
             within = "s.events.filter((x) => x.onset > 13 && x.onset < 15.5 && x.key > 60).map((x) => x.id)"
             page.evaluate(f"(() => {{ const s = studioPage.studio; s.select({within}); s.setSpan(12, 20); }})()")
             shoot(page, "edit-dark")
+            page = opened(browser, address, color_scheme="light", **DESKTOP)
+            page.keyboard.press("Escape")
+            page.evaluate("(() => { const s = studioPage.studio; s.setSpan(12, 20); s.selectVoice('melody'); })()")
+            page.select_option("#units", "beats")
+            page.keyboard.press("k")
+            until(page, "studioPage.studio.choice && !studioPage.studio.choice.writing")
+            shoot(page, "rewrite")
             page = opened(browser, address, color_scheme="dark", **PHONE)
             shoot(page, "phone-dark")
             shoot(empty(browser, address, color_scheme="light", **PHONE), "phone-empty")
