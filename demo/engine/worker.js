@@ -1,0 +1,46 @@
+// The writing core in a worker: what a studio's server does for `write`, `info` and `example`.
+//
+// In: {id, request} begins a job, `request` being a task of docs/studio.md; {id, cancel: true} ends it.
+// Out: {id, messages}: some messages of a job in their order, those of `POST api/write`; the last one of a job is `done`,
+// `cancelled` or `failed`. {ready: true} once the model is loaded; {failed: text} if it cannot be.
+import { load } from "./load.js";
+import { errorToJson } from "./schema.js";
+import { write } from "./writing.js";
+
+const TURN_MILLISECONDS = 20; // of a job, after which messages are sent and other jobs and cancelling have their turn
+const cancelled = new Set();
+const loading = load(new URL(".", import.meta.url));
+
+loading.then(() => postMessage({ ready: true }), (error) => postMessage({ failed: error.message }));
+addEventListener("message", ({ data: { id, request, cancel } }) => {
+  if (cancel) cancelled.add(id);
+  else run(id, request);
+});
+
+async function run(id, request) {
+  const turns = messagesOf(id, request);
+  for (let turn = await turns.next(); !turn.done; turn = await turns.next()) {
+    postMessage({ id, messages: turn.value });
+    await new Promise(setTimeout);
+  }
+  cancelled.delete(id);
+}
+
+/** Yield the messages of a job, those of a turn together. */
+async function* messagesOf(id, request) {
+  let messages = [{ type: "job", job: id }], begun = performance.now();
+  try {
+    const { engine, info } = await loading;
+    for (const message of write(engine, request, info)) {
+      messages.push(message);
+      if (message.type === "events" && performance.now() - begun < TURN_MILLISECONDS) continue;
+      yield messages;
+      [messages, begun] = [[], performance.now()];
+      if (cancelled.has(id)) return yield [{ type: "cancelled" }];
+    }
+    messages.push({ type: "done" });
+  } catch (error) {
+    messages.push({ type: "failed", error: errorToJson(error) });
+  }
+  yield messages;
+}
