@@ -108,8 +108,9 @@ export function* write(engine, json, info) {
   engine.composer(request.options.composer);
   const span = plan(request, info.limits);
   checkRequest(engine, span);
-  const each = variations(request.options, request.count), writers = writersOf(engine, span, each);
+  const each = variations(request.options, request.count);
   yield beginMessage(request, span, each);
+  const writers = writersOf(engine, span, each);
   const batch = new BatchWriter(engine, writers), written = new Map(writers.map((writer) => [writer, []]));
   const add = new Map(writers.map((writer, i) => [writer, eventMessages(i, span, writer, written.get(writer))]));
   try {
