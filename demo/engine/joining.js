@@ -19,12 +19,13 @@ export function firstNoteOnset({ notes, source }) {
 /** A performance and all of its file `seconds` later; the new time in front is whole bars, if the tempo can be bent to them. */
 export function delayed(performance, seconds) {
   const source = sourceOf(performance), { tempoMap } = source, [ticks, tempo] = wholeBars(tempoMap, seconds);
+  if (source.isInFrames) return retimed(performance, source.later(ticks, tempoMap), tempoMap, ticks);
   const metre = tempoMap.timeSignatures.slice(0, 1).filter(([tick]) => tick === 0);
   const after = TempoMap.ofEvents(
     tempoMap.ticksPerQuarter, [[0, tempo], ...tempoMap.tempos.map(lateBy(ticks))],
     [...metre, ...tempoMap.timeSignatures.map(lateBy(ticks))],
   );
-  return retimed(performance, new Source({ ...source.later(ticks, after), namesTempo: true, json: null }), tempoMap, ticks);
+  return retimed(performance, source.later(ticks, after), tempoMap, ticks);
 }
 
 /** Two performances of one file, in which the file of the second begins at `seconds`. */
@@ -33,7 +34,7 @@ export function followedBy(before, after, seconds) {
   const joint = jointOf(first, seconds);
   const moved = second.later(joint.tick, second.tempoMap);
   const source = new Source({
-    tempoMap: joinedMap(first, second, joint),
+    tempoMap: first.isInFrames ? first.tempoMap : joinedMap(first, second, joint),
     noteTicks: [...first.noteTicks, ...moved.noteTicks],
     pedalTicks: [...first.pedalTicks, ...moved.pedalTicks],
   });
@@ -71,13 +72,13 @@ function wholeBars(tempoMap, seconds) {
 }
 
 /** Where a file begins that follows another one at `seconds`: on a bar line, where the tempo can be bent. */
-function jointOf({ tempoMap, noteTicks }, seconds) {
+function jointOf({ tempoMap, noteTicks, isInFrames }, seconds) {
   const changes = [...tempoMap.tempos, ...tempoMap.timeSignatures].map(([tick]) => tick);
   const free = Math.max(most(noteTicks), most(changes)); // from here on nothing of the first file needs its tempo
   const wanted = Math.max(tempoMap.toTicks(seconds), free + 1), [begin, bar] = barAt(tempoMap, wanted);
   const tick = begin + Math.max(rint((wanted - begin) / bar), Math.ceil((free + 1 - begin) / bar)) * bar;
   const stretch = (wanted - free) / (tick - free);
-  if (!fits(stretch)) return { tick: wanted, tempos: [] };
+  if (isInFrames || !fits(stretch)) return { tick: wanted, tempos: [] };
   return { tick, tempos: [[free, tempoOf(tempoMap.tempos.at(-1)[1] * stretch)]] };
 }
 
@@ -96,6 +97,8 @@ const divisor = (a, b) => (b ? divisor(b, a % b) : a);
 
 /** Two sources on ticks of the same length in quarters. */
 function onOneDivision(first, second) {
+  if (first.division === second.division) return [first, second];
+  [first, second] = [first.inQuarters(), second.inQuarters()];
   const [own, other] = [first, second].map(({ tempoMap }) => tempoMap.ticksPerQuarter);
   const multiple = (own * other) / divisor(own, other), common = multiple <= LARGEST_RESOLUTION ? multiple : own;
   return [first.scaled(common / own), second.scaled(common / other)];

@@ -1,6 +1,7 @@
 // The fields of requests, each checked: studio/schema.py.
 import { InputError } from "./errors.js";
 import { LONGEST_SECONDS, Performance } from "./performance.js";
+import { onTempoMap } from "./retiming.js";
 import { openSource } from "./source.js";
 import { TempoMap } from "./tempo_map.js";
 
@@ -26,8 +27,9 @@ export function pieceFromJson(value, name, maxEvents) {
   }
   const [notes, pedals] = [["notes", NOTE], ["pedals", PEDAL]].map(([kind, columns]) =>
     events(value[kind] ?? [], columns, `${name}.${kind}`, maxEvents));
-  const tempoMap = value.tempo_map ? tempoMapFromJson(value.tempo_map, name) : new TempoMap();
-  const piece = new Performance(notes, pedals, tempoMap, value.source ? openSource(value.source, name) : null);
+  const source = (value.source ?? null) === null ? null : openSource(value.source, name);
+  let piece = new Performance(notes, pedals, source?.tempoMap, source);
+  if (value.tempo_map) piece = onTempoMap(piece, tempoMapFromJson(value.tempo_map, name));
   if (piece.end > LONGEST_SECONDS) throw new InputError(`\`${name}\` must last at most ${LONGEST_SECONDS / 3600} hours`);
   return piece;
 }

@@ -42,7 +42,8 @@ export class Slots {
       this.#addresses[name] = array ? kernel.allocate(size * array[1] * array[0].BYTES_PER_ELEMENT) : 0;
     }
     this.size = size;
-    this.memory = new Memories(kernel, size, MAX_FIXED, kernel.config.memory, (...sizes) => sizes.map((bytes) => kernel.allocate(bytes)));
+    const take = (...sizes) => sizes.map((bytes) => kernel.allocate(bytes));
+    this.memory = new Memories(kernel, size, MAX_FIXED, kernel.config.memory, take);
     const fields = [...Object.values(this.#addresses), NOISE_BLOCK_TOKENS, ...this.memory.fields];
     this.address = kernel.put(i32, fields);
     this.#forcedAt = this.address + 4 * Object.keys(this.#arrays).indexOf("forced");

@@ -84,12 +84,13 @@ export class Span {
   /** The whole piece, given the tokens that a `Writer` gave and its first tick. */
   filled(rows, firstTick) {
     const { past, future, kept } = this;
-    const { tempoMap, source } = [past, future].find((part) => part.source || part.hasEvents) ?? past;
+    let { tempoMap, source } = [past, future].find((part) => part.source || part.hasEvents) ?? past;
     let written = decode(this.#withoutKept(rows, firstTick), tempoMap);
     if (!source && ![past, future, kept].some((part) => part.notes.length)) return this.#withPedalsEnded(written);
     if (source) {
       const end = future.hasEvents ? this.end : LONGEST_SECONDS; // what the file has there is gone
       written = until(source.firstMessages(end), withinTicks(written, this.start, this.end));
+      source = source.withRewritten(this.start, end);
     }
     written = clearOf(cutBy(written, kept), future);
     const again = new Performance([], this.#pedalsAfter(written));
@@ -174,5 +175,6 @@ function withinTicks(performance, start, end) {
     const tick = tempoMap.toTicks(onset), nearest = Math.min(Math.max(tick, low), high);
     return [tick === nearest ? onset : tempoMap.toSeconds(nearest), ...values];
   });
-  return performance.with(low > high ? { notes: [], pedals: [] } : { notes: moved(performance.notes), pedals: moved(performance.pedals) });
+  if (low > high) return performance.with({ notes: [], pedals: [] });
+  return performance.with({ notes: moved(performance.notes), pedals: moved(performance.pedals) });
 }

@@ -95,6 +95,8 @@ export class TempoMap {
     return new TempoMap(ticksPerQuarter, last([[0, 500000], ...tempos]), last(signatures));
   }
 
+  equals(other) { return JSON.stringify(this.toJson()) === JSON.stringify(other.toJson()); }
+
   toJson() {
     return { ticks_per_quarter: this.ticksPerQuarter, tempos: this.tempos, time_signatures: this.timeSignatures };
   }

@@ -8,22 +8,21 @@ import { errorToJson } from "./schema.js";
 import { write } from "./writing.js";
 
 const TURN_MILLISECONDS = 20; // of a job, after which messages are sent and other jobs and cancelling have their turn
-const cancelled = new Set();
-const loading = load(new URL(".", import.meta.url));
+const running = new Set(), loading = load(new URL(".", import.meta.url));
 
 loading.then(() => postMessage({ ready: true }), (error) => postMessage({ failed: error.message }));
 addEventListener("message", ({ data: { id, request, cancel } }) => {
-  if (cancel) cancelled.add(id);
+  if (cancel) running.delete(id);
   else run(id, request);
 });
 
 async function run(id, request) {
-  const turns = messagesOf(id, request);
-  for (let turn = await turns.next(); !turn.done; turn = await turns.next()) {
-    postMessage({ id, messages: turn.value });
-    await new Promise(setTimeout);
+  running.add(id);
+  for await (const messages of messagesOf(id, request)) {
+    postMessage({ id, messages });
+    await new Promise((resume) => setTimeout(resume));
   }
-  cancelled.delete(id);
+  running.delete(id);
 }
 
 /** Yield the messages of a job, those of a turn together. */
@@ -36,7 +35,7 @@ async function* messagesOf(id, request) {
       if (message.type === "events" && performance.now() - begun < TURN_MILLISECONDS) continue;
       yield messages;
       [messages, begun] = [[], performance.now()];
-      if (cancelled.has(id)) return yield [{ type: "cancelled" }];
+      if (!running.has(id)) return yield [{ type: "cancelled" }];
     }
     messages.push({ type: "done" });
   } catch (error) {

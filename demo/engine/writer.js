@@ -4,7 +4,7 @@ import { InputError, float, general } from "./errors.js";
 import { NoiseSource } from "./noise.js";
 import { LONGEST_SECONDS, LOWEST_PITCH } from "./performance.js";
 import { DONE, INVALID, LAGS, WRITING, spanState } from "./slots.js";
-import { LONGEST_REPEAT, LONGEST_REST_SECONDS } from "./span.js";
+import { LONGEST_REPEAT, LONGEST_REST_SECONDS, SamplingOptions } from "./span.js";
 import { rint, searchSorted } from "./tempo_map.js";
 import { KEYS, TICKS_PER_SECOND, classesOf, encode, onsetTicks } from "./tokens.js";
 
@@ -13,7 +13,7 @@ const MAX_RECALLED = 512, RECALL_BONUS = 4;
 
 /** Read the past and the future of a span: what writers of all seeds share. */
 function readSpan(engine, span, options) {
-  checkRequest(engine, span);
+  checkRequest(engine.config, span, options);
   const composer = engine.composer(options.composer), past = encode(span.past), future = encode(span.future);
   const read = engine.readPast(past, composer);
   holdPastKeys(read, span.past);
@@ -251,8 +251,22 @@ function firstTickFrom(seconds) {
   return tick + (tick / TICKS_PER_SECOND < seconds);
 }
 
-/** Check that a span fits its past and future. */
-export function checkRequest(engine, { past, future, start, end, kept, recall }) {
+/** Check that a span fits its past and future, and that a model can do what is asked for. */
+export function checkRequest(config, span, options) {
+  checkSpan(span);
+  const check = (holds, message) => { if (!holds) throw new InputError(`this model ${message}`); };
+  const hasFuture = config.direction === "both";
+  check(hasFuture || !span.kept.notes.length, "has no backward stack and cannot keep notes; use one trained with `both`");
+  const cannotRecall = "has no memory and cannot come back to a passage; use another, or leave `recall` out";
+  check(config.memory || !span.recall, cannotRecall);
+  const isStandard = options.returns === new SamplingOptions().returns;
+  check(config.memory || isStandard, "has no memory and returns to nothing; use another, or leave `returns` out");
+  for (const name of ["density", "loudness"]) {
+    check(config.steered || options[name] === null, `cannot be told a ${name}; use another, or leave \`${name}\` out`);
+  }
+}
+
+function checkSpan({ past, future, start, end, kept, recall }) {
   if (recall && !(recall[0] >= 0 && recall[0] < recall[1] && recall[1] <= start)) {
     throw new InputError(
       "the passage to come back to must lie before the music that is written, which begins at " +

@@ -1,6 +1,7 @@
 // Writing for the page: a request as a span, whose events are sent as they are drawn: studio/writing.py.
 import { InputError, float, general, quote } from "./errors.js";
 import { NAMES, readKeep, strike, those } from "./keep.js";
+import { tracksOfChoice } from "./midi_parts.js";
 import { LOWEST_PITCH, Performance, firstOnset } from "./performance.js";
 import { getFlag, getInteger, getNumber, getSeed, getSpan, getText, notesFromJson, pieceFromJson } from "./schema.js";
 import { SamplingOptions, variations, withoutNotes } from "./span.js";
@@ -107,7 +108,7 @@ export function* write(engine, json, info) {
   const request = readWriteRequest(json, info);
   engine.composer(request.options.composer);
   const span = plan(request, info.limits);
-  checkRequest(engine, span);
+  checkRequest(engine.config, span, request.options);
   const each = variations(request.options, request.count);
   yield beginMessage(request, span, each);
   const writers = writersOf(engine, span, each);
@@ -156,16 +157,27 @@ function variationMessage(variation, span, { firstTick, options }, rows) {
 }
 
 /** Why no command line writes the same, or null if one does. */
-function noCommand({ task, keep, recall }) {
-  if (Array.isArray(keep)) return "the command line keeps notes by a rule such as `melody`, not single ones";
-  if (!recall || task !== "infill") return null;
-  return "the command line comes back to a passage when it continues or bridges, not when it infills";
+function noCommand(request) {
+  if (Array.isArray(request.keep)) return "the command line keeps notes by a rule such as `melody`, not single ones";
+  if (request.recall && request.task === "infill") {
+    return "the command line comes back to a passage when it continues or bridges, not when it infills";
+  }
+  return tracks(request).length ? null : "no track of the command line names the parts that are read";
+}
+
+/** Each track of the command line that is the parts that are read of all files; null is its default. */
+function tracks({ task, piece, second }) {
+  const pieces = { compose: [], bridge: [piece, second] }[task] ?? [piece];
+  const sources = pieces.map(({ source }) => source).filter(Boolean);
+  const [first = [null], ...others] = sources.map(({ allParts, parts }) => tracksOfChoice(allParts, parts));
+  return first.filter((track) => others.every((each) => each.includes(track)));
 }
 
 /** The command line that writes the same from the same piece, saved as a MIDI file of its name. */
 export function command(request, options) {
   const { task, start, end, keep, recall, openEnd } = request;
-  const piece = quote(`${request.name}.mid`), second = quote(`${request.secondName}.mid`), length = `--seconds ${general(request.length)}`;
+  const [piece, second] = [request.name, request.secondName].map((name) => quote(`${name}.mid`));
+  const length = `--seconds ${general(request.length)}`, [track] = tracks(request);
   let words = {
     compose: `generate ${length}`,
     continue: `generate --primer ${piece} ${length}`,
@@ -177,6 +189,7 @@ export function command(request, options) {
   if (typeof keep === "string") words += ` --keep ${quote(keep)}`;
   if (recall) words += ` --recall ${recall.join("-")}`;
   if (openEnd) words += " --open-end";
+  if (track) words += ` --track ${quote(track)}`;
   const standard = new SamplingOptions();
   for (const [name, value] of Object.entries(options)) {
     if (value === standard[name]) continue;

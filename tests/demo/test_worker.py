@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -15,6 +16,8 @@ import pytest
 
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, Writer, to_compose
+from music_generator.music.performance import LOWEST_PITCH
+from music_generator.music.tokens import KEYS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="these tests need playwright, of the extra `dev`")
 
@@ -25,28 +28,24 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or name one in CHROMIUM"),
 ]
-SECONDS = 60.0  # the longest wait for the page
 
-# `jobs`: the messages of each job so far; `send` posts to the worker, `ended` waits for a job
-SCRIPT = """
-const worker = new Worker("/engine/worker.js", { type: "module" });
-self.jobs = {};
-self.loaded = new Promise((resolve, reject) => worker.addEventListener("message", ({ data }) => {
-  if (data.ready) resolve(true);
-  if (data.failed) reject(new Error(data.failed));
-  if (data.messages) (jobs[data.id] ??= []).push(...data.messages);
-}));
-self.send = (message) => worker.postMessage(message);
-self.ended = async (id) => {
-  const end = performance.now() + 60000;
-  while (!["done", "cancelled", "failed"].includes(jobs[id]?.at(-1).type)) {
-    if (performance.now() > end) throw new Error(`${id} did not end: ${JSON.stringify(jobs[id])}`);
-    await new Promise((go) => setTimeout(go, 5));
-  }
-  return jobs[id];
-};
-true; // not the function, which would be called
-"""
+# `collect` gives the messages of a task; `stop` is called with each message and may abort or cancel
+SCRIPT = """import("/server.js").then((server) => {
+  self.server = server;
+  self.collect = async (task, stop = () => {}) => {
+    const found = [], leaving = new AbortController();
+    try {
+      for await (const message of server.write(task, leaving.signal)) {
+        found.push(message);
+        stop(message, leaving, found[0].job);
+      }
+    } catch (error) {
+      found.push({ name: error.name, code: error.code, message: error.message });
+    }
+    return found;
+  };
+  return server.ready.then(() => true);
+})"""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -56,7 +55,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def page(demo: Path) -> Iterator[Any]:
-    """Return a page beside the demo's folder `engine/` whose worker has loaded the model."""
+    """Return a page of the demo's folder that has loaded `server.js`, whose worker has loaded the model."""
     with (
         ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(demo))) as server,
         playwright.sync_playwright() as started,
@@ -64,46 +63,58 @@ def page(demo: Path) -> Iterator[Any]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(1000 * SECONDS)
         page.goto(f"http://127.0.0.1:{server.server_port}/engine/info.json")  # a page of the same origin
-        page.evaluate(SCRIPT)
-        page.evaluate("loaded")
+        assert page.evaluate(SCRIPT)
         yield page
         browser.close()
         server.shutdown()
 
 
 def test_a_job_has_the_messages_of_the_studio(page):
-    page.evaluate('send({ id: "one", request: { task: "compose", seconds: 5, seed: 11, variations: 1 } })')
-    first, begin, *events, variation, done = page.evaluate('ended("one")')
-    assert (first, done) == ({"type": "job", "job": "one"}, {"type": "done"})
+    found = page.evaluate('collect({ task: "compose", seconds: 5, seed: 11, variations: 1 })')
+    first, begin, *events, variation, done = found
+    assert (first["type"], done) == ("job", {"type": "done"})
     assert (begin["type"], begin["seeds"], variation["type"]) == ("begin", [11], "variation")
     with Engine() as engine:
         rows = list(Writer(engine, to_compose(5), SamplingOptions(seed=11)))
-    assert [each["notes"][0][2] - 21 for each in events if each["notes"]] == [row[1] for row in rows if row[1] < 88]
+    assert [each["notes"][0][2] - LOWEST_PITCH for each in events if each["notes"]] == [
+        row[1] for row in rows if row[1] < KEYS
+    ]
     assert len(events) == len(rows)
 
 
-def test_two_jobs_take_turns_and_each_writes_what_it_writes_alone(page):
-    request = "{ task: 'compose', seconds: 20, seed: %d, variations: 2 }"
-    page.evaluate(f'send({{ id: "alone", request: {request % 5} }})')
-    alone = page.evaluate('ended("alone")')
-    page.evaluate(f'send({{ id: "a", request: {request % 5} }}); send({{ id: "b", request: {request % 6} }})')
-    beside, other = page.evaluate('Promise.all([ended("a"), ended("b")])')
+def test_jobs_that_take_turns_write_what_each_writes_alone(page):
+    tasks = [f'collect({{ task: "compose", seconds: 20, seed: {seed}, variations: 2 }})' for seed in (5, 6)]
+    alone = page.evaluate(tasks[0])
+    beside, other = page.evaluate(f"Promise.all([{', '.join(tasks)}])")
     assert beside[1:] == alone[1:]
     assert other[1:] != alone[1:]
 
 
+LONG = '{ task: "compose", seconds: 1000, seed: 1, variations: 1 }'
+
+
 def test_cancelling_ends_a_job(page):
-    page.evaluate('send({ id: "long", request: { task: "compose", seconds: 1000, seed: 1, variations: 1 } })')
-    page.wait_for_function('jobs.long?.some((each) => each.type === "events")')
-    page.evaluate('send({ id: "long", cancel: true })')
-    messages = page.evaluate('ended("long")')
-    assert messages[-1] == {"type": "cancelled"}
-    assert "variation" not in {each["type"] for each in messages}
+    stop = '(message, _, job) => message.type === "events" && server.cancel(job)'
+    found = page.evaluate(f"collect({LONG}, {stop})")
+    assert found[-1] == {"type": "cancelled"}
+    assert {each["type"] for each in found} == {"job", "begin", "events", "cancelled"}
 
 
-def test_a_refusal_is_a_job_that_failed(page):
-    page.evaluate('send({ id: "no", request: { task: "dance" } })')
-    *_, failed = page.evaluate('ended("no")')
-    assert (failed["type"], failed["error"]["code"], failed["error"]["field"]) == ("failed", "input", "task")
+def test_aborting_leaves_a_job(page):
+    found = page.evaluate(f'collect({LONG}, (message, leaving) => message.type === "events" && leaving.abort())')
+    assert found[-1]["name"] == "AbortError"
+    assert page.evaluate('collect({ task: "compose", seconds: 1, seed: 1, variations: 1 })')[-1] == {"type": "done"}
+
+
+def test_a_refusal_is_an_error_with_its_code(page):
+    *_, error = page.evaluate('collect({ task: "dance" })')
+    assert error["code"] == "input"
+    assert error["message"].startswith("the task must be one of compose, continue")
+
+
+def test_info_and_example_are_those_of_the_studio(page, demo):
+    info, example = page.evaluate("Promise.all([server.info(), server.example()])")
+    assert info == json.loads((demo / "engine/info.json").read_text("utf-8"))
+    assert (info["limits"]["variations"], info["defaults"]["variations"]) == (8, 4)
+    assert len(example["piece"]["notes"]) > 50

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 
@@ -130,6 +132,62 @@ def by_demo(node: str, demo: Path, folder: Path, requests: list[Json]) -> list[l
 def without_file(messages: list[Json]) -> list[Json]:
     """Return messages without the MIDI file that the studio makes of pieces that are joined."""
     return [{**each, "source": None} if each["type"] == "begin" else each for each in messages]
+
+
+def made_file(rng: np.random.Generator, case: int) -> bytes:
+    """Return a MIDI file of a piece and another track: strings, a left hand, or drums."""
+    piece = piece_from_json(made_piece(rng, 100, MAPS[case]), "piece", 1000)
+    channel, program = ((3, 40), (1, 0), (9, 0))[case]
+    track = mido.MidiTrack([mido.MetaMessage("track_name", name="Second")])
+    track.append(mido.Message("program_change", program=program, channel=channel))
+    for i in range(20):
+        track.append(mido.Message("control_change", control=64, value=100 * (i % 2), channel=channel, time=70))
+        track.append(mido.Message("note_on", note=50 + i, velocity=60, channel=channel))
+        track.append(mido.Message("note_off", note=50 + i, channel=channel, time=33))
+    file = mido.MidiFile(file=io.BytesIO(write_midi(piece)))
+    file.type = 1
+    file.tracks.append(track)
+    data = io.BytesIO()
+    file.save(file=data)
+    return data.getvalue()
+
+
+def of_files(case: int, track: str | None) -> list[Json]:
+    """Return requests on pieces with their files, one of them on another tempo map."""
+    rng = np.random.default_rng(case)
+    piece, second = (
+        piece_to_json(read_midi(made_file(rng, each), track=track).performance) for each in (case, case - 1)
+    )
+    slower = {"ticks_per_quarter": 240, "tempos": [[0, 700_000], [480, 350_000]], "time_signatures": [[0, 2, 4]]}
+    retimed, start = piece | {"tempo_map": slower}, 0.4 * max(onset for onset, *_ in piece["notes"])
+    gap = {"task": "infill", "from": start, "to": start + 3}
+    asked: list[Json] = [
+        {"task": "continue", "piece": piece, "seconds": 2},
+        {"task": "continue", "piece": piece, "seconds": 2, "from": start},
+        {"task": "lead-in", "piece": piece, "seconds": 3},
+        {"task": "lead-in", "piece": retimed, "seconds": 3},
+        {"task": "bridge", "piece": piece, "second": second, "seconds": 2.2},
+        {"task": "bridge", "piece": retimed, "second": piece, "seconds": 3},
+        {**gap, "piece": piece},
+        {**gap, "piece": piece, "keep": "melody"},
+        {**gap, "piece": retimed},
+    ]
+    return [request | {"seed": case, "variations": 2} for request in asked]
+
+
+@pytest.mark.parametrize("track", [None, "all"])
+@pytest.mark.parametrize("case", range(3))
+def test_pieces_with_files_are_written_as_by_the_studio(node, demo, tmp_path, case, track):
+    """Where the studio writes the file anew, the demo names none."""
+    requests = of_files(case, track)
+    with Engine() as engine:
+        wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
+    found = by_demo(node, demo, tmp_path, requests)
+    kept = [messages[0]["source"] is not None for messages in found]
+    assert kept == [True, True, False, False, False, False, True, True, False]
+    for has_file, of_studio, of_demo in zip(kept, wanted, found, strict=True):
+        assert of_demo == (of_studio if has_file else without_file(of_studio))
+        assert of_studio[-1]["type"] == "variation"
 
 
 @pytest.mark.parametrize("case", range(3))
