@@ -60,7 +60,7 @@ def describe_model(bundle: Bundle, tensors: list[tuple[str, bytes]]) -> dict[str
     return {
         "config": config.to_json(),
         "kernel_config": np.frombuffer(bytes(kernel.describe(config, PRECISION)), np.int32).tolist(),
-        "contract": kernel._CONTRACT[:1],
+        "contract_version": kernel.CONTRACT_VERSION,
         "tensors": [(dtype, len(data)) for dtype, data in tensors],
         "constants": [each.tolist() for each in constants()],
         "classes": CLASSES,
@@ -74,20 +74,28 @@ def describe_model(bundle: Bundle, tensors: list[tuple[str, bytes]]) -> dict[str
     }
 
 
-def make_demo(folder: Path, model: str = PRETRAINED_NAME) -> None:
-    """Build the demo of a model in a folder, which may exist."""
-    bundle, engine = open_bundle(model), folder / "engine"
-    shutil.copytree(ROOT / "demo", folder, dirs_exist_ok=True)
+def write_kernel(engine: Path) -> None:
+    """Compile the kernel into a demo's folder of the engine."""
     with tempfile.TemporaryDirectory() as scratch:
         compiler = [sys.executable, "-m", "ziglang", "cc"]
         library = compile_kernel("wasm32", ROOT / FOLDER, compiler, Path(scratch))
         shutil.copyfile(library, engine / "kernel.wasm")
-    tensors = stored_tensors(bundle)
+
+
+def write_model(bundle: Bundle, engine: Path) -> None:
+    """Write what a demo loads of a model into its folder of the engine."""
+    tensors, studio = stored_tensors(bundle), Studio(bundle, StudioOptions())
     (engine / "weights.bin.gz").write_bytes(gzip.compress(b"".join(data for _, data in tensors), 9, mtime=0))
     (engine / "model.json").write_text(json.dumps(describe_model(bundle, tensors)), "utf-8")
-    studio = Studio(bundle, StudioOptions())
     for name, answer in (("info", studio.info), ("example", studio.example)):
         (engine / f"{name}.json").write_bytes(bytes(asyncio.run(answer(None)).body))
+
+
+def make_demo(folder: Path, model: str = PRETRAINED_NAME) -> None:
+    """Build the demo of a model in a folder, which may exist."""
+    shutil.copytree(ROOT / "demo", folder, dirs_exist_ok=True)
+    write_kernel(folder / "engine")
+    write_model(open_bundle(model), folder / "engine")
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ export class Kernel {
     this.#heap = exports.__heap_base.value;
     this.config = model.config;
     const [version] = this.view(Int32Array, exports.contract(), 1);
-    if (version !== model.contract[0]) throw new Error("the kernel and the model are of different versions");
+    if (version !== model.contract_version) throw new Error("the kernel and the model are of different versions");
     this.#build(model, weights);
   }
 

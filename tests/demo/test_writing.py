@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,29 @@ def test_long_gaps_are_those_of_the_studio(node, demo, tmp_path):
     with Engine() as engine:
         wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
     assert by_demo(node, demo, tmp_path, requests) == wanted
+
+
+def test_other_models_write_as_in_the_studio(node, demo, tmp_path, exported):
+    """Of each cell and direction, with and without a memory and steering."""
+    from make_demo import write_model
+
+    _, bundle = exported
+    folder = tmp_path / "demo"
+    shutil.copytree(demo, folder)
+    write_model(bundle, folder / "engine")
+    piece = made_piece(np.random.default_rng(1), 60, TempoMap())
+    asked: list[Json] = [
+        {"task": "compose", "seconds": 2},
+        {"task": "continue", "piece": piece, "seconds": 2, "density": 5},
+        {"task": "continue", "piece": piece, "seconds": 2, "returns": 2, "recall": [0, 2]},
+        {"task": "infill", "piece": piece, "from": 2, "to": 4},
+        {"task": "infill", "piece": piece, "from": 2, "to": 4, "keep": "melody"},
+    ]
+    requests = [request | {"seed": 3, "variations": 2} for request in asked]
+    with Engine(bundle) as engine:
+        wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
+    assert by_demo(node, folder, tmp_path, requests) == wanted
+    assert wanted[0][-1]["type"] == "variation"
 
 
 def test_what_is_refused_is_told_in_the_same_words(node, demo, tmp_path):
