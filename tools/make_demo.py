@@ -5,7 +5,7 @@
 FOLDER gets the modules of `demo/`, and in `engine/` what they load: `kernel.wasm`, the compiled engine;
 `weights.bin.gz`, the tensors of the model's 8-bit runtime one after another, in the engine's order; `model.json`, what
 the kernel and the modules must be told of them; `info.json` and `example.json`, the answers of `api/info` and
-`api/example`. Needs ziglang.
+`api/example`; and the model's licence. Needs ziglang.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ def write_model(bundle: Bundle, engine: Path) -> None:
     tensors, studio = stored_tensors(bundle), Studio(bundle, StudioOptions())
     (engine / "weights.bin.gz").write_bytes(gzip.compress(b"".join(data for _, data in tensors), 9, mtime=0))
     (engine / "model.json").write_text(json.dumps(describe_model(bundle, tensors)), "utf-8")
+    for licence in bundle.folder.glob("LICENSE"):
+        shutil.copyfile(licence, engine / "LICENSE")
     for name, answer in (("info", studio.info), ("example", studio.example)):
         (engine / f"{name}.json").write_bytes(bytes(asyncio.run(answer(None)).body))
 

@@ -51,7 +51,8 @@ export class Kernel {
     this.#exports = exports;
     this.#heap = exports.__heap_base.value;
     this.config = model.config;
-    const [version] = this.view(Int32Array, exports.contract(), 1);
+    const [version, , , , spanBytes, slotsBytes] = this.view(Int32Array, exports.contract(), 6);
+    Object.assign(this, { spanBytes, slotsBytes });
     if (version !== model.contract_version) throw new Error("the kernel and the model are of different versions");
     this.#build(model, weights);
   }

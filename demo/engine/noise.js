@@ -3,9 +3,10 @@
 export const NOISE_BLOCK_TOKENS = 32, UNIFORMS = 3;
 const QUANTILES = 1 << 16;
 
+const bits = new DataView(new ArrayBuffer(8)); // of a number
+
 /** Mantissa in [√½, √2) and exponent of a number above 0. */
 function split(x) {
-  const bits = new DataView(new ArrayBuffer(8));
   bits.setFloat64(0, x);
   let exponent = ((bits.getUint32(0) >> 20) & 2047) - 1022;
   bits.setUint32(0, (bits.getUint32(0) & 0x800fffff) | (1022 << 20));

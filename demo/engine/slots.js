@@ -45,6 +45,9 @@ export class Slots {
     const take = (...sizes) => sizes.map((bytes) => kernel.allocate(bytes));
     this.memory = new Memories(kernel, size, MAX_FIXED, kernel.config.memory, take);
     const fields = [...Object.values(this.#addresses), NOISE_BLOCK_TOKENS, ...this.memory.fields];
+    if (4 * fields.length !== kernel.slotsBytes || 4 * SPAN_FIELDS.length !== kernel.spanBytes) {
+      throw new Error("the slots are of another version than the kernel");
+    }
     this.address = kernel.put(i32, fields);
     this.#forcedAt = this.address + 4 * Object.keys(this.#arrays).indexOf("forced");
   }
