@@ -1,17 +1,33 @@
 # The same targets by hand and in CI. Run `make setup` once, or activate an environment of your own.
 export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
-.PHONY: setup check test test-slow docs wheel bench figures stress
+NPM := $(shell command -v npm)
+
+.PHONY: setup check page page-tools test test-slow docs wheel bench figures stress
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
 	pip install -q torch==2.13.0
 	pip install -q -e ".[train,audio,dev]"
 
-check: ## lint, format, types
+check: page ## lint, format, types
 	ruff check .
 	ruff format --check .
 	mypy
+
+ifdef NPM
+page-tools: tests/js/node_modules/.package-lock.json
+
+tests/js/node_modules/.package-lock.json: tests/js/package.json tests/js/package-lock.json
+	cd tests/js && npm ci --silent
+	touch $@
+
+page: page-tools ## the studio's page: types, lint
+	cd tests/js && npm run --silent types && npm run --silent lint
+else
+page-tools page:
+	@echo "no npm here: the types, the lint and the accessibility of the studio's page are not checked"
+endif
 
 test: ## the quick tests; MAESTRO_DIR=folder adds those on the real files, REQUIRE=browser makes a missing Chromium a failure
 	python -m pytest
@@ -29,6 +45,7 @@ bench: ## docs/bench/results.md: ours and the peers'; MAESTRO_DIR=folder adds tr
 	python benchmarks/bench.py --out docs/bench
 	test -z "$(MAESTRO_DIR)" || python benchmarks/seed_failure.py --maestro "$(MAESTRO_DIR)"
 	python benchmarks/studio.py
+	python benchmarks/studio_api.py
 
 stress: ## damaged files, kill -9, full disks, a studio under siege: 40 minutes; short forms are among the tests (docs/trust.md)
 	PYTHONPATH=tests python -m stress.midi

@@ -26,6 +26,7 @@ NEEDED = [
         "licences/CC-BY-NC-SA-4.0.txt",
         "studio/static/index.html",
         "studio/example.mid",
+        "studio/refused.html",
         "sound/salamander/index.json",
         "sound/salamander/60-2.mp3",
         "sound/salamander/LICENSE",
@@ -42,7 +43,8 @@ OWN_MUSIC = re.compile(r"studio/example\.mid$|sound/salamander/[\w-]+\.mp3$")
 MUSIC = re.compile(r"\.(midi?|wav|flac|ogg|mp3)$", re.IGNORECASE)
 # what work leaves in a folder, as in `.gitignore`
 JUNK = re.compile(
-    r"(^|/)(__pycache__|\.\w+_cache|\.venv[^/]*|\.git)(/|$)|^(build|corpus|dist|downloads|music|runs|site)/|\.(pyc|log)$"
+    r"(^|/)(__pycache__|node_modules|\.\w+_cache|\.venv[^/]*|\.git)(/|$)"
+    r"|^(build|corpus|dist|downloads|music|runs|site)/|\.(pyc|log)$"
 )
 
 

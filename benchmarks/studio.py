@@ -108,6 +108,37 @@ FRAMES = """(kind) => new Promise((resolve) => {
 })"""
 
 
+# a MIDI keyboard, simulated
+KEYBOARD = """(() => {
+  const input = { id: "in", name: "Piano", state: "connected" };
+  navigator.requestMIDIAccess = async () => ({ inputs: new Map([["in", input]]), outputs: new Map() });
+  window.send = (...data) => input.onmidimessage({ data, timeStamp: performance.now() });
+})()"""
+
+
+def answer_delays(browser: Any, address: str, runs: int) -> list[float]:
+    """Trade phrases; return the seconds from the end of each rest to the answer's first note, on the audio clock."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.add_init_script(KEYBOARD)
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    page.click("#midi")
+    page.check("#midi-on")
+    page.keyboard.press("Escape")
+    until(page, "studioPage.player.sampler !== null")
+    page.keyboard.press("Shift+T")
+    for number in range(runs):
+        for key in (60, 64, 67, 72):
+            page.evaluate(f"send(0x90, {key}, 70)")
+            page.wait_for_timeout(150)
+            page.evaluate(f"send(0x80, {key}, 0)")
+        until(page, f"studioPage.studio.recording.delays.length > {number}")
+        page.wait_for_timeout(800)  # the answer is interrupted
+    delays: list[float] = page.evaluate("studioPage.studio.recording.delays")
+    page.close()
+    return delays
+
+
 def measure(runs: int) -> dict[str, float]:
     """Return all figures, in milliseconds or frames per second."""
     figures: dict[str, float] = {}
@@ -158,6 +189,9 @@ def measure(runs: int) -> dict[str, float]:
             page.keyboard.press("Space")
             until(page, "studioPage.player.playing && !studioPage.player.waiting")
             figures["space to sound, in the middle of it, ms"] = 1000 * (time.perf_counter() - begun)
+            delays = answer_delays(browser, address, runs)
+            figures["traded phrase: end of the rest to the answer's first note, ms"] = 1000 * median(delays)
+            figures["the longest of them, ms"] = 1000 * max(delays)
         browser.close()
     return figures
 

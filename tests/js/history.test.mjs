@@ -95,7 +95,7 @@ test("many random edits are undone to nothing and redone to the same", () => {
   const states = [history.events];
   for (let i = 0; i < 200; i++) {
     const { events } = history, chosen = new Set(events.filter(() => random(4) === 0).map((e) => e.id));
-    const after = random(2) ? edited(events, chosen, (e) => (random(3) ? { key: 21 + random(88), onset: random(50) } : null)).events
+    const after = random(2) ? edited(events, chosen, () => (random(3) ? { key: 21 + random(88), onset: random(50) } : null)).events
       : [...events, makeEvent(60 + i, 1, 21 + random(88), 64)];
     history.commit(`step ${i}`, after);
     states.push(history.events);

@@ -18,8 +18,9 @@ from music_generator.generation.keep import read_keep
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, SUSTAIN, Performance
-from music_generator.music.splice import within_ticks
 from music_generator.music.tempo_map import TempoMap
+from music_generator.music.ticks import within_ticks
+from stress.mutations import midi_file, variable_length
 
 QUICK = SamplingOptions(seed=3)
 PIANO = 2  # the channel of the piano
@@ -517,3 +518,65 @@ def test_a_pedal_that_is_never_let_go_ends_where_it_did() -> None:
     data = piano(*key(0, 960, 60), control(480, 64, 127))
     pedals = read_midi(with_new(data, (2.0, 1.0, 70, 60))).performance.pedals
     assert pedals[["onset", "duration"]].tolist() == [(0.5, 0.5)]
+
+
+def test_what_another_channel_never_released_ends_with_the_press() -> None:
+    """Two channels hold one pedal to the end of the file; a note that makes it longer lets neither hold on."""
+    data = midi_file(bytes.fromhex("00 b0407f 00 903c40 60 803c40 00 923e40 60 823e40 0f b24064 01 b2407f"))
+    before = read_midi(data, track="all").performance
+    longer = np.append(before.notes, np.array([(1.0, 1.0, 70, 60)], NOTE_DTYPE))
+    again = read_midi(write_midi(replace(before, notes=longer)), track="all").performance
+    assert len(again) == 3
+    assert again.pedals["duration"].max() < before.pedals["duration"].max() + 0.002
+
+
+def test_a_release_that_makes_a_track_longer_ends_its_notes_where_they_did() -> None:
+    data = midi_file(bytes.fromhex("00 903c40 60 90 3e40 60 b0437f"), bytes.fromhex("00 914040 8100 814000"))
+    before = read_midi(data, track="all").performance
+    longer = np.append(before.notes, np.array([(1.0, 1.0, 70, 60)], NOTE_DTYPE))
+    again = read_midi(write_midi(replace(before, notes=longer)), track="all").performance
+    assert again.notes[:-1].tolist() == before.notes.tolist()
+
+
+def test_a_reset_where_a_press_gets_longer_lets_it_not_go() -> None:
+    data = midi_file(bytes.fromhex("00 b0407f 60 b07900 8100 903c40 60 803c40"))
+    before = read_midi(data).performance
+    longer = before.pedals.copy()
+    longer["duration"] *= 2
+    again = read_midi(write_midi(replace(before, pedals=longer))).performance
+    assert again.pedals["duration"].sum() == pytest.approx(longer["duration"].sum(), abs=1e-6)
+
+
+def test_of_several_alike_the_same_piano_is_read_after_notes_of_it_are_gone() -> None:
+    notes = [b"".join(bytes([0, 0x90 | i, 60 + j, 64, 9, 0x80 | i, 60 + j, 64]) for j in range(8)) for i in range(3)]
+    data = midi_file(*notes)
+    reading = read_midi(data)
+    assert [part.track for part in reading.chosen] == [0]
+    fewer = replace(reading.performance, notes=reading.performance.notes[2:])
+    assert [part.track for part in read_midi(write_midi(fewer)).chosen] == [0]
+    assert [part.track for part in read_midi(midi_file(notes[0][:40], *notes[1:])).chosen] == [1]  # five notes of eight
+
+
+def test_running_status_over_a_meta_event_keeps_its_meaning() -> None:
+    """Some programs leave the status out after a meta event too; what is put in before it must not give it another."""
+    data = midi_file(bytes.fromhex("00 90 3c40 60 803c40  60 b0 0740 60 ff0103 61 62 63 30 0750 30 0760"))
+    before = read_midi(data).performance
+    added = np.array([(0.25, 0.3, 64, 70)], NOTE_DTYPE)
+    after = replace(before, notes=np.concatenate([before.notes, added]), tempo_map=before.tempo_map)
+    events = parse_midi(write_midi(after)).tracks[0].events()
+    ours = [event for event in parse_midi(data).tracks[0].events() if event[1][1] != 0x2F]
+    assert [event for event in events if event in ours] == ours
+    assert [(tick, message.hex()) for tick, message in events if (tick, message) not in ours][:2] == [
+        (240, "904046"),
+        (528, "804040"),
+    ]
+
+
+def test_the_shortest_ticks_are_written_back() -> None:
+    """After 23 hours, ticks of 30 picoseconds are only just apart in seconds."""
+    notes = b"".join(bytes([1, 0x90, 60 + i, 64, 1, 0x80, 60 + i, 64]) for i in range(40))
+    late = variable_length(160_000_000) + bytes.fromhex("ff5103 000001")  # after 23 hours
+    data = midi_file(bytes.fromhex("00 ff5103 ffffff") + late + notes, division=32_767)
+    reading = read_midi(data)
+    assert len(reading.performance) == 40
+    assert write_midi(reading.performance) == data

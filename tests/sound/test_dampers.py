@@ -22,14 +22,14 @@ def test_contact_falls_with_the_depth_of_the_press():
 def test_touched_is_the_time_of_full_contact():
     dampers = Dampers(performance([], [(1, 2, SUSTAIN), (4, 1, SUSTAIN)]))
     assert dampers.at(np.array([0.0, 1, 2.9, 3, 4.5, 6])).tolist() == [1, 0, 0, 1, 0, 1]
-    assert np.diff(dampers.touched(np.array([0.0, 1, 3, 3.5, 4, 5, 6]))) == pytest.approx([1, 0, 0.5, 0.5, 0, 1])
-    assert dampers.moves_between(2, 4.5).tolist() == [3, 4]
+    touched = [dampers.touched(second) for second in (0, 1, 3, 3.5, 4, 5, 6)]
+    assert np.diff(touched) == pytest.approx([1, 0, 0.5, 0.5, 0, 1])
+    assert dampers.moves_between(2, 4.5) == [3, 4]
 
 
 def test_a_half_pedal_touches_a_little():
     dampers = Dampers(performance([], [(1, 2, SUSTAIN)], depth=64))
-    touched = np.diff(dampers.touched(np.array([1.0, 3.0])))
-    assert touched == pytest.approx(2 * contact(np.array(64)))
+    assert dampers.touched(3) - dampers.touched(1) == pytest.approx(2 * contact(np.array(64)))
 
 
 def test_sostenuto_holds_only_what_sounds_when_it_is_pressed():

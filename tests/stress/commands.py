@@ -18,9 +18,10 @@ from typer.main import get_command
 from music_generator.cli import main as cli
 
 LONGEST_LINE = 400  # characters of a refusal
-# what may be said before a refusal: of a file, what of it is left out, and of a training run, how far it is
+# what may be said before a refusal: of a file, what of it is left out, and of a training run, what and how far it is
 SAID_BEFORE = re.compile(
     r".*: (read|left out|its header|the length|it is a MIDI file|\d+ bytes) .*|step \d+/\d+  .*|  validation: .*"
+    r"|[\d,]+ parameters, on .*|\d+ steps, of .*|windows are transposed .*|validation after .*|checkpoints in .*"
 )
 
 

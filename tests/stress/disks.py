@@ -160,7 +160,7 @@ def full_disks(name: str, run: Callable[[Path], Done], scratch: Path, sizes: int
             where = f"{name} on a disk of {kilobytes} kB"
             # the archive served is no real MAESTRO: where all of it has room, that is what is told
             tally.take(
-                where, run(place), "No space left", "is the disk full?", "are free", "no MAESTRO metadata", "I/O error"
+                where, run(place), "No space left", "is the disk full?", "are free", "this is not MAESTRO", "I/O error"
             )
             if name == "train":
                 check_run(where, place / "run", tally)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import music_generator
 from music_generator.engine.engine import Engine
 from music_generator.generation import batch
 from music_generator.model.bundle import Bundle
@@ -165,9 +166,8 @@ def watch(arguments: argparse.Namespace, tally: Tally, folder: Path) -> None:
     first = arguments.first
     while first < arguments.files:
         command = [sys.executable, "-m", "stress.midi", "--worker", *options_of(arguments, first)]
-        here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         with subprocess.Popen(
-            command, cwd=folder, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=folder, env=this_code(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as worker:
             began = read(worker, tally)
             code = worker.wait()
@@ -175,6 +175,12 @@ def watch(arguments: argparse.Namespace, tally: Tally, folder: Path) -> None:
             return
         tally.find(f"file {began}, {mutated(began, arguments.seed)[0]}: the process ended with {code} {name_of(code)}")
         first = began + arguments.jobs
+
+
+def this_code() -> dict[str, str]:
+    """An environment in which another process runs the code of this one, wherever that lies."""
+    folders = Path(__file__).parents[1], Path(music_generator.__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def options_of(arguments: argparse.Namespace, first: int) -> list[str]:
@@ -227,7 +233,9 @@ def as_a_program(arguments: argparse.Namespace, tally: Tally, folder: Path) -> N
         (folder / "midi").mkdir(exist_ok=True)
         (folder / "midi" / "bad.mid").write_bytes(data)
         line = [sys.executable, "-m", "music_generator", *command]
-        ran = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False, timeout=SILENT_SECONDS)
+        ran = subprocess.run(
+            line, cwd=folder, env=this_code(), capture_output=True, text=True, check=False, timeout=SILENT_SECONDS
+        )
         if wrong := fault(Done(ran.returncode, ran.stdout, ran.stderr)):
             tally.find(f"program {name}, file {number} of the next seed ({mutation}): {wrong}")
 

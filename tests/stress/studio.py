@@ -180,7 +180,26 @@ def task(client: Client, longest: float) -> Json:
     start = dice.uniform(0, client.end)
     asked = {"task": name, "variations": dice.randint(1, 4), "seconds": seconds, "seed": dice.randrange(1 << 30)}
     asked |= {"infill": {"from": start, "to": start + seconds}, "bridge": {"second": client.piece}}.get(name, {})
-    return asked if name == "compose" else asked | {"piece": client.piece}
+    asked = asked if name == "compose" else asked | {"piece": client.piece}
+    return asked | steered(client, asked)
+
+
+def steered(client: Client, asked: Json) -> Json:
+    """Sometimes how the music shall be, what of it stays, other bars for the whole, and an open end."""
+    dice, name = client.dice, asked["task"]
+    more: Json = {"density": dice.uniform(2, 20)} if dice.random() < 0.2 else {}
+    if dice.random() < 0.2:
+        more["loudness"] = dice.uniform(30, 90)
+    if name in ("compose", "continue") and dice.random() < 0.5:
+        more["open_end"] = True
+    inside = [note for note in client.piece["notes"] if asked.get("from", 0) <= note[0] < asked.get("to", 0)]
+    if name == "infill" and inside and dice.random() < 0.5:
+        more["keep"] = dice.choice(("melody", "all", dice.sample(inside, dice.randint(1, len(inside)))))
+    if name in ("infill", "continue") and dice.random() < 0.2:
+        tapped = [[960 * i, dice.randrange(300_000, 900_000)] for i in range(20)]
+        bars = {"ticks_per_quarter": 960, "tempos": tapped, "time_signatures": [[0, 3, 4]]}
+        more["piece"] = client.piece | {"tempo_map": bars}
+    return more
 
 
 async def events_of(answer: httpx.Response) -> AsyncIterator[Json]:
@@ -235,6 +254,14 @@ async def hang_up(client: Client) -> str:
             enough -= 1
             if enough < 0:
                 return "dropped"
+    return str(answer.status_code)
+
+
+async def see_parts(client: Client) -> str:
+    """The parts of the file that the piece is from."""
+    answer = await client.ask("api/parts", 200, json={"piece": client.piece})
+    if answer.status_code == 200:
+        must(any(part["chosen"] for part in answer.json()["parts"]), "no part of the file is the piece")
     return str(answer.status_code)
 
 
@@ -358,7 +385,9 @@ async def malformed(client: Client) -> str:
 
 async def wrong_types(client: Client) -> str:
     """Fields of other kinds."""
-    field_name = client.dice.choice(("piece", "from", "to", "seed", "variations", "temperature", "composer"))
+    field_name = client.dice.choice(
+        ("piece", "from", "to", "seed", "variations", "temperature", "composer", "keep", "recall", "density")
+    )
     wrong = client.dice.choice(([], {"a": 1}, "x" * 300, True, -1e300, 1 << 70))
     asked = {"task": "infill", "piece": client.piece, "from": 0.0, "to": 1.0} | {field_name: wrong}
     return str((await client.ask("api/write", 422, json=asked)).status_code)
@@ -387,7 +416,7 @@ async def no_http(client: Client) -> str:
 
 
 ACTIONS: dict[Callable[[Client], Awaitable[str]], int] = {
-    upload: 12, write: 30, cancel: 8, hang_up: 8, drop_upload: 3, drop_sound: 2, take_away: 8, look: 5,
+    upload: 12, write: 30, cancel: 8, hang_up: 8, see_parts: 2, drop_upload: 3, drop_sound: 2, take_away: 8, look: 5,
     other_origin: 3, other_host: 3, wrong_token: 3, oversized: 2, slow: 1, slow_head: 1, malformed: 3, wrong_types: 3,
     damaged: 3, nowhere: 2, no_http: 3,
 }  # fmt: skip

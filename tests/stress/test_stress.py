@@ -79,6 +79,14 @@ def test_thousands_of_one_event(tmp_path, heavy):
         (Done(0, "made", ""), None),
         (Done(2, "", "music-generator: a.mid: it is no MIDI file\n"), None),
         (Done(2, "", "a.mid: left out 3 drum notes\nmusic-generator: the primer has no notes\n"), None),
+        (
+            Done(
+                2,
+                "",
+                "7,000 parameters, on cpu in bfloat16\n3 steps, of 2 windows\nmusic-generator: full\n",
+            ),
+            None,
+        ),
         (Done(None, "", "Traceback\nValueError: x\n"), "ended with None: ValueError: x"),
         (Done(2, "", "music-generator: a\nb\n"), "refused in 2 lines"),
         (Done(2, "half", "music-generator: a\n"), "something is on stdout"),

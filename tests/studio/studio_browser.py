@@ -1,6 +1,6 @@
-"""The studio in a real Chromium, for the tests of its page: the server, the browser, and a window with short commands.
+"""The studio in a real Chromium, for the tests of its page: the server, the browser, and a window with commands.
 
-A test module imports the fixtures `address`, `browser`, `page` and `piece`, and takes the marks by `pytestmark = MARKS`.
+Test modules import the fixtures `address`, `browser`, `page` and `piece`, and the marks by `pytestmark = MARKS`.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     yield page
     errors = [text for text in page.errors if "Failed to load resource" not in text]  # refusals are expected
     context.close()
-    assert not errors
+    assert not errors, errors
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,9 @@ def test_density_is_asked_for_and_heard(page, piece):
         page.page.fill("#density", density)
         assert page.page.inner_text("#density-value") == f"{density} notes/s"
         written(page, (4, 16), variations=4)
-        counts.append(page.now("studio.choice.variations.reduce((sum, v) => sum + v.events.filter((e) => e.key > 2).length, 0)"))
+        counts.append(
+            page.now("studio.choice.variations.reduce((sum, v) => sum + v.events.filter((e) => e.key > 2).length, 0)")
+        )
         page.press("Escape")
     assert counts[0] > 1.5 * counts[1]
     page.click("[data-free=density]")

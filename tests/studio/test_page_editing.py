@@ -52,7 +52,7 @@ def test_a_drag_that_is_interrupted_leaves_the_piece_as_it_was(page, key, tmp_pa
     page.press(key)
     assert page.now("studio.preview") is None
     page.page.mouse.up()
-    assert page.piece().notes.tolist() == (three_notes().notes.tolist() if key == "Escape" else page.piece().notes.tolist())
+    assert rows(page) == [[1, 1, 60, 40], [3, 1, 64, 70], [5, 1, 67, 100]]
     other = made_performance(5, 20)
     page.page.set_input_files("#file", [{"name": "other.mid", "mimeType": "audio/midi", "buffer": write_midi(other)}])
     page.until("studio.name === 'other'")
@@ -385,7 +385,10 @@ def test_a_project_keeps_the_history_and_who_wrote_what(page, piece, tmp_path):
     [
         ("{", "p.json: this is not a project of the studio, as it is not JSON"),
         ("{}", "p.json: this is not a project of the studio; it opens those that it has saved, and MIDI files"),
-        ('{"file":"music-generator-studio project","format":9}', "p.json: a later version of the studio has saved this"),
+        (
+            '{"file":"music-generator-studio project","format":9}',
+            "p.json: a later version of the studio has saved this",
+        ),
         ('{"file":"music-generator-studio project","format":1,"files":[]}', "p.json: the project is damaged"),
     ],
 )

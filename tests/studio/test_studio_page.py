@@ -69,16 +69,13 @@ def test_play_pause_seek_and_loop(page, piece):
     page.open(piece)
     page.press("Space")
     page.until("player.playing && !player.waiting && player.now > 0.3")
-    playing = "[...document.querySelectorAll('audio')].filter((each) => !each.paused)"
-    [(duration, time_now)] = page.now(f"{playing}.map((each) => [each.duration, each.currentTime])")
-    assert duration > 10
-    assert time_now > 0.2
+    assert page.now("player.context.state") == "running"
+    assert page.now("player.sampler.voices.length") > 0
     assert page.now("studio.playhead") > 0.2
     assert page.page.get_attribute("#play", "aria-label") == "Pause"
     assert page.page.inner_text("#engine")
     page.press("Space")
     at = page.now("studio.playhead")
-    assert not page.now(f"{playing}.length")
     page.page.wait_for_timeout(150)
     assert page.now("studio.playhead") == at
 
@@ -91,20 +88,21 @@ def test_play_pause_seek_and_loop(page, piece):
     page.until("player.now < 6.25")  # the loop begins again
     assert page.now("player.now") >= 6 - 0.05
     page.press("l")
-    for _ in range(40):  # like a key held down: only the last position is rendered
+    for _ in range(40):  # like a key held down
         page.press("ArrowRight", "ArrowLeft")
     page.until("player.playing && !player.waiting")
     assert not page.error()
     page.press("Space")
 
 
-def test_playing_goes_on_from_file_to_file_to_the_end(page, piece):
+def test_playing_goes_on_to_the_end(page, piece):
     page.open(piece)
-    page.page.evaluate("for (const each of document.querySelectorAll('audio')) each.defaultPlaybackRate = 8")
+    start = page.now("studio.end - 2.5")
+    page.page.evaluate(f"studioPage.studio.playhead = {start}")
     page.press("Space")
-    page.until("player.playing && player.part?.from > 0 && player.now > player.part.from")
+    page.until(f"player.now > {start} + 1.5")
     page.until("!player.playing")
-    assert page.now("studio.playhead") == 0
+    assert page.now("studio.playhead") == start
     assert not page.error()
 
 
@@ -316,9 +314,38 @@ def test_the_server_stopped_in_the_middle(browser, piece):
         assert page.piece() == piece
         page.press("Control+a", "Delete", "Control+z")  # editing goes on
         assert page.piece() == piece
-        page.press("Space")
-        page.until("!player.playing")
-        assert "does not answer" in page.error()
+        page.press("Space")  # what is decoded still plays
+        page.until("player.now > 0.3")
+    context.close()
+
+
+def test_a_browser_without_sound_is_told_in_one_line(browser, address, piece):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.add_init_script("delete window.AudioContext")
+    page = Page(context.new_page(), address)
+    page.open(piece)
+    assert not page.error()
+    page.press("Space")
+    page.until("!player.playing")
+    assert page.error() == "this browser plays no sound: allow it for this page, or try another browser"
+    assert not page.errors
+    context.close()
+
+
+def test_without_the_samples_there_is_one_message(browser, address, piece):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    window = context.new_page()
+    window.route("**/samples/*", lambda route: route.abort())
+    page = Page(window, address)
+    page.open(piece)
+    page.press("Space")
+    page.until("!player.playing")
+    assert page.error().startswith("the piano's samples cannot be loaded")
+    window.unroute("**/samples/*")
+    page.click("#error button")
+    page.press("Space")
+    page.until("player.playing && player.now > 0.3")
+    assert not page.error()
     context.close()
 
 

@@ -27,6 +27,7 @@ from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance, join
 from music_generator.music.tempo_map import TempoMap
 from music_generator.studio import server
+from music_generator.studio.api import Studio
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.schema import piece_from_json, piece_to_json
 from music_generator.studio.writing import TASKS
@@ -49,7 +50,7 @@ def examples(count: int) -> settings:
 @pytest.fixture(scope="module")
 def client(tiny_bundle: Path) -> Iterator[TestClient]:
     """Return a client of a server with the tiny model; exceptions of the server are raised in the test."""
-    app = server.make_app(open_bundle(tiny_bundle), TOKEN, PORT, LIMITS)
+    app = server.make_app(Studio(open_bundle(tiny_bundle), LIMITS), TOKEN, PORT)
     with TestClient(app, base_url=f"http://127.0.0.1:{PORT}/{TOKEN}/") as client:
         yield client
 
@@ -85,7 +86,7 @@ FIELDS = [
     *(("write", name) for name in ("keep", "recall", "open_end", "density", "loudness", "returns")),
     ("midi", "piece"),
     ("parts", "piece"),
-    *(("sound", name) for name in ("piece", "from", "to", "format", "gain")),
+    *(("sound", name) for name in ("piece", "from", "to", "format")),
     *(("picture", name) for name in ("piece", "title", "from", "to")),
 ]
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_studio_page import Page, address, browser, pytestmark  # noqa: F401
+from studio_browser import MARKS, Page, address, browser  # noqa: F401
 
 from conftest import made_performance
 from music_generator.music.midi import read_midi, write_midi
 from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.sound import SoundOptions, render
+
+pytestmark = MARKS
 
 RATE = 44_100
 RECORDER = """registerProcessor("recorder", class extends AudioWorkletProcessor {
@@ -72,6 +74,11 @@ class SoundPage(Page):
         self.page.mouse.click(640, 5)  # a gesture, which the browser wants before sound
         self.page.evaluate(CONNECT, RECORDER)
 
+    def open(self, piece: Performance) -> None:
+        """Open a piece, and wait for its recordings: until then a neighbouring layer stands in."""
+        super().open(piece)
+        self.page.evaluate("() => studioPage.player.prepare(studioPage.studio.events)")
+
     def do(self, script: str) -> None:
         self.page.evaluate(f"(() => {{ const {{ studio, player, roll }} = studioPage; {script}; }})()")
 
@@ -104,7 +111,7 @@ class SoundPage(Page):
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[SoundPage]:  # noqa: F811
+def page(browser: Any, address: str) -> Iterator[SoundPage]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800},
         reduced_motion="reduce",
@@ -202,7 +209,7 @@ def test_what_is_edited_sounds_at_its_time_while_it_plays(page):
     page.listen()
     clock = page.play(0)
     page.until_clock(clock + 0.6)
-    page.do("studio.select([studio.events.find((e) => e.key === 84).id]); studio.move(0.5, -12)")
+    page.do("studio.select([studio.events.find((e) => e.key === 84).id]); studio.editor.move(0.5, -12)")
     assert page.now("player.playing && player.score.onsets.includes(2)")
     page.until_clock(clock + 3)
     recording, wanted = page.take(), exported(piece_of([(0.0, 3.0, 60, 60), (2.0, 0.2, 72, 110), (2.5, 0.2, 84, 110)]))
@@ -217,7 +224,7 @@ def test_a_deleted_note_is_damped_and_nothing_clicks(page):
     page.listen()
     clock = page.play(0)
     page.until_clock(clock + 0.6)
-    page.do("studio.select([studio.events[0].id]); studio.erase()")
+    page.do("studio.select([studio.events[0].id]); studio.editor.erase()")
     page.until_clock(clock + 1.5)
     heard = page.take().span(clock, 1.5)
     assert decibels(heard[round(1.2 * RATE) :]) < decibels(heard[: round(0.6 * RATE)]) - 40
@@ -350,3 +357,18 @@ def test_voices_are_bounded(page):
         )
         <= 128
     )
+
+
+def test_clicks_and_other_tracks_sound_at_their_times(page):
+    page.open(piece_of([(0.0, 2.0, 40, 1)]))
+    page.do("player.beats = [{ onset: 0.5, accented: false }, { onset: 1, accented: true }]")
+    page.do("player.others = [{ onset: 1.3, duration: 0.2, key: 69, velocity: 80, program: 40, isDrum: false }]")
+    page.listen()
+    clock = page.play(0)
+    page.until_clock(clock + 1.9)
+    recording = page.take()
+    for second, wait in ((0.5, 0.001), (1.0, 0.001), (1.3, 0.01)):
+        before, after = recording.span(clock + second - 0.1, 0.1), recording.span(clock + second, 0.1)
+        loud = np.abs(after).max(axis=1) > 0.1 * np.abs(after).max()
+        assert np.abs(before).max() < 0.1 * np.abs(after).max()
+        assert loud.argmax() <= wait * RATE

@@ -33,7 +33,7 @@ Track = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|N|N:CHANNEL",
-        help="track that is the piano, or `all`  [default: the only piano, else the track with most notes]",
+        help="track that is the piano, or `all`  [default: the only piano, else the first of the largest]",
     ),
 ]
 Variations = Annotated[

@@ -17,7 +17,7 @@ from music_generator.studio.options import StudioOptions
 
 def studio(
     port: Annotated[
-        int, typer.Option(help="port on 127.0.0.1; if it is taken, the next free one")
+        int, typer.Option(help="port on 127.0.0.1; 0: any free one; a browser stores its pieces for each port apart")
     ] = StudioOptions.port,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="print the address without opening it")] = False,
     soundfont: options.SoundFont = StudioOptions.soundfont,

@@ -99,19 +99,33 @@ static int wait_class(const Model *model, int32_t ticks)
     return class;
 }
 
-/* Take in an event, given the classes of its fields and its onset. */
-static void remember_event(const Model *model, const Memories *memories, int64_t slot, const int32_t *classes, int32_t onset)
+/* Store the next event's entry, whose fingerprints are those of what came before it. */
+static void store_entry(const Model *model, const Memories *memories, int64_t slot, const float *events, const float *before,
+                        const uint8_t *columns)
+{
+    const int entry = memories->fixed + memories->state[slot].written % memories->ring;
+    float stored[EVENT_UNITS];
+    normalize(events, EVENT_HEADS, stored);
+    for (int head = 0; head < MEMORY_HEADS; head++) {
+        const float *x = head < EVENT_HEADS ? stored + head * FINGERPRINT : before + (head - EVENT_HEADS) * FINGERPRINT;
+        store_fingerprint(model, memories, slot, head, entry, x);
+    }
+    __builtin_memcpy(memories->events + (slot * entries_of(memories) + entry) * ENTRY_COLUMNS, columns, ROLLED_COLUMNS);
+}
+
+/* Take in an event, given the classes of its fields and its onset; its entry is stored unless a later one takes its place. */
+static void remember_event(const Model *model, const Memories *memories, int64_t slot, const int32_t *classes, int32_t onset,
+                           int is_stored)
 {
     const Memory *memory = &model->memory;
     MemoryState *state = &memories->state[slot];
     float *events = memories->pending + slot * PENDING, *groups = events + PENDING_OF_EVENTS;
-    float *before = groups + GROUP_TAPS * GROUP_UNITS, stored[EVENT_UNITS];
+    float *before = groups + GROUP_TAPS * GROUP_UNITS;
     const int keys = model->config.num_keys, notes = keys - model->config.num_pedals, half = EVENT_UNITS / 2;
     const int key = classes[KEY], last_key = state->last_key, is_note = key < notes;
     const int32_t wait = onset - state->last_note;
     const int starts = is_note && wait >= GROUP_TICKS, known = last_key >= 0 && is_note && last_key < notes;
     const int interval = key - max_int(last_key, 0);
-    normalize(events, EVENT_HEADS, stored);
     if (starts) {
         normalize(groups, GROUP_HEADS, before);
         shift_taps(groups, GROUP_TAPS, GROUP_UNITS);
@@ -119,16 +133,14 @@ static void remember_event(const Model *model, const Memories *memories, int64_t
     } else if (is_note) {
         state->low = min_int(state->low, key);
     }
-    const int entry = memories->fixed + state->written % memories->ring;
-    for (int head = 0; head < MEMORY_HEADS; head++) {
-        const float *x = head < EVENT_HEADS ? stored + head * FINGERPRINT : before + (head - EVENT_HEADS) * FINGERPRINT;
-        store_fingerprint(model, memories, slot, head, entry, x);
+    if (is_stored) {
+        uint8_t columns[ROLLED_COLUMNS];
+        columns[ENTRY_SHIFT] = (uint8_t)classes[SHIFT], columns[ENTRY_VELOCITY] = (uint8_t)classes[VELOCITY];
+        columns[ENTRY_DURATION] = (uint8_t)classes[DURATION], columns[ENTRY_START] = (uint8_t)starts;
+        columns[ENTRY_KEY] = (uint8_t)key, columns[ENTRY_STEP] = (uint8_t)(known ? roll_place(model, interval) : keys);
+        columns[ENTRY_GROUP_STEP] = (uint8_t)(is_note ? roll_place(model, key - state->below_two) : keys);
+        store_entry(model, memories, slot, events, before, columns);
     }
-    uint8_t *event = memories->events + (slot * entries_of(memories) + entry) * ENTRY_COLUMNS;
-    event[ENTRY_SHIFT] = (uint8_t)classes[SHIFT], event[ENTRY_VELOCITY] = (uint8_t)classes[VELOCITY];
-    event[ENTRY_DURATION] = (uint8_t)classes[DURATION], event[ENTRY_START] = (uint8_t)starts, event[ENTRY_KEY] = (uint8_t)key;
-    event[ENTRY_STEP] = (uint8_t)(known ? roll_place(model, interval) : keys);
-    event[ENTRY_GROUP_STEP] = (uint8_t)(is_note ? roll_place(model, key - state->below_two) : keys);
     state->written++;
     const int step = known ? reach(interval) : is_note && last_key < 0 ? reach(0) : 2 * INTERVAL_REACH + 1;
     const int64_t width = (int64_t)EVENT_TAPS * half, group_width = GROUP_TAPS * FINGERPRINT;
@@ -156,7 +168,7 @@ EXPORT void VARIANT(remember)(const Model *model, const Token *tokens, int32_t c
 {
     begin_memory(model, memories, slot);
     for (int32_t t = 1; t < count; t++)
-        remember_event(model, memories, slot, tokens[t].classes, tokens[t].onset);
+        remember_event(model, memories, slot, tokens[t].classes, tokens[t].onset, count - t <= memories->ring);
 }
 
 /* ---- looking up */

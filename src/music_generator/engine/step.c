@@ -463,7 +463,7 @@ static void commit_memory(const Model *model, const Slots *slots, int32_t first,
         if (!scratch->commits[row])
             continue;
         take_classes(model, slots, slot, classes);
-        remember_event(model, &slots->memory, slot, classes, scratch->onset[row]);
+        remember_event(model, &slots->memory, slot, classes, scratch->onset[row], 1);
     }
 }
 

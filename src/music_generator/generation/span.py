@@ -16,7 +16,8 @@ from music_generator.engine.rules import Habituation
 from music_generator.engine.slots import Drawing
 from music_generator.errors import InputError
 from music_generator.music.performance import LONGEST_SECONDS, Performance, join
-from music_generator.music.splice import first_messages, within_ticks
+from music_generator.music.splice_pedals import first_messages
+from music_generator.music.ticks import within_ticks
 from music_generator.music.tokens import (
     NUM_KEYS,
     TICKS_PER_SECOND,
@@ -164,8 +165,8 @@ class Span:
             source = source.with_rewritten(self.start, end)
         written = _clear_of(_cut_by(written, self.kept), self.future)
         again = Performance(pedals=self._pedals_after(written))
-        whole = replace(join([self.past, written, self.kept, again, self.future]), tempo_map=tempo_map, source=source)
-        return self._with_pedals_ended(whole)
+        into = Performance(tempo_map=tempo_map, source=source)
+        return self._with_pedals_ended(join([into, self.past, written, self.kept, again, self.future]))
 
     def _without_kept(self, tokens: Array, first_tick: int) -> Array:
         """Return the tokens with shifts from tick 0, without those of the kept notes: these come back as they were."""
@@ -196,7 +197,7 @@ class Span:
         pedals = whole.pedals.copy()
         written = (pedals["onset"] >= self.start) & (pedals["onset"] < self.end)
         pedals["duration"][written] = np.minimum(pedals["duration"], end - pedals["onset"])[written]
-        return replace(whole, pedals=pedals[pedals["duration"] > 0])
+        return whole.with_pedals(pedals[pedals["duration"] > 0])
 
 
 def onsets(performance: Performance) -> Array:

@@ -21,14 +21,15 @@ from music_generator.music.midi_file import (
     is_end,
     make_track,
     meta,
+    metre_event,
+    parse_midi,
+    tempo_event,
 )
 from music_generator.music.midi_parts import MidiSource, Part, find_parts
 from music_generator.music.midi_tables import (
     PEDAL_CONTROLLERS,
-    metre_event,
     note_table,
     releases,
-    tempo_event,
     tempo_map_of,
 )
 from music_generator.music.performance import Performance
@@ -86,7 +87,7 @@ def followed_by(before: Performance, after: Performance, seconds: float) -> tupl
     tracks, places = _concatenated(first, second, joint.tick)
     tracks[0] = _merged(tracks[0], _joining_events(first.file, second.file, joint))
     file = replace(first.file, form=max(first.file.form, len(tracks) > 1)).with_tracks(_tracks(tracks, first.file))
-    parts = find_parts(file, note_table(file))
+    parts = find_parts(file)
     into = tuple(part for part in parts if part.place in [each.place for each in first.parts])
     source = MidiSource(
         file,
@@ -107,8 +108,8 @@ def _source_of(performance: Performance) -> MidiSource:
     """Return the source of a performance; of one without a source, the file that it would be written as."""
     if performance.source is not None:
         return performance.source
-    file = splice(performance)
-    parts = find_parts(file, note_table(file)) or (Part(0, 0, "Piano", 0, 0),)
+    file = parse_midi(splice(performance))
+    parts = find_parts(file) or (Part(0, 0, "Piano", 0, 0),)
     return MidiSource(file, parts, parts, parts)
 
 

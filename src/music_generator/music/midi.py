@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from music_generator.errors import InputError, MidiError
 from music_generator.files import replacing
 from music_generator.music.midi_file import LARGEST_BYTES, parse_midi
-from music_generator.music.midi_parts import MidiSource, Part, choose_parts, find_parts, notes_of
-from music_generator.music.midi_tables import note_table
-from music_generator.music.performance import HIGHEST_PITCH, LONGEST_SECONDS, LOWEST_PITCH, Performance
-from music_generator.music.splice import on_piano, performance_of, splice
+from music_generator.music.midi_parts import MidiSource, Part, choose_parts, find_parts, notes_of, pedals_of
+from music_generator.music.midi_tables import press_table, tempo_map_of
+from music_generator.music.performance import (
+    HIGHEST_PITCH,
+    LONGEST_SECONDS,
+    LOWEST_PITCH,
+    NOTE_DTYPE,
+    PEDAL_DTYPE,
+    Performance,
+)
+from music_generator.music.splice import splice
+from music_generator.music.ticks import in_seconds, on_piano
 
 __all__ = ["MidiReading", "read_midi", "write_midi"]
 
@@ -97,15 +103,27 @@ def read_midi(origin: str | Path | bytes, *, track: str | int | None = None) -> 
     file = parse_midi(data, path)
     if file.form > 1 and len(file.tracks) > 1:
         raise MidiError(path, f"MIDI type {file.form} is not supported; export it as type 0 or 1")
-    notes = note_table(file)
-    parts = find_parts(file, notes)
+    parts = find_parts(file)
     chosen = choose_parts(parts, track)
     last = Part(max(len(file.tracks) - 1, 0), 0, "", 0, 0)  # takes new notes where no part has any
     source = MidiSource(file, parts, chosen, chosen or (last,))
-    off_piano = int(np.count_nonzero(~on_piano(notes_of(source, notes))))
+    notes = notes_of(source)
+    off_piano = len(notes) - len(on_piano(notes))
     reading = MidiReading(Performance(), parts, chosen, off_piano, file.faults)
-    performance = performance_of(replace(source, remarks=reading.remarks), notes, path)
+    performance = _performance_of(replace(source, remarks=reading.remarks), path)
     return replace(reading, performance=performance if file.tracks else replace(performance, source=None))
+
+
+def _performance_of(source: MidiSource, path: Origin) -> Performance:
+    """Return the notes on the piano's keys and the pedals of a source's parts."""
+    tempo_map = tempo_map_of(source.file, path)
+    notes, presses = on_piano(notes_of(source)), press_table(pedals_of(source), source.file)
+    return Performance(
+        in_seconds(notes, NOTE_DTYPE, tempo_map, path),
+        in_seconds(presses, PEDAL_DTYPE, tempo_map, path),
+        tempo_map,
+        source,
+    )
 
 
 def write_midi(performance: Performance, path: str | Path | None = None) -> bytes:
@@ -132,7 +150,7 @@ def write_midi(performance: Performance, path: str | Path | None = None) -> byte
     """
     if performance.end >= LONGEST_SECONDS:
         raise InputError(f"the performance lasts {performance.end / 3600:.1f} hours; MIDI is written up to 24 hours")
-    data = splice(performance).to_bytes()
+    data = splice(performance)
     if path is not None:
         with replacing(path) as beside:
             beside.write_bytes(data)

@@ -122,11 +122,19 @@ class MidiFile:
         chunks = [next(given) if chunk.kind == b"MTrk" else chunk for chunk in self.chunks]
         return replace(self, chunks=(*chunks, *given))
 
-    def to_bytes(self) -> bytes:
-        """Return the bytes of the file; `parse_midi` is the inverse."""
+    def to_bytes(self, tracks: Iterable[bytes] | None = None) -> bytes:
+        """Return the bytes of the file; `parse_midi` is the inverse.
+
+        Args:
+            tracks: The bytes of each of its tracks, instead of its own.
+        """
         numbers = (self.form, len(self.tracks), self.division)
-        header = b"MThd" + (6).to_bytes(4, "big") + b"".join(number.to_bytes(2, "big") for number in numbers)
-        return header + b"".join(chunk.kind + len(chunk.data).to_bytes(4, "big") + chunk.data for chunk in self.chunks)
+        parts = [b"MThd" + (6).to_bytes(4, "big") + b"".join(number.to_bytes(2, "big") for number in numbers)]
+        given = iter(tracks or (track.data for track in self.tracks))
+        for chunk in self.chunks:
+            data = next(given) if chunk.kind == b"MTrk" else chunk.data
+            parts += [chunk.kind, len(data).to_bytes(4, "big"), data]
+        return b"".join(parts)
 
 
 def parse_midi(data: bytes, path: Any = None) -> MidiFile:
@@ -204,6 +212,16 @@ def parse_track(data: bytes) -> Track:
 def meta(kind: int, data: bytes) -> bytes:
     """Return a meta event."""
     return bytes([META, kind]) + variable_length(len(data)) + data
+
+
+def tempo_event(tempo: int) -> bytes:
+    """Return the event of a tempo in microseconds per quarter note."""
+    return meta(TEMPO, tempo.to_bytes(3, "big"))
+
+
+def metre_event(top: int, bottom: int) -> bytes:
+    """Return the event of a time signature: `top` over `bottom`, a power of two, and a click a quarter note."""
+    return meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))
 
 
 def is_end(message: bytes) -> bool:

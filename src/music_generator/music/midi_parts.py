@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from music_generator.errors import InputError
 from music_generator.music.midi_file import PROGRAM, MidiFile
-from music_generator.music.midi_tables import note_table, pedal_table
+from music_generator.music.midi_tables import note_table, pedal_table, selected
 
 DRUM_CHANNEL = 9  # counted from 0
 LAST_PIANO_PROGRAM = 7  # of General MIDI: programs 0 to 7 are pianos, harpsichord and clavinet
+NEAR_MOST = 0.75  # of the notes of the largest part: which of several alike is read must not change with an infill
 
 Array = NDArray[Any]
 
@@ -86,19 +87,19 @@ class MidiSource:
         return replace(self, rewritten=(*self.rewritten, (start, end)))
 
 
-def find_parts(file: MidiFile, notes: Array) -> tuple[Part, ...]:
-    """Return the parts that have notes, by track and channel; `notes` is the file's `note_table`."""
-    programs = _programs(file)
-    places, inverse, counts = np.unique(_places(notes), return_inverse=True, return_counts=True)
-    first = np.full(len(places), np.iinfo(np.int64).max)
-    np.minimum.at(first, inverse, notes["start"])
+def find_parts(file: MidiFile) -> tuple[Part, ...]:
+    """Return the parts that have notes, by track and channel."""
+    programs, notes = _programs(file), note_table(file)
+    counts = np.bincount(_places(notes))
+    first = np.full(len(counts), np.iinfo(np.int64).max)
+    np.minimum.at(first, _places(notes), notes["start"])
     found = []
-    for place, count, tick in zip(places.tolist(), counts.tolist(), first.tolist(), strict=True):
+    for place in np.flatnonzero(counts).tolist():
         number, channel = divmod(place, 16)
         own = programs[channel]
-        i = int(np.searchsorted(own["tick"], tick, side="right"))
+        i = int(np.searchsorted(own["tick"], first[place], side="right"))
         program = int(own["program"][i - 1]) if i else 0
-        found.append(Part(number, channel, file.tracks[number].name, program, count))
+        found.append(Part(number, channel, file.tracks[number].name, program, int(counts[place])))
     return tuple(found)
 
 
@@ -122,8 +123,8 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
         parts: All parts of a file.
         track: A name or a part of one, whatever its case; or a number, counted from 1, as `Part.track`, or with its
             channel, such as `1:3`; or `all` for everything but the drums. None takes the only piano, else, of the
-            pianos or of all, the part with most notes. Other pianos with its name or on its channel are its other
-            hand, as is the second of two parts.
+            pianos or of all, the first part with about as many notes as the one with most (`NEAR_MOST`). Other pianos
+            with its name or on its channel are its other hand, as is the second of two parts.
 
     Raises:
         InputError: No part is meant by `track`, or only the drums.
@@ -134,7 +135,8 @@ def choose_parts(parts: tuple[Part, ...], track: str | int | None = None) -> tup
     if track is not None:
         return _named(playable, str(track))
     pianos = tuple(part for part in playable if part.is_piano)
-    best = max(pianos or playable, key=lambda part: part.notes, default=None)
+    most = max((part.notes for part in pianos or playable), default=0)
+    best = next((part for part in pianos or playable if part.notes >= NEAR_MOST * most), None)
     if best is None or best not in pianos:
         return () if best is None else (best,)
     if len(playable) == len(pianos) == 2:
@@ -172,13 +174,12 @@ def _numbered(part: Part, parts: tuple[Part, ...]) -> str:
     return f"{number} {part.name!r}" if part.name else number
 
 
-def notes_of(source: MidiSource, notes: Array | None = None) -> Array:
-    """Return the `midi_tables.NOTES` of a source's parts: (notes,); `notes` are those of the file, where known."""
-    if notes is None:
-        notes = note_table(source.file)
+def notes_of(source: MidiSource) -> Array:
+    """Return the `midi_tables.NOTES` of a source's parts: (notes,)."""
+    notes = note_table(source.file)
     if source.parts == source.all_parts:
         return notes
-    return np.asarray(notes[np.isin(_places(notes), [part.place for part in source.parts])])
+    return selected(notes, np.isin(_places(notes), [part.place for part in source.parts]))
 
 
 def pedals_of(source: MidiSource) -> Array:
@@ -197,7 +198,7 @@ def pedals_of(source: MidiSource) -> Array:
     own &= ~np.isin(_places(pedals), [part.place for part in others])
     if all(part.is_drums for part in others):
         own |= ~np.isin(pedals["channel"], [*channels, DRUM_CHANNEL])
-    return np.asarray(pedals[own])
+    return selected(pedals, own)
 
 
 def _places(table: Array) -> Array:

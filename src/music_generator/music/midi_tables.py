@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ from music_generator.music.midi_file import (
     Event,
     MidiFile,
     Track,
-    meta,
+    metre_event,
+    tempo_event,
 )
 from music_generator.music.tempo_map import BEAT_UNITS, TempoMap
 
@@ -32,12 +35,28 @@ NOTES = np.dtype([("start", "i8"), ("end", "i8"), ("on", "i4"), ("off", "i4"), (
 PEDALS = np.dtype([("tick", "i8"), ("event", "i4"), ("track", "i2"), ("channel", "u1"), ("pedal", "u1"),
                    ("value", "u1")])  # fmt: skip
 """A message of a pedal. `event` is its place in the track, -1 where another message releases the pedal."""
-PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "i4"), ("depth", "i4")])
+PRESSES = np.dtype([("start", "i8"), ("end", "i8"), ("pedal", "u1"), ("depth", "u1")])
 """A press of a pedal: its ticks, and its largest value."""
 
 Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _once(make: Callable[Concatenate[MidiFile, P], T]) -> Callable[Concatenate[MidiFile, P], T]:
+    """Let what a function makes of a file be kept with the file: a file does not change."""
+
+    def kept(file: MidiFile, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        known = vars(file)
+        if make.__name__ not in known:
+            known[make.__name__] = make(file, *args, **kwargs)
+        made: T = known[make.__name__]
+        return made
+
+    return update_wrapper(kept, make)
+
+
+@_once
 def tempo_map_of(file: MidiFile, path: Any = None) -> TempoMap:
     """Return the tempo map of all tracks.
 
@@ -51,50 +70,48 @@ def tempo_map_of(file: MidiFile, path: Any = None) -> TempoMap:
     if not file.division:
         raise MidiError(path, "its time division is 0; export it with ticks per quarter note")
     # 120 quarters a minute until another tempo is set; of several on one tick the last one counts
-    ticks, lengths = _tempos(file)
-    if not lengths.all():
+    ticks, data = _metas(file, TEMPO, 3, 3)
+    ticks, tempos = _last_of_tick(ticks, data @ np.array([1 << 16, 1 << 8, 1]))
+    if not (data.any(1)).all():
         raise MidiError(path, "it has an impossible tempo of 0 microseconds per quarter note")
-    tempos = {0: 500_000, **dict(zip(ticks.tolist(), lengths.tolist(), strict=True))}
-    signatures = dict[int, tuple[int, int, int]]()
-    for tick, data in sorted((each for track in file.tracks for each in track.metas(TIME_SIGNATURE)), key=_tick):
-        if len(data) > 1 and data[0] and data[1] < len(BEAT_UNITS):
-            signatures[tick] = tick, data[0], 1 << data[1]
-    return TempoMap(file.division, tuple(sorted(tempos.items())), tuple(sorted(signatures.values())))
+    changes = tuple(zip(ticks.tolist(), tempos.tolist(), strict=True))
+    if not len(ticks) or ticks[0] > 0:
+        changes = ((0, 500_000), *changes)
+    ticks, data = _metas(file, TIME_SIGNATURE, 2, 127)
+    known = (data[:, 0] > 0) & (data[:, 1] < len(BEAT_UNITS))
+    ticks, signs = _last_of_tick(ticks[known], data[known])
+    metres = zip(ticks.tolist(), signs[:, 0].tolist(), (1 << signs[:, 1]).tolist(), strict=True)
+    return TempoMap(file.division, changes, tuple(metres))
 
 
 def tempo_events(tempo_map: TempoMap) -> list[Event]:
     """Return the tempi and time signatures of a tempo map by tick; `tempo_map_of` reads them again."""
     events = [(tick, tempo_event(tempo)) for tick, tempo in tempo_map.tempos]
     events += [(tick, metre_event(top, bottom)) for tick, top, bottom in tempo_map.time_signatures]
-    return sorted(events, key=_tick)
+    return sorted(events, key=lambda event: event[0])
 
 
-def tempo_event(tempo: int) -> bytes:
-    """Return the event that sets a tempo, in microseconds per quarter note."""
-    return meta(TEMPO, tempo.to_bytes(3, "big"))
+def _metas(file: MidiFile, kind: int, shortest: int, longest: int) -> tuple[Array, Array]:
+    """Return the ticks of all meta events of a type whose data have a length, in their order, and their first bytes.
 
-
-def metre_event(top: int, bottom: int) -> bytes:
-    """Return the event that sets a time signature; the metronome clicks each quarter note."""
-    return meta(TIME_SIGNATURE, bytes([top, bottom.bit_length() - 1, 24, 8]))
-
-
-def _tempos(file: MidiFile) -> tuple[Array, Array]:
-    """Return the ticks of all tempo events, in their order, and their microseconds per quarter note."""
-    ticks, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    Returns:
+        int64 of the shapes (events,) and (events, `shortest`).
+    """
+    ticks, found = [np.empty(0, np.int64)], [np.empty((0, shortest), np.int64)]
     for track in file.tracks:
-        at = np.flatnonzero((track.status == META) & (track.first == TEMPO) & (track.second == 3))
-        data = np.frombuffer(track.data, np.uint8)
-        ends = track.ends[at]
+        at = np.flatnonzero((track.status == META) & (track.first == kind))
+        at = at[(track.second[at] >= shortest) & (track.second[at] <= longest)]
+        begins = track.ends[at].astype(np.int64) - track.second[at]
         ticks.append(track.ticks[at])
-        high, middle, low = (data[ends - i].astype(np.int64) for i in (3, 2, 1))
-        lengths.append(high << 16 | middle << 8 | low)
+        found.append(np.frombuffer(track.data, np.uint8)[begins[:, None] + np.arange(shortest)].astype(np.int64))
     order = np.argsort(np.concatenate(ticks), kind="stable")
-    return np.concatenate(ticks)[order], np.concatenate(lengths)[order]
+    return np.concatenate(ticks)[order], np.concatenate(found)[order]
 
 
-def _tick(event: tuple[int, bytes]) -> int:
-    return event[0]
+def _last_of_tick(ticks: Array, values: Array) -> tuple[Array, Array]:
+    """Return the ticks without repetition, and the last value of each."""
+    is_last = np.diff(ticks, append=-1) != 0
+    return ticks[is_last], values[is_last]
 
 
 def _smpte_map(division: int, path: Any) -> TempoMap:
@@ -105,6 +122,7 @@ def _smpte_map(division: int, path: Any) -> TempoMap:
     return TempoMap((30 if dropped else frames) * ticks, ((0, 1_001_000 if dropped else 1_000_000),))
 
 
+@_once
 def note_table(file: MidiFile) -> Array:
     """Return the notes of a file, track by track.
 
@@ -157,6 +175,7 @@ def _ended_by_all_off(notes: Array, following: Array, track: Track) -> Array:
     return notes
 
 
+@_once
 def pedal_table(file: MidiFile) -> Array:
     """Return the pedal messages of a file, track by track, in their order: `PEDALS` of shape (messages,).
 
@@ -178,8 +197,15 @@ def pedal_table(file: MidiFile) -> Array:
 
 
 def _joined(tables: list[Array], dtype: np.dtype[Any]) -> Array:
-    """Return tables as one."""
-    return tables[0] if len(tables) == 1 else np.concatenate([np.empty(0, dtype), *tables])
+    """Return tables as one that cannot be changed."""
+    joined = tables[0] if len(tables) == 1 else np.concatenate([np.empty(0, dtype), *tables])
+    joined.flags.writeable = False
+    return joined
+
+
+def selected(table: Array, chosen: Array) -> Array:
+    """Return the chosen rows of a table, given which they are (n,) bool; the table itself if all of them are."""
+    return table if chosen.all() else np.asarray(table[chosen])
 
 
 def press_table(pedals: Array, file: MidiFile) -> Array:
@@ -196,9 +222,9 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
         channels are one, as deep as the deepest.
     """
     place = (pedals["pedal"].astype(np.int32) * len(file.tracks) + pedals["track"]) * 16 + pedals["channel"]
-    order = np.argsort(place, kind="stable")
-    place, ticks, values = place[order], pedals["tick"][order], pedals["value"][order]
-    pedal, track = pedals["pedal"][order], pedals["track"][order]
+    if (place[1:] < place[:-1]).any():
+        return press_table(pedals[np.argsort(place, kind="stable")], file)
+    ticks, values, pedal, track = (pedals[name] for name in ("tick", "value", "pedal", "track"))
     down, is_first = values >= PRESSED, np.diff(place, prepend=-1) != 0
     is_last = np.append(is_first[1:], True)[: len(place)]
     first = np.flatnonzero(down & (is_first | ~np.append(False, down[:-1])))
@@ -206,12 +232,13 @@ def press_table(pedals: Array, file: MidiFile) -> Array:
     ends = np.zeros(len(file.tracks), np.int64)
     for number in np.unique(track).tolist():
         ends[number] = _end_of_presses(file, file.tracks[number])
-    stop = np.where(is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), np.append(ticks, 0)[last + 1])
+    stop = np.where(
+        is_last[last], np.maximum(ends[track[last]], ticks[last] + 1), ticks[np.minimum(last + 1, len(ticks) - 1)]
+    )
     presses = np.empty(len(first), PRESSES)
     presses["pedal"], presses["start"], presses["end"] = pedal[first], ticks[first], stop
     presses["depth"] = np.maximum.reduceat(np.where(down, values, 0), first) if len(first) else 0
-    lasting = stop > presses["start"]
-    return _united(presses if lasting.all() else presses[lasting])
+    return _united(selected(presses, stop > presses["start"]))
 
 
 def releases(file: MidiFile) -> list[list[Event]]:
@@ -229,8 +256,9 @@ def releases(file: MidiFile) -> list[list[Event]]:
 def unreleased(pedals: Array, file: MidiFile) -> list[tuple[int, int, int, int]]:
     """Return the end, the track, the channel and the pedal of each press that is never released."""
     place = (pedals["track"].astype(np.int64) * 16 + pedals["channel"]) * len(PEDAL_CONTROLLERS) + pedals["pedal"]
-    _, reversed_last = np.unique(place[::-1], return_index=True)
-    last = pedals[::-1][reversed_last]
+    last_of_place = np.full(place.max(initial=-1) + 1, -1)
+    last_of_place[place] = np.arange(len(place))  # of several the last one is taken
+    last = pedals[last_of_place[last_of_place >= 0]]
     last = last[last["value"] >= PRESSED]
     found = []
     for tick, track, channel, pedal in last[["tick", "track", "channel", "pedal"]].tolist():
@@ -245,12 +273,12 @@ def _end_of_presses(file: MidiFile, track: Track) -> int:
 
 def _united(presses: Array) -> Array:
     """Return presses with those of one pedal that overlap as one."""
-    presses = presses[np.lexsort((presses["start"], presses["pedal"]))]
-    if not len(presses):
-        return presses
     far = presses["pedal"].astype(np.int64) << 40  # past any tick, so that a press ends no press of another pedal
+    begin = far + presses["start"]
+    if (begin[1:] < begin[:-1]).any():
+        return _united(presses[np.argsort(begin, kind="stable")])
     open_until = np.maximum.accumulate(far + presses["end"])
-    first = np.flatnonzero(np.append(True, (far + presses["start"])[1:] >= open_until[:-1]))
+    first = np.flatnonzero(np.append(True, begin[1:] >= open_until[:-1])[: len(presses)])
     if len(first) == len(presses):
         return presses
     united = presses[first]

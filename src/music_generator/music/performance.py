@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,20 +56,24 @@ def _without_overlaps(events: Array, key: str) -> Array:
     later, higher = np.diff(onset), np.diff(keys)
     if not ((later > 0) | ((later == 0) & (higher > 0))).all():
         events = events[np.lexsort((-events["duration"], keys, onset))]
-    order = np.argsort(events[key], kind="stable")  # by key, then onset, the longest first
-    room = _room(events[order], key)
+    order, room = _rooms(events, key)
     if (room == 0).any():
         events = np.delete(events, order[1:][room == 0])
-        order = np.argsort(events[key], kind="stable")
-        room = _room(events[order], key)
+        order, room = _rooms(events, key)
     overlong = np.flatnonzero(events["duration"][order[:-1]] > room)
     events["duration"][order[overlong]] = room[overlong]
     return events
 
 
-def _room(events: Array, key: str) -> Array:
-    """Return the seconds from each event but the last to the next one if that is of the same key, else infinity."""
-    return np.where(np.diff(events[key]) == 0, np.diff(events["onset"]), np.inf)
+def _rooms(events: Array, key: str) -> tuple[Array, Array]:
+    """Return the order by key, then onset, the longest first, and the seconds from each event to the next of its key.
+
+    The seconds are infinite where none follows; the last event of the order is left out.
+    """
+    order = np.argsort(events[key], kind="stable")
+    room = np.diff(events["onset"][order])
+    room[np.diff(events[key][order]) != 0] = np.inf
+    return order, room
 
 
 def _checked(events: Array, dtype: np.dtype[Any], key: str, keys: tuple[int, int], force: str) -> Array:
@@ -85,6 +90,10 @@ def _checked(events: Array, dtype: np.dtype[Any], key: str, keys: tuple[int, int
         if events[name].min() < low or events[name].max() > high:
             raise InputError(f"`{name}` must be {low} to {high}")
     return _without_overlaps(events, key)
+
+
+def _checked_pedals(pedals: Array) -> Array:
+    return _checked(pedals, PEDAL_DTYPE, "pedal", (SUSTAIN, UNA_CORDA), "depth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +119,15 @@ class Performance:
     source: MidiSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        notes = _checked(self.notes, NOTE_DTYPE, "pitch", (LOWEST_PITCH, HIGHEST_PITCH), "velocity")
-        pedals = _checked(self.pedals, PEDAL_DTYPE, "pedal", (SUSTAIN, UNA_CORDA), "depth")
-        for name, events in (("notes", notes), ("pedals", pedals)):
+        self._set(notes=_checked(self.notes, NOTE_DTYPE, "pitch", (LOWEST_PITCH, HIGHEST_PITCH), "velocity"))
+        self._set(pedals=_checked_pedals(self.pedals))
+
+    def _set(self, **arrays: Array) -> Performance:
+        """Let checked events be those of the performance, while it is made; return it."""
+        for name, events in arrays.items():
             events.flags.writeable = False
             object.__setattr__(self, name, events)
+        return self
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Performance):
@@ -134,7 +147,15 @@ class Performance:
     def between(self, start: float, end: float = np.inf) -> Performance:
         """Return the events whose onset lies in [`start`, `end`) seconds, at their times."""
         notes, pedals = (s[(s["onset"] >= start) & (s["onset"] < end)] for s in (self.notes, self.pedals))
-        return replace(self, notes=notes, pedals=pedals)
+        return copy(self)._set(notes=notes, pedals=pedals)
+
+    def with_pedals(self, pedals: Array) -> Performance:
+        """Return the same notes with other pedal presses, `PEDAL_DTYPE` of shape (presses,).
+
+        Raises:
+            InputError: A value is out of its range.
+        """
+        return copy(self)._set(pedals=_checked_pedals(pedals))
 
     def shifted(self, seconds: float) -> Performance:
         """Return the same events `seconds` later, or earlier if negative.

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from music_generator.music.midi_file import META, TEMPO, TIME_SIGNATURE, Event, MidiFile, Track, make_track, meta
-from music_generator.music.midi_tables import metre_event, tempo_events, tempo_map_of
+from music_generator.music.midi_file import (
+    META,
+    TEMPO,
+    TIME_SIGNATURE,
+    Event,
+    MidiFile,
+    Track,
+    make_track,
+    meta,
+    metre_event,
+)
+from music_generator.music.midi_tables import tempo_events, tempo_map_of
 from music_generator.music.performance import Performance
 from music_generator.music.tempo_map import TempoMap
 
-Array = NDArray[Any]
-
-ON_A_TICK = 1e-4  # ticks by which an event of a file may be away from its tick after its time was in seconds
-
 
 def on_tempo_map(performance: Performance, tempo_map: TempoMap) -> Performance:
-    """Return a performance on another tempo map; everything sounds when it did, to half a tick.
+    """Return a performance on another tempo map: its notes and pedals as they are, its file on other ticks.
 
     In the file that it is from, all tempi and time signatures are replaced by those of the map, and all other events
-    move to the tick nearest to their second: those of other parts, lyrics, markers and the ends of tracks too. The
-    file's ticks are the map's, divided by a whole number where they are longer than 1 ms.
+    move to the tick nearest to their second: those of other parts, lyrics, markers and the ends of tracks too. So
+    everything sounds when it did, to half a tick. The file's ticks are the map's, divided by a whole number where they
+    are longer than 1 ms.
 
     Args:
         performance: The performance.
@@ -39,8 +44,7 @@ def on_tempo_map(performance: Performance, tempo_map: TempoMap) -> Performance:
     if before in (tempo_map, after):
         return replace(performance, tempo_map=before)
     source = replace(source, file=_retimed_file(source.file, before, after))
-    notes, pedals = (_retimed_events(events, before, after) for events in (performance.notes, performance.pedals))
-    return Performance(notes, pedals, after, source)
+    return replace(performance, tempo_map=after, source=source)
 
 
 def _retimed_file(file: MidiFile, before: TempoMap, after: TempoMap) -> MidiFile:
@@ -63,16 +67,3 @@ def _retimed_track(track: Track, before: TempoMap, after: TempoMap) -> list[Even
     ticks = np.maximum.accumulate(after.seconds_to_ticks(before.ticks_to_seconds(track.ticks)))
     replaced = (track.status == META) & ((track.first == TEMPO) | (track.first == TIME_SIGNATURE))
     return [(tick, track.event(i)) for i, tick in enumerate(ticks.tolist()) if not replaced[i]]
-
-
-def _retimed_events(events: Array, before: TempoMap, after: TempoMap) -> Array:
-    """Return notes or presses: those on ticks of the file go where its events go, the others stay."""
-    bounds = np.stack([events["onset"], events["onset"] + events["duration"]])
-    ticks = before.seconds_to_fractional_ticks(bounds)
-    seconds = before.ticks_to_seconds(np.rint(ticks))
-    onset, end = np.where(
-        np.abs(ticks - np.rint(ticks)) < ON_A_TICK, after.ticks_to_seconds(after.seconds_to_ticks(seconds)), bounds
-    )
-    moved = events.copy()
-    moved["onset"], moved["duration"] = onset, np.maximum(end - onset, 1e-9)
-    return moved

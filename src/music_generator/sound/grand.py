@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from math import exp
 from typing import Any
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from music_generator.music.performance import SUSTAIN, Performance
 from music_generator.sound.dampers import Dampers, key_ups, played_una_corda, struck_again
 from music_generator.sound.resonance import Resonance
-from music_generator.sound.samples import Recording, Samples
-from music_generator.sound.waveform import PEAK
+from music_generator.sound.samples import Recording, Samples, nearest
+from music_generator.sound.waveform import PEAK, slices
 
 Array = NDArray[Any]
 
 BLOCK_SECONDS = 60.0
 CHUNK = 8192  # frames that are added at once: they stay in the processor's cache
+FRAMES = np.arange(CHUNK, dtype=np.float32)
 
 DECIBELS_PER_VELOCITY = 33 / 95  # 33 dB from velocity 20 to 115
 MIDDLE_VELOCITY = 64
@@ -66,18 +67,18 @@ class Voice:
     key: int
     weights: dict[int, float]
     is_dark: bool
-    times: Array
-    fallen: Array
+    times: tuple[float, ...]
+    fallen: tuple[float, ...]
 
     @property
     def start(self) -> float:
         """The second of the strike."""
-        return float(self.times[0])
+        return self.times[0]
 
     @property
     def end(self) -> float:
         """The second from which it is silent."""
-        return float(self.times[-1])
+        return self.times[-1]
 
 
 def loudness(velocity: float) -> float:
@@ -86,16 +87,17 @@ def loudness(velocity: float) -> float:
 
 
 def layer_weights(recordings: tuple[Recording, ...], velocities: tuple[int, ...], velocity: float) -> dict[int, float]:
-    """Return the factors of the one or two layers that sound at a velocity; their sum has the level 1.
+    """Return the factors of the one or two layers that sound at a velocity; their sum has the level of the key.
 
     Two layers of one key correlate by `overlap`, so that the power of their sum is a² + b² + 2ab·overlap.
     """
-    at = float(np.interp(velocity, velocities, range(len(velocities))))
-    lower = min(int(at), len(velocities) - 2)
-    b = at - lower
+    lower = min(max(bisect_right(velocities, velocity) - 1, 0), len(velocities) - 2)
+    b = (velocity - velocities[lower]) / (velocities[lower + 1] - velocities[lower])
+    b = min(max(b, 0.0), 1.0)
     a, overlap = 1 - b, recordings[lower].overlap
     norm = (a * a + b * b + 2 * a * b * overlap) ** 0.5
-    return {layer: weight / norm for layer, weight in ((lower, a), (lower + 1, b)) if weight > 0}
+    weights = {lower: a, lower + 1: b}
+    return {layer: weight / norm * recordings[layer].gain for layer, weight in weights.items() if weight > 0}
 
 
 def damping_rate(key: int) -> float:
@@ -119,29 +121,29 @@ def voices_of(performance: Performance, samples: Samples, dampers: Dampers) -> l
     return voices
 
 
-def _fall(onset: float, up: float, again: float, rate: float, last: float, dampers: Dampers) -> tuple[Array, Array]:
+Fall = tuple[tuple[float, ...], tuple[float, ...]]  # seconds, and the nepers that a tone has fallen by then
+
+
+def _fall(onset: float, up: float, again: float, rate: float, last: float, dampers: Dampers) -> Fall:
     """Return the times at which a tone's fall changes, and the nepers it has fallen by then; it ends at `SILENCE`.
 
     Its damper follows the pedal from `up` until the key is struck `again`; from then on the hammer has taken the most.
     """
-    inner = np.concatenate([[up, again], dampers.moves_between(up, min(again, last))])
-    times = np.concatenate([[onset], np.unique(inner[(inner > onset) & (inner < last)]), [last]])
-    damped = np.clip(times, min(up, again), again)
-    fallen = np.maximum(times - again, 0) / STRUCK_SECONDS
-    if up < min(again, last):
-        fallen = fallen + rate * (dampers.touched(damped) - dampers.touched(damped[:1]))
-    if fallen[-1] <= SILENCE:
-        return times, fallen
-    silent = int(np.argmax(fallen > SILENCE))  # the first time after it
-    share = (SILENCE - fallen[silent - 1]) / (fallen[silent] - fallen[silent - 1])
-    end = times[silent - 1] + share * (times[silent] - times[silent - 1])
-    return np.append(times[:silent], end), np.append(fallen[:silent], SILENCE)
-
-
-@lru_cache(maxsize=32)
-def _decay(frames: int, nepers_per_frame: float) -> Array:
-    """Return exp(-nepers · i) for i below `frames`, float32."""
-    return np.asarray(np.exp(-nepers_per_frame * np.arange(frames)), np.float32)
+    inner = {up, again, *dampers.moves_between(up, min(again, last))}
+    free = dampers.touched(min(up, again, last))
+    times, fallen = [onset], [0.0]
+    for second in [*sorted(each for each in inner if onset < each < last), last]:
+        nepers = max(second - again, 0) / STRUCK_SECONDS
+        if second > up:
+            nepers += rate * (dampers.touched(min(second, again)) - free)
+        if nepers > SILENCE:
+            share = (SILENCE - fallen[-1]) / (nepers - fallen[-1])
+            times.append(times[-1] + share * (second - times[-1]))
+            fallen.append(SILENCE)
+            break
+        times.append(second)
+        fallen.append(nepers)
+    return tuple(times), tuple(fallen)
 
 
 class Grand:
@@ -167,23 +169,23 @@ class Grand:
         for first in range(0, self.frames, size):
             whole = -(-min(size, self.frames - first) // resonance.hop) * resonance.hop
             mix = np.zeros((2, whole), np.float32)
-            for key, voices in keys.items():
-                self._add_key(mix, first, key, voices)
+            for voices in keys.values():
+                self._add_key(mix, first, voices)
             self._add_noises(mix, first)
             resonance.add_to(mix)
             yield mix[:, : self.frames - first]
 
-    def _add_key(self, mix: Array, first: int, key: int, voices: list[Voice]) -> None:
+    def _add_key(self, mix: Array, first: int, voices: list[Voice]) -> None:
         """Add what sounds of a key in a block that begins at frame `first`; forget the voices that have ended."""
         begin, end = first / self.sample_rate, (first + mix.shape[1]) / self.sample_rate
         sounding = [voice for voice in voices if voice.start < end and voice.end > begin]
         voices[:] = [voice for voice in voices if voice.end > end]
-        tones = self._tones(key, sounding, end)
+        tones = self._tones(sounding, end)
         for voice in sounding:
             self._add_voice(mix, first, voice, tones)
 
-    def _tones(self, key: int, voices: list[Voice], end: float) -> dict[tuple[int, bool], Array]:
-        """Return the tones that voices of a key need until second `end`, by layer and whether they are dark."""
+    def _tones(self, voices: list[Voice], end: float) -> dict[tuple[int, bool], Array]:
+        """Return the tones that voices of one key need until second `end`, by layer and whether they are dark."""
         needed: dict[tuple[int, bool], float] = {}
         for voice in voices:
             for layer in voice.weights:
@@ -193,20 +195,20 @@ class Grand:
         tones = {}
         for layer in {layer for layer, _ in needed}:
             bright, dark = (int(needed.get((layer, is_dark), 0) * self.sample_rate) + 2 for is_dark in (False, True))
-            tones[layer, False] = self.samples.tone(key, layer, max(bright, dark))
+            tones[layer, False] = self.samples.tone(voices[0].key, layer, max(bright, dark))
             if (layer, True) in needed:
                 tones[layer, True] = _darkened(tones[layer, False][:, :dark], self.sample_rate)
         return tones
 
     def _add_voice(self, mix: Array, first: int, voice: Voice, tones: dict[tuple[int, bool], Array]) -> None:
         start = round(voice.start * self.sample_rate)
-        edges = np.round(voice.times * self.sample_rate).astype(int).tolist()
+        edges = [round(second * self.sample_rate) for second in voice.times]
         for i, (left, right) in enumerate(pairwise(edges)):
             if right <= first or left >= first + mix.shape[1] or right == left:
                 continue
             slope = (voice.fallen[i + 1] - voice.fallen[i]) / (right - left)
             begin, end = max(left, first), min(right, first + mix.shape[1])
-            level = float(np.exp(-voice.fallen[i] - slope * (begin - left)))
+            level = exp(-voice.fallen[i] - slope * (begin - left))
             factors = [(tones[layer, voice.is_dark], weight * level) for layer, weight in voice.weights.items()]
             _add(mix[:, begin - first : end - first], begin - start, factors, slope)
 
@@ -216,10 +218,9 @@ class Grand:
         ups = key_ups(self.performance)
         index = self.samples.index
         falls = (ups < np.inf) & (self.dampers.at(np.minimum(ups, 1e9)) > 0.5)
-        for note, up in zip(self.performance.notes[falls], ups[falls], strict=True):
-            level = loudness((int(note["velocity"]) + MIDDLE_VELOCITY) / 2) * 10 ** (RELEASE_DECIBELS / 20)
-            nearest = min(index.releases, key=lambda key: abs(key - int(note["pitch"])))
-            found.append((float(up), index.releases[nearest], MIDDLE_LEVEL * level))
+        for (_, _, key, velocity), up in zip(self.performance.notes[falls].tolist(), ups[falls].tolist(), strict=True):
+            level = loudness((velocity + MIDDLE_VELOCITY) / 2) * 10 ** (RELEASE_DECIBELS / 20)
+            found.append((up, index.releases[nearest(key, index.releases)], MIDDLE_LEVEL * level))
         for onset, duration, pedal, depth in self.performance.pedals.tolist():
             if pedal == SUSTAIN:
                 level = MIDDLE_LEVEL * 10 ** (PEDAL_DECIBELS / 20) * depth / 127
@@ -241,22 +242,23 @@ class Grand:
                 cache[recording.file] = self.samples.noise(recording)
             noise = cache[recording.file]
             begin, end = max(at, 0), min(at + noise.shape[1], mix.shape[1])
-            mix[:, begin:end] += np.float32(factor) * noise[:, begin - at : end - at]
+            mix[:, begin:end] += np.float32(factor * recording.gain) * noise[:, begin - at : end - at]
 
 
 def _add(mix: Array, offset: int, factors: list[tuple[Array, float]], nepers_per_frame: float) -> None:
     """Add the sum of tones from frame `offset` on, each times its factor, falling at a steady rate."""
-    fall = _decay(CHUNK, nepers_per_frame) if nepers_per_frame else None
-    for begin in range(0, mix.shape[1], CHUNK):
-        end = min(begin + CHUNK, mix.shape[1])
-        level = float(np.exp(-nepers_per_frame * begin))
-        (tone, factor), *others = factors
-        total = tone[:, offset + begin : offset + end] * np.float32(factor * level)
-        for tone, factor in others:
-            total += tone[:, offset + begin : offset + end] * np.float32(factor * level)
+    (first, factor), *others = factors
+    fall = np.exp(np.float32(-nepers_per_frame) * FRAMES[: mix.shape[1]]) if nepers_per_frame else None
+    total, other = np.empty((2, 2, min(CHUNK, mix.shape[1])), np.float32)
+    for part in slices(mix.shape[1], CHUNK):
+        level, size = exp(-nepers_per_frame * part.start), part.stop - part.start
+        read = slice(offset + part.start, offset + part.stop)
+        np.multiply(first[:, read], np.float32(factor * level), out=total[:, :size])
+        for tone, weight in others:
+            total[:, :size] += np.multiply(tone[:, read], np.float32(weight * level), out=other[:, :size])
         if fall is not None:
-            total *= fall[: end - begin]
-        mix[:, begin:end] += total
+            total[:, :size] *= fall[:size]
+        mix[:, part] += total[:, :size]
 
 
 def _darkened(tone: Array, sample_rate: int) -> Array:

@@ -27,17 +27,20 @@ def nearest_fraction(ratio: float) -> tuple[int, int]:
 class Resampler:
     """Reads `ratio` input frames for each output frame, with a windowed sinc.
 
-    q output frames take p input frames, so that all blocks of q frames are one matrix product (polyphase filter;
-    Smith, Digital Audio Resampling, https://ccrma.stanford.edu/~jos/resample/).
+    A block of q output frames is made of p input frames and the first ones of the next p, those the filter reaches:
+    all blocks are two matrix products (polyphase filter; Smith, Digital Audio Resampling,
+    https://ccrma.stanford.edu/~jos/resample/).
 
     Attributes:
         step: Input frames per output frame, as it is.
     """
 
     def __init__(self, ratio: float) -> None:
-        self.p, self.q = nearest_fraction(ratio)
-        self.step = self.p / self.q
+        p, q = nearest_fraction(ratio)
+        self.step = p / q
         self.half = int(np.ceil(HALF_TAPS * max(1.0, self.step)))
+        times = -(-2 * self.half // p)  # p is at least the filter's length
+        self.p, self.q = p * times, q * times
         cutoff = CUTOFF * min(1.0, 1 / self.step)
         # input frame i of a block, at i - half + 1, for output frame j of it, at j * step
         away = np.arange(self.p + 2 * self.half)[:, None] - self.half + 1 - np.arange(self.q) * self.step
@@ -51,10 +54,10 @@ class Resampler:
     def __call__(self, samples: Array, frames: int) -> Array:
         """Resample samples of shape (channels, n), followed by silence, to float32 of shape (channels, `frames`)."""
         blocks = -(-frames // self.q)
-        padded = np.zeros((len(samples), blocks * self.p + 2 * self.half), np.float32)
+        padded = np.zeros((len(samples), (blocks + 1) * self.p), np.float32)
         samples = samples[:, : padded.shape[1] - self.half + 1]
         padded[:, self.half - 1 : self.half - 1 + samples.shape[1]] = samples
-        if self.p == self.q:
+        if self.step == 1:
             return padded[:, self.half - 1 : self.half - 1 + frames]
         made = np.empty((len(samples), blocks, self.q), np.float32)
         for channel, out in zip(padded, made, strict=True):
@@ -66,9 +69,9 @@ class Resampler:
 
         With several threads beside another busy process, a product took forty times as long.
         """
-        shape, strides = (len(out), len(self.filters)), (self.p * padded.itemsize, padded.itemsize)
-        windows = np.lib.stride_tricks.as_strided(padded, shape, strides)
-        rows = max(1, SMALL_PRODUCT // self.filters.size)
+        own, next_ = padded[: -self.p].reshape(-1, self.p), padded[self.p :].reshape(-1, self.p)[:, : 2 * self.half]
+        rows = max(1, SMALL_PRODUCT // (self.p * self.q))
         for first in range(0, len(out), rows):
-            windowed = np.ascontiguousarray(windows[first : first + rows])
-            np.matmul(windowed, self.filters, out=out[first : first + rows])
+            part = slice(first, first + rows)
+            np.matmul(own[part], self.filters[: self.p], out=out[part])
+            out[part] += next_[part] @ self.filters[self.p :]

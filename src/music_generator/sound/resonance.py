@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.sound.dampers import Dampers
+from music_generator.sound.waveform import slices
 
 Array = NDArray[Any]
 
 HOPS = 4  # a window has as many
 HOP_SECONDS = 1 / 43
+HOPS_AT_ONCE = 64  # 1.5 s: where no string rings for as long, nothing is computed
 HIGHEST_HZ = 6_000.0
 RING_SECONDS = 1.4  # in which the strings' ring falls by 1/e, at 200 Hz and below; less above
 DAMPED_SECONDS = 0.08  # the same with the dampers on them
@@ -51,17 +53,20 @@ class Resonance:
         hops = mix.shape[1] // self.hop
         starts = (self.frames + self.hop * np.arange(hops)) / self.sample_rate
         contact = self.dampers.at(starts)
-        if self.state.any() or (contact < 1).any():
-            for first in range(0, hops, 256):
-                self._ring(mix, input_, first, contact[first : first + 256])
-        else:
-            mix[:, : self.size] += self.tail[:, : mix.shape[1]]
-            self.tail[:] = 0
+        for part in slices(hops, HOPS_AT_ONCE):
+            added = self.tail
+            if self.state.any() or (contact[part] < 1).any():
+                added = self._ring(input_, part.start, contact[part])
+            frames = slice(part.start * self.hop, part.stop * self.hop)
+            now = added[:, : frames.stop - frames.start]
+            mix[:, frames.start : frames.start + now.shape[1]] += now
+            self.tail = np.zeros((2, self.size), np.float32)
+            self.tail[:, : added.shape[1] - now.shape[1]] = added[:, now.shape[1] :]
         self.heard = input_[-self.size :]
         self.frames += mix.shape[1]
 
-    def _ring(self, mix: Array, input_: Array, first: int, contact: Array) -> None:
-        """Add the ring to as many hops from the `first` on as `contact` has."""
+    def _ring(self, input_: Array, first: int, contact: Array) -> Array:
+        """Return the ring of as many hops from the `first` on as `contact` has, and of the window after them."""
         hop, size = self.hop, self.size
         windows = np.lib.stride_tricks.sliding_window_view(input_[first * hop :], size)[::hop][: len(contact)]
         spectra = np.fft.rfft(windows * self.window, axis=1)[:, self.bins].astype(np.complex64)
@@ -81,8 +86,7 @@ class Resonance:
             for part in range(HOPS):
                 rows = added[side, part * hop : (part + len(contact)) * hop].reshape(-1, hop)
                 rows += waves[:, part * hop : (part + 1) * hop]
-        mix[:, first * hop : (first + len(contact)) * hop] += added[:, : len(contact) * hop]
-        self.tail = added[:, len(contact) * hop :]
+        return added
 
 
 def _nearest_partials(hertz: Array) -> Array:

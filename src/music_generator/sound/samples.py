@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
@@ -28,12 +28,14 @@ class Recording:
     Attributes:
         file: Name of its file.
         seconds: Its length.
+        sample_rate: Of the file, in Hz.
         gain: Factor that brings it to the level of its key, the same for each layer.
         overlap: Correlation with the next louder layer, 0 to 1.
     """
 
     file: str
     seconds: float
+    sample_rate: int
     gain: float
     overlap: float = 0.0
 
@@ -44,7 +46,6 @@ class Index:
 
     Attributes:
         credit: Who recorded it, and the licence.
-        sample_rate: Of the files, in Hz.
         velocities: The velocity at which each layer sounds alone, ascending.
         stretch: Cents that each of the 88 keys lies above equal temperament.
         tones: Recordings of each recorded key, one a layer.
@@ -53,7 +54,6 @@ class Index:
     """
 
     credit: str
-    sample_rate: int
     velocities: tuple[int, ...]
     stretch: tuple[float, ...]
     tones: dict[int, tuple[Recording, ...]]
@@ -78,7 +78,6 @@ def read_index() -> Index:
     noises = facts["noises"]
     return Index(
         credit=facts["credit"],
-        sample_rate=facts["sample_rate"],
         velocities=tuple(facts["layers"]),
         stretch=tuple(facts["stretch"]),
         tones={key: tuple(rows) for key, rows in tones.items()},
@@ -88,7 +87,12 @@ def read_index() -> Index:
 
 
 def _recording(row: dict[str, Any]) -> Recording:
-    return Recording(row["file"], row["seconds"], row["gain"], row.get("overlap", 0.0))
+    return Recording(row["file"], row["seconds"], row["sample_rate"], row["gain"], row.get("overlap", 0.0))
+
+
+def nearest(key: int, recorded: Collection[int]) -> int:
+    """Return the recorded key that is nearest to a key."""
+    return next(each for away in range(128) for each in (key - away, key + away) if each in recorded)
 
 
 class Samples:
@@ -96,48 +100,39 @@ class Samples:
 
     def __init__(self, sample_rate: int) -> None:
         self.index, self.sample_rate = read_index(), sample_rate
-        self._keys = np.array(list(self.index.tones))
         self._soundfile = require_soundfile("the piano's samples")
-
-    def recorded_key(self, key: int) -> int:
-        """Return the recorded key that is nearest to `key`; it is at most one semitone away."""
-        return int(self._keys[np.abs(self._keys - key).argmin()])
 
     def recordings(self, key: int) -> tuple[Recording, ...]:
         """Return the recordings of each layer for a key."""
-        return self.index.tones[self.recorded_key(key)]
+        return self.index.tones[nearest(key, self.index.tones)]
 
     def seconds(self, key: int) -> float:
         """Return how long the longest tone of a key lasts."""
         return max(each.seconds for each in self.recordings(key)) / self._pitch_ratio(key)
 
     def tone(self, key: int, layer: int, frames: int) -> Array:
-        """Return the beginning of a tone at the level of its key, float32 of shape (2, frames), zero after its end."""
-        ratio = self._pitch_ratio(key) * self.index.sample_rate / self.sample_rate
-        return self._read(self.recordings(key)[layer], ratio, frames)
+        """Return the beginning of a tone as it is in its file, float32 of shape (2, frames), zero after its end."""
+        return self._read(self.recordings(key)[layer], self._pitch_ratio(key), frames)
 
     def noise(self, recording: Recording) -> Array:
-        """Return a noise, float32 of shape (2, frames)."""
-        ratio = self.index.sample_rate / self.sample_rate
-        return self._read(recording, ratio, int(recording.seconds * self.sample_rate))
+        """Return a noise as it is in its file, float32 of shape (2, frames)."""
+        return self._read(recording, 1.0, int(recording.seconds * self.sample_rate))
 
     def _pitch_ratio(self, key: int) -> float:
         """Return by what the recorded key is to be played faster to sound as `key` on the stretched curve."""
-        recorded, stretch = self.recorded_key(key), self.index.stretch
+        recorded, stretch = nearest(key, self.index.tones), self.index.stretch
         cents = stretch[key - LOWEST_PITCH] - stretch[recorded - LOWEST_PITCH]
         return float(2 ** ((key - recorded + cents / 100) / 12))
 
-    def _read(self, recording: Recording, ratio: float, frames: int) -> Array:
-        resampler = _resampler(ratio)
+    def _read(self, recording: Recording, pitch_ratio: float, frames: int) -> Array:
+        resampler = _resampler(pitch_ratio * recording.sample_rate / self.sample_rate)
         try:
             read, _ = self._soundfile.read(SAMPLES / recording.file, resampler.needed(frames), dtype="float32")
         except (OSError, self._soundfile.SoundFileError) as error:
             raise InstallationError(f"{recording.file} of the piano cannot be read; {HOW_TO_REINSTALL}") from error
-        tone = resampler(read.T, frames)
-        tone *= np.float32(recording.gain)
-        return tone
+        return resampler(read.T, frames)
 
 
-@lru_cache(maxsize=128)  # every key at one sample rate
+@lru_cache(maxsize=256)  # every key from both rates of the files
 def _resampler(ratio: float) -> Resampler:
     return Resampler(ratio)

@@ -82,15 +82,20 @@ class Studio:
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """Run the threads for writing, playback and export while the server runs."""
-        self.writing, self.playback, self.export = (Jobs(self.options.max_jobs) for _ in range(3))
+        """Run the threads for writing and export while the server runs."""
+        self.writing, self.export = (Jobs(self.options.max_jobs) for _ in range(2))
         self.parsers = anyio.CapacityLimiter(self.options.max_parsed)
         self.writing.submit(_warm_up(self.engine))
         try:
             yield
         finally:
-            for jobs in (self.writing, self.playback, self.export):
+            for jobs in (self.writing, self.export):
                 jobs.close()
+
+    def cancel_jobs(self) -> None:
+        """End all jobs at once: the studio is being ended."""
+        for jobs in (self.writing, self.export):
+            jobs.cancel_all()
 
     def routes(self) -> list[Route]:
         """Return the addresses below the token."""
@@ -182,16 +187,12 @@ class Studio:
     async def sound(self, request: Request) -> Response:
         """Return a sound file of a piece or of a span of it."""
         body = await self.read_body(request)
-        jobs, file_format, steps = await self._in_thread(lambda: self._sound_steps(body))
-        audio: RenderedAudio = await job_result(request, jobs, steps)
-        headers = {
-            "x-sound-engine": audio.engine,
-            "x-sound-gain": repr(audio.gain),
-            "x-sound-seconds": f"{audio.seconds:.3f}",
-        }
+        file_format, steps = await self._in_thread(lambda: self._sound_steps(body))
+        audio: RenderedAudio = await job_result(request, self.export, steps)
+        headers = {"x-sound-engine": audio.engine, "x-sound-seconds": f"{audio.seconds:.3f}"}
         return Response(audio.data, media_type=SOUND_TYPES[file_format], headers=headers)
 
-    def _sound_steps(self, body: bytes) -> tuple[Jobs, str, Generator[RenderedAudio, None, None]]:
+    def _sound_steps(self, body: bytes) -> tuple[str, Generator[RenderedAudio, None, None]]:
         fields = parse_object(body)
         file_format = get_text(fields, "format") or FORMATS[0]
         piece, start, end = self._piece(fields), get_number(fields, "from") or 0.0, get_number(fields, "to")
@@ -205,11 +206,9 @@ class Studio:
                 f"the studio plays up to {longest:g} s in one file, not {seconds:g} s; "
                 "`music-generator render` plays any length"
             )
-        jobs = self.playback if end - start <= self.options.playback_seconds else self.export
-        gain, is_whole = get_number(fields, "gain"), start == 0 and end >= piece.end
-        if gain is None and not is_whole and self.options.soundfont is None:
-            gain = steady_gain(piece)
-        return jobs, file_format, render_sound(played, file_format, self.options.soundfont, gain)
+        is_span_of_grand = (start > 0 or end < piece.end) and self.options.soundfont is None
+        gain = steady_gain(piece) if is_span_of_grand else None
+        return file_format, render_sound(played, file_format, self.options.soundfont, gain)
 
     async def picture(self, request: Request) -> Response:
         """Return the piano roll of a piece as a PNG."""
@@ -309,11 +308,13 @@ def _warm_up(engine: Engine) -> Generator[None, None, None]:
 
 async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
     """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
+    pause = 0.0  # `begin` is ready before the first notes, which must not wait for it
     try:
         yield _json_line({"type": "job", "job": job.id})
         async for batch in job.results():
             yield b"".join(_json_line(_end_message(each) if isinstance(each, Ended) else each) for each in batch)
-            await asyncio.sleep(STREAM_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = STREAM_PAUSE_SECONDS
     finally:
         jobs.cancel(job.id)
 

@@ -44,11 +44,17 @@ class Job:
         self.id = secrets.token_urlsafe(9)
         self.steps, self.cancelled = steps, threading.Event()
         self._loop, self._results = asyncio.get_running_loop(), asyncio.Queue[Any]()
+        self._has_ended = False
 
     def give(self, result: object) -> None:
-        """Pass a result to the event loop, from any thread."""
+        """Pass a result to the event loop, from any thread. What comes after an `Ended` is dropped."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
-            self._loop.call_soon_threadsafe(self._results.put_nowait, result)
+            self._loop.call_soon_threadsafe(self._put, result)
+
+    def _put(self, result: object) -> None:
+        if not self._has_ended:
+            self._has_ended = isinstance(result, Ended)
+            self._results.put_nowait(result)
 
     async def results(self) -> AsyncIterator[list[Any]]:
         """Yield the results in batches, as they become ready; the last result is an `Ended`."""
@@ -94,12 +100,18 @@ class Jobs:
             job.cancelled.set()
         return job is not None
 
-    def close(self) -> None:
-        """Cancel all jobs and end the thread after its current step."""
+    def cancel_all(self) -> None:
+        """End all jobs; who waits for their results does not wait for their current step."""
         with self._wake:
-            self._closed = True
             for job in self._jobs.values():
                 job.cancelled.set()
+                job.give(Ended("cancelled"))
+
+    def close(self) -> None:
+        """Cancel all jobs and end the thread after its current step."""
+        self.cancel_all()
+        with self._wake:
+            self._closed = True
             self._wake.notify()
         self._thread.join(timeout=5)
 

@@ -16,19 +16,17 @@ class StudioOptions:
     """The address, the sound and the limits of the studio.
 
     Attributes:
-        port: The port to listen on; if it is taken, a free one is used. Port 0 takes any free one. The browser finds
-            its stored work again only at the same port.
-        soundfont: A .sf2 or .sf3 file for FluidSynth, or None for the grand piano.
+        port: The port to listen on; 0 takes any free one. A browser finds its stored work again only at the same port.
+        soundfont: A .sf2 or .sf3 file with which FluidSynth plays what is exported, or None for the grand piano.
         variations: The number of variations of a request that does not name one.
         max_variations: The most variations of a request.
         max_written_seconds: The longest span that is written at once.
         max_sound_seconds: The longest sound file.
-        playback_seconds: Sound files up to this length count as playback and do not wait behind exports.
         max_body_bytes: The largest request.
         request_timeout_seconds: The time in which a request must arrive.
         max_events: The most notes, and the most pedal presses, of a piece.
         max_other_notes: The most notes of a file's other parts that are sent to be shown.
-        max_jobs: The most jobs of each kind (writing, playback, export) that run or wait.
+        max_jobs: The most jobs of each kind (writing, export) that run or wait.
         max_parsed: The most requests that are parsed at once; others wait, so that memory stays bounded.
     """
 
@@ -38,7 +36,6 @@ class StudioOptions:
     max_variations: int = 8
     max_written_seconds: float = 1800.0
     max_sound_seconds: float = 1800.0
-    playback_seconds: float = 60.0
     max_body_bytes: int = 16 << 20
     request_timeout_seconds: float = 20.0
     max_events: int = 200_000

@@ -22,13 +22,11 @@ class RenderedAudio:
         data: The bytes of the file.
         seconds: Its length.
         engine: The name of the sound engine.
-        gain: The factor by which the sound was scaled.
     """
 
     data: bytes
     seconds: float
     engine: str
-    gain: float
 
 
 def excerpt(piece: Performance, start: float, end: float) -> Performance:
@@ -56,10 +54,10 @@ def render_sound(
         piece: The piece.
         file_format: One of `sound.FORMATS`.
         soundfont: The SoundFont for FluidSynth, or None for the grand piano.
-        gain: The gain of the piece or of an earlier file, to sound as loud; None scales by the peak.
+        gain: The gain of the whole piece, of a span; None scales by the peak.
 
     Raises:
-        InputError: The format is unknown or the gain is out of range.
+        InputError: The format is unknown.
     """
     from music_generator.sound import FORMATS, SoundOptions, render_file
 
@@ -68,7 +66,7 @@ def render_sound(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sound.{file_format}"
         rendered = render_file(piece, path, SoundOptions(soundfont=soundfont, gain=gain))
-        yield RenderedAudio(path.read_bytes(), rendered.seconds, rendered.engine, rendered.gain)
+        yield RenderedAudio(path.read_bytes(), rendered.seconds, rendered.engine)
 
 
 def render_picture(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from music_generator.errors import InputError, MidiError
 from music_generator.music.midi_file import parse_midi
 from music_generator.music.midi_parts import MidiSource, find_parts
-from music_generator.music.midi_tables import note_table, tempo_map_of
+from music_generator.music.midi_tables import tempo_map_of
 from music_generator.music.performance import LONGEST_SECONDS, NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.music.retiming import on_tempo_map
 from music_generator.music.tempo_map import TempoMap
@@ -40,7 +40,6 @@ FIELD_WORDS = {
     "second_name": "the second name",
     "title": "the title",
     "format": "the format",
-    "gain": "the gain",
 }
 """The fields of requests as the page calls them; an error in one is told in these words."""
 LARGEST_EXACT = (1 << 53) - 1  # up to here a browser's whole numbers are exact
@@ -169,13 +168,13 @@ def _source_and_its_map(value: Any, name: str) -> tuple[TempoMap, MidiSource | N
 def _source(value: Any, name: str) -> MidiSource:
     try:
         file = parse_midi(base64.b64decode(value["file"], validate=True))
-        parts = find_parts(file, note_table(file))
+        parts = find_parts(file)
         chosen, into = (tuple(part for part in parts if part.place in value[field]) for field in ("parts", "into"))
         rewritten = tuple((float(start), float(end)) for start, end in value["rewritten"])
         tempo_map_of(file)
     except (KeyError, TypeError, ValueError, OverflowError, MidiError) as error:
         raise InputError(f"`{name}.source` must be as the server gave it") from error
-    if not into or not all(0 <= start <= end < LONGEST_SECONDS for start, end in rewritten):
+    if not into or not all(0 <= start <= end <= LONGEST_SECONDS for start, end in rewritten):
         raise InputError(f"`{name}.source` must be as the server gave it")
     return MidiSource(file, parts, chosen, into, rewritten)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import mimetypes
 import secrets
 import socket
+import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -23,11 +26,13 @@ from music_generator.sound import SAMPLES
 from music_generator.studio.api import Studio
 from music_generator.studio.options import HOST, StudioOptions
 
+GOODBYE_SECONDS = 0.5  # for the answers that are being sent when the studio is ended
+REFUSED_PAGE = Path(__file__).parent / "refused.html"
 STATIC = Path(__file__).parent / "static"
 mimetypes.add_type("text/javascript", ".js")  # on some systems it is text/plain, which browsers do not run
 HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
         "connect-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -59,9 +64,7 @@ class Guard:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(headers, scope["path"])
-        error = {"code": "forbidden", "message": refusal}
-        app = JSONResponse({"error": error}, 403) if refusal else self.app
-        await app(scope, receive, _with_headers(send))
+        await (_refused(refusal, headers) if refusal else self.app)(scope, receive, _with_headers(send))
 
     def _refusal(self, headers: dict[str, str], path: str) -> str:
         if headers.get("host", "") not in self.hosts:
@@ -73,6 +76,13 @@ class Guard:
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return "open the address that `music-generator studio` printed: the token in this one is missing or old"
         return ""
+
+
+def _refused(refusal: str, headers: dict[str, str]) -> Response:
+    """Return a refusal: a page in plain words for someone who opens an address, else JSON."""
+    if headers.get("sec-fetch-mode") == "navigate" or "text/html" in headers.get("accept", ""):
+        return FileResponse(REFUSED_PAGE, 403)
+    return JSONResponse({"error": {"code": "forbidden", "message": refusal, "field": None}}, 403)
 
 
 def _with_headers(send: Any) -> Callable[[Scope], Any]:
@@ -139,11 +149,10 @@ class _Samples(StaticFiles):
         return response
 
 
-def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> Guard:
+def make_app(studio: Studio, token: str, port: int) -> Guard:
     """Return the application for the address `http://127.0.0.1:port/token/`."""
-    studio = Studio(bundle, options)
     page = Route("/", lambda _request: FileResponse(STATIC / "index.html"))
-    below_token = [page, *studio.routes(), Mount("/static", StaticFiles(directory=STATIC)),
+    below_token = [page, *studio.routes(), Mount("/static", GZipMiddleware(StaticFiles(directory=STATIC))),
                    Mount("/samples", _Samples(directory=SAMPLES))]  # fmt: skip
     without_slash = Route(f"/{token}", lambda _request: RedirectResponse(f"/{token}/"))
     routes = [without_slash, Mount(f"/{token}", routes=below_token)]
@@ -151,19 +160,25 @@ def make_app(bundle: Bundle, token: str, port: int, options: StudioOptions) -> G
 
 
 def listen(port: int) -> socket.socket:
-    """Return a socket on 127.0.0.1 at `port`, or at any free port if that is taken. Raises `InputError` if none is."""
-    for each in (port, 0):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, each))
-            listener.listen(64)
-        except OSError as error:
-            listener.close()
-            last = error
-        else:
-            return listener
-    raise InputError(f"no port of {HOST} is free: {last.strerror or last}")
+    """Return a socket on 127.0.0.1 at `port`, at any free port for 0.
+
+    Raises:
+        InputError: The port is taken. No other one is used: a browser would not find there what it stored.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise InputError(f"port {port} of {HOST} cannot be used: {error.strerror or error}") from error
+        raise InputError(
+            f"port {port} of {HOST} is taken, perhaps by a studio that already runs: open its address or end it, or "
+            "choose another `port`, at which a browser does not find the pieces that it stored at this one"
+        ) from error
+    return listener
 
 
 def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]) -> None:
@@ -171,21 +186,32 @@ def serve(bundle: Bundle, options: StudioOptions, started: Callable[[str], None]
     token = secrets.token_urlsafe(16)
     with listen(options.port) as listener:
         port = int(listener.getsockname()[1])
-        app: Any = make_app(bundle, token, port, options)
+        studio = Studio(bundle, options)
+        app: Any = make_app(studio, token, port)
         http = type("Protocol", (RequestTimeoutProtocol,), {"seconds": options.request_timeout_seconds})
         # no WebSockets: if a library for them is installed, it would answer requests that the guard ignores, with a 500
         config = uvicorn.Config(
             app, http=http, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=1
         )
-        _Server(config, lambda: started(f"http://{HOST}:{port}/{token}/")).run([listener])
+        _Server(config, studio, lambda: started(f"http://{HOST}:{port}/{token}/")).run([listener])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, studio: Studio, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._report = started
+        self._studio, self._report = studio, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._report()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the jobs, so that their streams end, and then all connections: no task is left to be interrupted."""
+        self._studio.cancel_jobs()
+        end = time.monotonic() + GOODBYE_SECONDS
+        while self.server_state.tasks and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)

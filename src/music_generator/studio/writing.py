@@ -153,7 +153,7 @@ def _length(json: Json, limits: StudioOptions) -> float | None:
 def _keep(json: Json, limits: StudioOptions) -> str | Array | None:
     value = json.get("keep")
     if value is None or isinstance(value, str):
-        return value
+        return get_text(json, "keep")
     if not isinstance(value, list):
         raise InputError(f"`keep` must be one of {', '.join(NAMES)}, or a list of notes of the piece")
     return notes_from_json(value, "keep", limits.max_events)

@@ -7,6 +7,7 @@ import { Exporter, saveBlob } from "./export.js";
 import { listenToFiles } from "./files.js";
 import { Pointers } from "./gestures/pointers.js";
 import { $, onClick, Panels, TASKS } from "./panels.js";
+import { listenToPlaying } from "./midi/controls.js";
 import { isNote, makeEvent, toTick } from "./piece.js";
 import { writeProject } from "./project.js";
 import { Roll } from "./roll.js";
@@ -19,11 +20,13 @@ import { Toolbar } from "./toolbar.js";
 import { Tracks } from "./tracks.js";
 
 const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
-const SAVED = ["opened", "written", "kept", "history", "edited", "discarded"]; // the changes after which the work is stored
+const SAVED = ["opened", "written", "kept", "history", "edited", "discarded", "recorded"]; // the changes after which the work is stored
 const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
 const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
 const LEAD = 2; // seconds before a variation from which it is heard
-let windowId = null, saveTimer = 0, looping = false, statusTimer = 0;
+/** @type {string | null} */
+let windowId = null;
+let saveTimer = 0, looping = false, statusTimer = 0, frame = 0;
 const studio = new Studio({ changed, failed, announce, streamed });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
@@ -33,33 +36,37 @@ const { writer, editor } = studio;
 const pointers = new Pointers({ studio, roll, sound: player, seek, tool: () => toolbar.tool });
 const panels = new Panels(studio, { write, rewrite });
 const choiceBar = new ChoiceBar(studio, { focusRoll });
+const playing = listenToPlaying({ studio, player, roll, stop, settings: (/** @type {Task} */ task) => panels.settings(task), announce });
 const toolbar = new Toolbar(studio, { timeChanged });
 const tracks = new Tracks(studio, { roll, player, run });
 new TempoDialog(studio, { now: () => (player.playing ? player.now : null), tempoSet: () => toolbar.setUnits("beats") });
 
 // --- changes -----------------------------------------------------------------------------------------------------
 
+/** @param {StudioChange} what */
 function changed(what) {
   if (pointers.active && ENDS_GESTURE.includes(what)) pointers.cancel();
   studio.time.setMap(studio.choice?.facts.tempo_map ?? studio.history.facts.tempo_map);
   if (SAVED.includes(what)) saveLater();
   showRoll();
-  if (what === "opened") { stop(); roll.fit(null, true); }
-  if (what === "kept" && studio.history.lastWritten().task === "compose") roll.fit();
-  if (what === "begun") showBegun(studio.choice);
-  if (what === "variation" || what === "switched") roll.reveal(studio.choice.variations[studio.choice.current]?.events ?? []);
-  if (what === "switched") hearFromStart(studio.choice);
-  if (HEARD.includes(what)) player.update(studio.events, studio.end);
-  if (what === "span" && looping) player.setLoop(studio.span);
+  if (what === "opened") { stop(); roll.fit(null, true); player.prepare(studio.events).catch(() => {}); }
+  if (what === "kept" && studio.history.lastWritten()?.task === "compose") roll.fit();
+  const { choice } = studio;
+  if (what === "begun" && choice) showBegun(choice);
+  if (what === "variation" || what === "switched") roll.reveal(choice?.variations[choice.current]?.events ?? []);
+  if (what === "switched" && choice) hearFromStart(choice);
+  if (HEARD.includes(what)) player.update(...(studio.recording?.score ?? [studio.events, studio.end]));
+  if (what === "span" && looping && !studio.recording) player.setLoop(studio.span);
   if (what === "edited") roll.reveal(studio.selectedEvents);
   if (what === "focused") showFocused();
   showTime();
+  playing.changed();
   const hadFocus = $("choice").contains(document.activeElement);
   panels.show(what);
   toolbar.show();
   choiceBar.show();
   if (what !== "preview") tracks.show();
-  if (hadFocus && !studio.choice) focusRoll(); // the bar of variations is hidden and cannot keep it
+  if (hadFocus && !choice) focusRoll(); // the bar of variations is hidden and cannot keep it
 }
 
 function showRoll() {
@@ -69,6 +76,7 @@ function showRoll() {
   roll.span = studio.span;
 }
 
+/** @param {Choice} choice */
 function showBegun({ task, start, end }) {
   if (player.playing) stop();
   studio.playhead = Math.max(0, start - LEAD);
@@ -77,7 +85,7 @@ function showBegun({ task, start, end }) {
   if (task === "compose") roll.fit(); else if (!inSight) roll.fit([start, end]);
 }
 
-/** A variation is heard from the start of its span, whether it is played at once or later. */
+/** A variation is heard from the start of its span, whether it is played at once or later. @param {Choice} choice */
 function hearFromStart({ start }) {
   studio.playhead = Math.max(0, start - LEAD);
   if (player.playing) play();
@@ -91,17 +99,20 @@ function showFocused() {
   roll.reveal(studio.selectedEvents);
 }
 
+/** @param {MusicEvent[]} events */
 function streamed(events) {
   for (const event of events) roll.add(event);
   roll.reveal(events);
   choiceBar.show();
 }
 
+/** @param {string} message */
 function failed(message) {
   $("error").hidden = false;
-  $("error").firstElementChild.textContent = message;
+  $("error-text").textContent = message;
 }
 
+/** @param {string} message */
 function announce(message) {
   const status = $("status");
   status.textContent = message;
@@ -110,11 +121,12 @@ function announce(message) {
   statusTimer = setTimeout(() => status.classList.remove("visible"), STATUS_TIME);
 }
 
-/** Run an action and show its error. */
+/** Run an action and show its error. @param {() => unknown} action */
 async function run(action) {
-  try { await action(); } catch (error) { failed(error.message); }
+  try { await action(); } catch (error) { failed(server.messageOf(error)); }
 }
 
+/** @param {Task} task @param {MusicEvent[]} kept */
 function write(task, kept = []) {
   $("error").hidden = true;
   run(() => studio.write(task, panels.settings(task), kept));
@@ -132,12 +144,14 @@ function rewrite() {
 // --- listening ---------------------------------------------------------------------------------------------------
 
 function play(at = studio.playhead) {
-  const { events, history, span, end } = studio;
+  studio.recording?.stop();
+  const { events, span, end } = studio;
   if (!events.some(isNote)) { announce("There is nothing to play yet"); return; }
   player.play(events, at >= end - 0.05 ? 0 : at, end, looping ? span : null);
 }
 
 function stop() {
+  studio.recording?.stop();
   if (!player.playing) return;
   player.stop();
   studio.playhead = player.time;
@@ -146,6 +160,7 @@ function stop() {
 
 function togglePlay() { if (player.playing) stop(); else play(); }
 
+/** @param {number} seconds */
 function seek(seconds) {
   studio.playhead = Math.min(Math.max(0, seconds), studio.end);
   if (player.playing) play();
@@ -153,20 +168,24 @@ function seek(seconds) {
   showTime();
 }
 
+/** @param {string} [error] */
 function playerChanged(error) {
   if (error) failed(error);
   if (!player.playing && !error) studio.playhead = player.time;
   $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
-  $("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
-  $("play").ariaBusy = player.waiting;
+  $("play-icon").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
+  $("play").ariaBusy = String(player.waiting);
   $("engine").textContent = player.engine;
-  if (player.playing) requestAnimationFrame(tick); else { showSounding(); showTime(); }
+  cancelAnimationFrame(frame);
+  if (player.playing) frame = requestAnimationFrame(tick); else { showSounding(); showTime(); }
 }
 
 /** Show which keys are down: of the piece, and those that are played live. */
 function showSounding() {
-  const now = player.playing ? player.now : Infinity, down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
-  roll.sounding = [...studio.events.filter(down).map((e) => e.key), ...player.held];
+  const now = player.playing ? player.now : Infinity;
+  /** @param {MusicEvent} e */
+  const down = (e) => isNote(e) && e.onset <= now && e.onset + e.duration > now;
+  roll.sounding = [studio.events, roll.extra].flatMap((events) => events.filter(down).map((e) => e.key)).concat(...player.held);
   roll.redraw("overlay");
 }
 
@@ -179,7 +198,7 @@ function tick() {
     if (roll.inSight(last)) roll.follow(now); // only if the user has not scrolled away
     showTime();
   }
-  requestAnimationFrame(tick);
+  frame = requestAnimationFrame(tick);
 }
 
 function showTime() {
@@ -192,18 +211,22 @@ function showTime() {
 
 function toggleLoop() {
   looping = !looping;
-  $("loop").setAttribute("aria-pressed", looping);
+  $("loop").setAttribute("aria-pressed", String(looping));
   if (looping && !studio.span) announce("Select a span to loop it");
-  player.setLoop(looping ? studio.span : null);
+  player.setLoop(looping && !studio.recording ? studio.span : null);
   showTime();
 }
 
 // --- keyboard, pointers and buttons ------------------------------------------------------------------------------
 
+/** @param {KeyboardEvent} event */
 const signOf = (event) => (["ArrowLeft", "ArrowDown"].includes(event.key) ? -1 : 1);
+/** The actions of the shortcuts. @type {Record<string, (event: KeyboardEvent, combo: string) => unknown>} */
 const ACTIONS = {
   play: togglePlay,
   loop: toggleLoop,
+  record: () => playing.record(),
+  trade: () => playing.trade(),
   start: () => seek(0),
   end: () => seek(studio.end),
   horizontal(event) {
@@ -225,44 +248,56 @@ const ACTIONS = {
   },
   duplicate: () => editor.duplicate(),
   splitOrQuantise: (event, combo) => (combo === "s" ? editor.split() : editor.quantise()),
-  tool: (event, combo) => toolbar.setTool({ v: "select", p: "draw", h: "hand" }[combo]),
+  tool: (event, combo) => toolbar.setTool(combo === "v" ? "select" : combo === "p" ? "draw" : "hand"),
   rewrite,
   compare: () => writer.compare(),
   more: () => writer.more(),
   keep: () => (studio.choice ? writer.keep() : false),
   escape() {
     if (pointers.active) pointers.cancel();
+    else if (studio.recording) studio.recording.stop();
     else if (studio.choice) writer.discard();
     else studio.deselect();
   },
-  spanStart: () => announceSpan(studio.playhead, studio.span?.[1] > studio.playhead ? studio.span[1] : studio.playhead + 4),
-  spanEnd: () => announceSpan(studio.span?.[0] < studio.playhead ? studio.span[0] : studio.playhead - 4, studio.playhead),
+  spanStart() {
+    const { playhead: at, span } = studio;
+    announceSpan(at, span && span[1] > at ? span[1] : at + 4);
+  },
+  spanEnd() {
+    const { playhead: at, span } = studio;
+    announceSpan(span && span[0] < at ? span[0] : at - 4, at);
+  },
   nextNote(event) {
     const note = studio.selectNext(event.key === "." ? 1 : -1);
     if (note) player.preview(note.key, note.velocity);
   },
   selectAll: () => studio.selectAll(),
   erase: () => editor.erase(),
-  clipboard: (event, combo) => ({ c: () => editor.copy(), x: () => editor.cut(), v: () => editor.paste() })[combo.at(-1)](),
-  history: (event, combo) => (combo === "Ctrl+z" ? studio.undo() : studio.redo()),
+  clipboard: (event, combo) => (combo === "Ctrl+c" ? editor.copy() : combo === "Ctrl+x" ? editor.cut() : editor.paste()),
+  history(event, combo) {
+    if (pointers.active) pointers.cancel(); // the drag is what is undone
+    else if (combo === "Ctrl+z") studio.undo();
+    else studio.redo();
+  },
   zoom: (event) => roll.zoom(event.key === "-" ? 1 / 1.5 : 1.5),
   zoomRows: (event) => roll.zoomRows(event.key === "-" ? 1 / 1.25 : 1.25),
   page: (event) => roll.scroll(0, event.key === "PageUp" ? 12 : -12),
   fit: () => roll.fit(),
-  open: () => $("file").click(),
+  open: chooseFile,
   save: () => run(() => exporter.midi()),
-  help: () => $("help-box").showModal(),
+  help: showHelp,
 };
 for (const task of TASKS) ACTIONS[task] = () => write(task);
 listenToShortcuts((name, event, combo) => ACTIONS[name](event, combo));
 listenToFiles(studio, run);
 
-/** The seconds by which an arrow key moves or resizes: a step of the grid, or 0.01 s; with Shift 0.1 s. */
+/** The seconds by which an arrow key moves or resizes: a step of the grid, or 0.01 s; with Shift 0.1 s. @param {KeyboardEvent} event */
 function nudgeSeconds(event) {
   if (event.shiftKey) return 0.1;
   return studio.time.step ? studio.time.stepSeconds(studio.selectedEvents[0].onset) : 0.01;
 }
 
+/** @param {number} from @param {number} to */
 function announceSpan(from, to) {
   studio.setSpan(from, to);
   announce(studio.spanText);
@@ -271,9 +306,9 @@ function announceSpan(from, to) {
 listenToSound(player, announce);
 
 const CLICKS = {
-  play: togglePlay, loop: toggleLoop, "to-start": ACTIONS.start, fit: ACTIONS.fit, help: ACTIONS.help, theme: toggleTheme,
+  play: togglePlay, loop: toggleLoop, "to-start": () => seek(0), fit: () => roll.fit(), help: showHelp, theme: toggleTheme,
   "save-project": saveProject, undo: () => studio.undo(), redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5),
-  open: ACTIONS.open, new: () => studio.newPiece(), "empty-open": ACTIONS.open, "empty-compose": ACTIONS.compose,
+  open: chooseFile, new: () => studio.newPiece(), "empty-open": chooseFile, "empty-compose": () => write("compose"),
   "empty-example": () => run(() => studio.openExample()), dismiss: () => { $("error").hidden = true; },
 };
 for (const [id, action] of Object.entries(CLICKS)) onClick(id, () => action());
@@ -281,12 +316,17 @@ for (const box of document.querySelectorAll("dialog")) {
   box.addEventListener("click", (event) => { if (event.target === box) box.close(); }); // a click outside of it
 }
 document.addEventListener("click", (event) => { // after a click of the mouse the shortcuts work again
-  if (event.detail && event.target.closest("button") && !event.target.closest("dialog")) focusRoll();
+  const { target } = event;
+  if (event.detail && target instanceof Element && target.closest("button") && !target.closest("dialog")) focusRoll();
 });
 
 function timeChanged() { roll.redraw(); showTime(); }
 
 function saveProject() { saveBlob(new Blob([writeProject(studio.plain())], { type: "application/json" }), `${exporter.fileName}.json`); }
+
+function chooseFile() { $("file").click(); }
+
+function showHelp() { $("help-box").showModal(); }
 
 function focusRoll() { $("roll").focus({ preventScroll: true }); }
 
@@ -299,6 +339,7 @@ function toggleTheme() {
   setTheme(theme === "dark" ? "light" : "dark");
 }
 
+/** @param {string | null} theme */
 function setTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   store.setSetting("theme", theme);
@@ -330,7 +371,7 @@ async function start() {
   changed(work ? "restored" : "started");
   if (!work) roll.fit(null, true);
   document.documentElement.dataset.ready = "yes";
-  player.prepare().catch(() => {}); // who needs a recording reports it
+  player.prepare(studio.events, studio.playhead).catch(() => {}); // who needs a recording reports it
 }
-Object.assign(window, { studioPage: { roll, studio, player } }); // for the tests and the console
+Object.assign(window, { studioPage: { roll, studio, player, playing } }); // for the tests and the console
 run(start);

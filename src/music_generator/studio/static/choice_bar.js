@@ -3,6 +3,9 @@ import { $, make, onClick } from "./panels.js";
 import { countNotes } from "./piece.js";
 
 export class ChoiceBar {
+  #dots = ""; // the state of the buttons that are shown
+
+  /** @param {Studio} studio @param {{focusRoll(): void}} page */
   constructor(studio, page) {
     this.studio = studio;
     const { writer } = studio;
@@ -21,14 +24,15 @@ export class ChoiceBar {
     const { variations, current, original, writing } = choice, variation = variations[current];
     $("choice-text").textContent = variation ? this.#text(choice) : `${writer.taskLabel} …`;
     $("previous").disabled = $("next").disabled = variations.length < 2;
-    $("keep").ariaDisabled = !variation?.done || original; // a disabled button could not have the focus
+    $("keep").ariaDisabled = String(!variation?.done || original); // a disabled button could not have the focus
     $("more").disabled = writing;
     $("compare").disabled = !variations.length || choice.task === "compose";
-    $("compare").setAttribute("aria-pressed", original);
+    $("compare").setAttribute("aria-pressed", String(original));
     $("discard").textContent = writing && !variation?.done ? "Cancel" : "Discard";
     this.#showDots(choice);
   }
 
+  /** @param {Choice} choice */
   #text({ variations, current, original }) {
     if (original) return "The piece as it was";
     const { events, done, seed } = variations[current];
@@ -36,15 +40,16 @@ export class ChoiceBar {
     return `${title} · ${countNotes(events)} notes${done ? "" : " …"} · seed ${seed}`;
   }
 
+  /** @param {Choice} choice */
   #showDots({ variations, current, original }) {
     const writing = variations.findIndex((v) => !v.done), { writer } = this.studio;
     const classes = variations.map((v, i) => [v.done && "done", i === writing && "writing"].filter(Boolean).join(" "));
     const state = `${classes} ${current} ${original}`;
-    if (this.state === state) return;
-    this.state = state;
+    if (this.#dots === state) return;
+    this.#dots = state;
     $("dots").replaceChildren(...classes.map((className, i) => {
-      const button = make("button", { type: "button", className, textContent: i + 1, ariaLabel: `Variation ${i + 1}`, onclick: () => writer.show(i) });
-      button.setAttribute("aria-pressed", i === current && !original);
+      const button = make("button", { type: "button", className, textContent: String(i + 1), ariaLabel: `Variation ${i + 1}`, onclick: () => writer.show(i) });
+      button.setAttribute("aria-pressed", String(i === current && !original));
       return button;
     }));
   }

@@ -6,36 +6,43 @@ import {
 import { clock, isNote, keyName, makeEvent, tidy, toTick } from "./piece.js";
 
 const AGAIN_TIME = 1500; // milliseconds between two edits that are one step
+/** @param {number} number */
 const signed = (number, digits = 0) => `${number > 0 ? "+" : "−"}${Math.abs(number).toFixed(digits)}`;
 
 export class Editor {
+  /** @type {{events: MusicEvent[], seconds: number}} */
   clipboard = { events: [], seconds: 0 };
   lastLength = 0.5; // seconds: of the note that is drawn next
   lastVelocity = 72;
-  #last = null; // the newest edit that may go on: {kind, at, amounts, time}
+  /** The newest edit that may go on. @type {{kind: string | null, at: number, amounts: number[], time: number, selected: Set<number>} | null} */
+  #last = null;
 
+  /** @param {Studio} studio */
   constructor(studio) { this.studio = studio; }
 
   // --- steps -----------------------------------------------------------------------------------------------------
 
-  /** Change the selected events. `amounts` are summed up while the edit of a `kind` goes on; `labelOf` gets the sums. */
+  /** Change the selected events. `amounts` are summed up while the edit of a `kind` goes on; `labelOf` gets the sums.
+   * @param {string | null} kind @param {number[]} amounts @param {(...sums: number[]) => string} labelOf @param {Change} change */
   #edit(kind, amounts, labelOf, change) {
     const { studio } = this;
     if (!studio.selected.size || studio.choice) return;
     const { events, made } = edited(studio.history.events, studio.selected, change);
-    const again = this.#goesOn(kind), sums = again ? amounts.map((amount, i) => amount + this.#last.amounts[i]) : amounts;
+    const last = this.#goesOn(kind), sums = last ? amounts.map((amount, i) => amount + last.amounts[i]) : amounts;
     const label = labelOf(...sums);
-    this.commit(label, events, made, again);
+    this.commit(label, events, made, last !== null);
     this.#last = { kind, amounts: sums, at: studio.history.at, time: performance.now(), selected: studio.selected };
   }
 
+  /** The newest edit, if one of a kind goes on with it. @param {string | null} kind */
   #goesOn(kind) {
     const { studio } = this, last = this.#last;
-    return kind !== null && last?.kind === kind && last.at === studio.history.at && last.selected === studio.selected
+    const goesOn = kind !== null && last?.kind === kind && last.at === studio.history.at && last.selected === studio.selected
       && performance.now() - last.time < AGAIN_TIME;
+    return goesOn ? last : null;
   }
 
-  /** Make `events` the piece and select some of them. */
+  /** Make `events` the piece and select some of them. @param {string} label @param {MusicEvent[]} events @param {MusicEvent[]} selected */
   commit(label, events, selected, again = false) {
     const { studio } = this;
     this.#last = null;
@@ -46,7 +53,7 @@ export class Editor {
     studio.announce(label);
   }
 
-  /** Show the selected events changed, without a step of the history; with null, as they are. */
+  /** Show the selected events changed, without a step of the history; with null, as they are. @param {Change | null} change */
   preview(change) {
     const { studio } = this;
     if (studio.choice) return;
@@ -59,12 +66,15 @@ export class Editor {
 
   erase() { this.#edit(null, [], () => `Delete ${this.studio.selectionText}`, () => null); }
 
-  /** What a move by some seconds and semitones comes to within the limits of the piano and the piece. */
+  /** What a move by some seconds and semitones comes to within the limits of the piano and the piece.
+   * @param {number} seconds @param {number} semitones */
   limitedMove(seconds, semitones) { return clampMove(this.studio.selectedEvents, toTick(seconds), semitones); }
 
+  /** @param {number} seconds @param {number} semitones @param {string | null} kind */
   move(seconds, semitones, kind = null) {
     const [by, up] = this.limitedMove(seconds, semitones);
     if (!by && !up) { this.preview(null); return; }
+    /** @param {number} sum @param {number} keys */
     const label = (sum, keys) => {
       const distance = [Math.abs(sum) > 1e-9 && `${signed(sum, 2)} s`, keys && `${signed(keys)} semitones`].filter(Boolean);
       return `${by ? "Move" : "Transpose"} ${this.studio.selectionText} by ${distance.join(", ") || "0"}`;
@@ -72,13 +82,14 @@ export class Editor {
     this.#edit(kind, [by, up], label, moved(by, up));
   }
 
-  /** Copies of the selection, moved: drawn while it is dragged, then kept. */
+  /** Copies of the selection, moved: drawn while it is dragged, then kept. @param {number} seconds @param {number} semitones */
   previewCopies(seconds, semitones) {
     const { studio } = this, [by, up] = this.limitedMove(seconds, semitones);
     const made = copies(studio.selectedEvents, by, up);
     studio.setPreview({ events: tidy(studio.history.events.concat(made)), selected: made });
   }
 
+  /** @param {number} seconds @param {number} semitones */
   copyTo(seconds, semitones) {
     const { studio } = this, [by, up] = this.limitedMove(seconds, semitones);
     if (!by && !up) { this.preview(null); return; }
@@ -96,6 +107,7 @@ export class Editor {
     studio.changed("focused");
   }
 
+  /** @param {number} seconds @param {Edge} edge @param {string | null} kind */
   resize(seconds, edge = "end", kind = null) {
     if (!toTick(seconds)) { this.preview(null); return; }
     this.#edit(kind, [seconds], (sum) => `Resize ${this.studio.selectionText} by ${signed(sum, 2)} s`, resized(toTick(seconds), edge));
@@ -119,17 +131,18 @@ export class Editor {
     this.#edit(null, [], () => `Quantise ${studio.selectionText} to ${time.stepName}`, quantised((seconds) => toTick(time.snap(seconds))));
   }
 
-  /** Raise or lower the velocities of the selection, which keeps its dynamics. */
+  /** Raise or lower the velocities of the selection, which keeps its dynamics. @param {number} by @param {string | null} kind */
   addVelocity(by, kind = "velocity") {
     this.#edit(kind, [by], (sum) => `Velocity of ${this.studio.selectionText} ${signed(sum)}`, withVelocity((velocity) => velocity + by));
   }
 
+  /** @param {number} value */
   setVelocity(value) {
     this.lastVelocity = value;
     this.#edit("set velocity", [], () => `Velocity of ${this.studio.selectionText} ${value}`, withVelocity(() => value));
   }
 
-  /** Give some notes the velocities of a map from id to velocity, whether or not they are selected. */
+  /** Give some notes the velocities of a map from id to velocity, whether or not they are selected. @param {Map<number, number>} velocities */
   paintVelocities(velocities) {
     const { studio } = this;
     if (!velocities.size) { studio.setPreview(null); return; }
@@ -140,12 +153,13 @@ export class Editor {
 
   // --- drawing ---------------------------------------------------------------------------------------------------
 
-  /** Show a note or a pedal press while it is drawn. */
+  /** Show a note or a pedal press while it is drawn. @param {MusicEvent} event */
   previewDrawn(event) {
     const { studio } = this;
     studio.setPreview({ events: tidy(studio.history.events.concat(event)), selected: [event] });
   }
 
+  /** @param {MusicEvent} event */
   draw(event) {
     if (isNote(event)) this.lastLength = event.duration;
     const label = isNote(event) ? `Draw ${keyName(event.key)}` : `Draw the ${keyName(event.key)}`;

@@ -2,7 +2,7 @@
 import { isNote, toJson } from "./piece.js";
 import * as server from "./server.js";
 
-/** Save a file in the folder of downloads. */
+/** Save a file in the folder of downloads. @param {Blob} blob @param {string} name */
 export function saveBlob(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -11,12 +11,16 @@ export function saveBlob(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+/** @param {string} name */
 const safeName = (name) => name.replace(/[^\p{L}\p{N} ._-]+/gu, "-").trim() || "piece";
+/** @param {string} name */
 const shellQuoted = (name) => (/^[\w@%+=:,./-]+$/.test(name) ? name : `'${name.replaceAll("'", `'"'"'`)}'`);
 
 export class Exporter {
-  #dragged = null; // {events, url}: the MIDI file of these events as a data URL
+  /** The MIDI file of these events as a data URL. @type {{events: MusicEvent[], url: string} | null} */
+  #dragged = null;
 
+  /** @param {Studio} studio */
   constructor(studio) { this.studio = studio; }
 
   get piece() {
@@ -29,14 +33,15 @@ export class Exporter {
 
   async midi() { saveBlob(await server.midi(this.piece), `${this.fileName}.mid`); }
 
-  /** Save the piece as it was before step number `index`. */
+  /** Save the piece as it was before step number `index`. @param {number} index */
   async midiBefore(index) {
     const { events, facts } = this.studio.history.before(index);
     if (!events.some(isNote)) throw new Error("before this step the piece was empty: the command needs no file");
     saveBlob(await server.midi(toJson(events, facts)), `${safeName(facts.name || "untitled")}.mid`);
   }
 
-  /** Save a sound file, of the span if there is one. Return the name of the sound engine. */
+  /** Save a sound file, of the span if there is one. Return the name of the sound engine.
+   * @param {string} format @param {Span | null} span */
   async sound(format, span) {
     const [from, to] = span ?? [0, this.studio.end];
     const { blob, engine } = await server.sound(this.piece, { from, to, format });
@@ -66,8 +71,9 @@ export class Exporter {
     this.#dragged = { events, url: `data:audio/midi;base64,${btoa(text)}` };
   }
 
+  /** @param {DragEvent} event */
   startDrag(event) {
-    if (this.#dragged?.events !== this.studio.events) { event.preventDefault(); return; }
+    if (!event.dataTransfer || this.#dragged?.events !== this.studio.events) { event.preventDefault(); return; }
     event.dataTransfer.effectAllowed = "copy";
     event.dataTransfer.setData("DownloadURL", `audio/midi:${this.fileName}.mid:${this.#dragged.url}`);
   }

@@ -1,20 +1,23 @@
 // The dialog of the export.
 import { $, make, onClick } from "./panels.js";
+import { messageOf } from "./server.js";
 
 export class ExportDialog {
+  /** @param {Studio} studio @param {Exporter} exporter */
   constructor(studio, exporter) {
-    Object.assign(this, { studio, exporter });
+    this.studio = studio;
+    this.exporter = exporter;
     onClick("export", () => this.#open());
     onClick("save-midi", () => this.#run(() => exporter.midi()));
     onClick("save-picture", () => this.#run(() => exporter.picture()));
-    onClick("save-before", () => this.#run(() => exporter.midiBefore(studio.history.lastWritten().index)));
+    onClick("save-before", () => this.#run(() => exporter.midiBefore(studio.history.lastWritten()?.index ?? 0)));
     onClick("copy-command", () => this.#run(() => navigator.clipboard.writeText($("command").textContent), "Copied"));
     const handle = $("drag-midi");
     for (const name of ["pointerenter", "pointerdown"]) handle.addEventListener(name, () => exporter.prepareDrag().catch(() => {}));
     handle.addEventListener("dragstart", (event) => exporter.startDrag(event));
   }
 
-  /** Make a button for each sound format of the server. */
+  /** Make a button for each sound format of the server. @param {Info} info */
   start({ formats }) {
     $("sounds").replaceChildren(...formats.map((format) => make("button", { type: "button", textContent: format.toUpperCase(),
       onclick: () => this.#run(() => this.exporter.sound(format, $("only-span").checked ? this.studio.span : null)) })));
@@ -31,12 +34,13 @@ export class ExportDialog {
     $("export-box").showModal();
   }
 
+  /** @param {() => Promise<string | null | void>} action */
   async #run(action, word = "Saved") {
     const text = $("export-text");
     text.textContent = "One moment …";
     try {
       const engine = await action();
       text.textContent = engine ? `${word}; sound: ${engine}` : word;
-    } catch (error) { text.textContent = error.message; }
+    } catch (error) { text.textContent = messageOf(error); }
   }
 }

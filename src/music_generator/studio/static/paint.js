@@ -7,11 +7,12 @@ const FONT = "system-ui, sans-serif";
 const COLOURS = ["paper", "paper-black", "line", "line-strong", "ink", "ink-soft", "key-white", "key-black", "key-ink", "accent",
   "accent-soft", "playhead", "band", "card", OTHER_COLOUR, ...NOTE_COLOURS, ...PEDAL_COLOURS];
 
+/** @param {number} key */
 const isBlack = (key) => BLACK.has(key % 12);
 
-/** The colours of the style sheet as they are now, dark or light. */
+/** The colours of the style sheet as they are now, dark or light. @param {HTMLElement} element */
 export function readColours(element) {
-  const probe = document.createElement("span"), found = {};
+  const probe = document.createElement("span"), found = /** @type {Colours} */ ({});
   element.append(probe);
   for (const name of COLOURS) {
     probe.style.color = `var(--${name})`;
@@ -21,6 +22,7 @@ export function readColours(element) {
   return found;
 }
 
+/** @param {Context2D} ctx @param {[number, number, number, number]} box @param {() => void} paint */
 function clipped(ctx, [left, top, right, bottom], paint) {
   ctx.save();
   ctx.beginPath();
@@ -30,12 +32,14 @@ function clipped(ctx, [left, top, right, bottom], paint) {
   ctx.restore();
 }
 
+/** @param {Context2D} ctx @param {string} font @param {CanvasTextAlign} align */
 function setText(ctx, font, align) {
   Object.assign(ctx, { font: `${font} ${FONT}`, textAlign: align, textBaseline: "middle" });
 }
 
 // --- the background ----------------------------------------------------------------------------------------------
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {Span | null} band @param {GridLine[]} lines */
 export function paintBackground(ctx, view, colour, band, lines) {
   const { width, height, left, top, bottom } = view;
   ctx.fillStyle = colour.paper;
@@ -48,6 +52,7 @@ export function paintBackground(ctx, view, colour, band, lines) {
   ctx.fillRect(x, top, Math.max(view.x(band[1]) - x, 0), height - top);
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour */
 function paintRows(ctx, view, colour) {
   const { left, width, row } = view;
   ctx.fillStyle = colour["paper-black"];
@@ -56,6 +61,7 @@ function paintRows(ctx, view, colour) {
   for (let key = 24; key <= HIGHEST; key += 12) ctx.fillRect(left, Math.round(view.y(key) + row) - 0.5, width, 1);
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {GridLine[]} lines */
 function paintGrid(ctx, view, colour, lines) {
   const { width, height, left, top } = view;
   setText(ctx, "11px", "left");
@@ -75,8 +81,10 @@ function paintGrid(ctx, view, colour, lines) {
 
 // --- events ------------------------------------------------------------------------------------------------------
 
-/** Paint the events in sight; notes stay above the pedal lanes. */
+/** Paint the events in sight; notes stay above the pedal lanes.
+ * @param {Context2D} ctx @param {PaintView} view @param {Colours} colour @param {DrawList[]} lists */
 export function paintEvents(ctx, view, colour, lists) {
+  /** @param {boolean} isPedal @param {number} bottom */
   const paint = (isPedal, bottom) => clipped(ctx, [view.left, view.top, view.width, bottom], () => {
     for (const list of lists) {
       if (list.isPedal !== isPedal) continue;
@@ -91,6 +99,7 @@ export function paintEvents(ctx, view, colour, lists) {
   paint(true, view.height);
 }
 
+/** @type {PaintList} */
 function paintRounded(ctx, view, list, first, last) {
   const height = Math.max(view.row - 1, 2);
   ctx.beginPath();
@@ -105,7 +114,8 @@ function paintRounded(ctx, view, list, first, last) {
 
 const paintedTo = new Float64Array(128); // the right edge of what is painted so far, of each key
 
-/** Paint notes as plain rectangles, without those that are hidden by painted ones. Whole pixels are the fastest. */
+/** Paint notes as plain rectangles, without those that are hidden by painted ones. Whole pixels are the fastest.
+ * @type {PaintList} */
 function paintPlain(ctx, view, list, first, last) {
   const height = Math.max(Math.round(view.row - (view.row > 4 ? 1 : 0)), 2);
   paintedTo.fill(-1);
@@ -120,6 +130,7 @@ function paintPlain(ctx, view, list, first, last) {
   }
 }
 
+/** @type {PaintList} */
 function paintPedals(ctx, view, list, first, last) {
   const right = PEDALS.map(() => -1);
   for (let i = first; i < last; i++) {
@@ -131,17 +142,19 @@ function paintPedals(ctx, view, list, first, last) {
   }
 }
 
-/** The rectangle of an event in pixels. */
+/** The rectangle of an event in pixels. @param {View} view @param {MusicEvent} e @returns {[number, number, number, number]} */
 function boxOf(view, e) {
   const [y, height] = isNote(e) ? [view.y(e.key), view.row] : [view.lane(e.key) + 2, view.laneHeight - 4];
   return [view.x(e.onset), y, Math.max(e.duration * view.pps, 3), height];
 }
 
+/** @param {View} view @param {MusicEvent} e */
 const inSight = (view, e) => e.onset <= view.t1 && e.onset + e.duration >= view.t0;
 
-/** Paint frames round the selected events, which keep their colours. */
+/** Paint frames round the selected events, which keep their colours. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {MusicEvent[]} selected */
 export function paintSelected(ctx, view, colour, selected) {
   const isFramed = selected.length < 2000;
+  /** @param {MusicEvent[]} events @param {number} bottom */
   const paint = (events, bottom) => clipped(ctx, [view.left, view.top, view.width, bottom], () => {
     ctx.strokeStyle = colour.accent;
     ctx.fillStyle = isFramed ? colour["accent-soft"] : colour.accent;
@@ -158,7 +171,7 @@ export function paintSelected(ctx, view, colour, selected) {
   paint(selected.filter((e) => !isNote(e)), view.height);
 }
 
-/** Paint where dragged events were. */
+/** Paint where dragged events were. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {MusicEvent[]} ghosts */
 export function paintGhosts(ctx, view, colour, ghosts) {
   clipped(ctx, [view.left, view.top, view.width, view.height], () => {
     ctx.strokeStyle = colour["ink-soft"];
@@ -170,7 +183,7 @@ export function paintGhosts(ctx, view, colour, ghosts) {
 
 const columns = new Float32Array(8192); // the loudest note of each pixel
 
-/** Paint a bar for the velocity of each note. */
+/** Paint a bar for the velocity of each note. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {DrawList[]} lists @param {MusicEvent[]} selected */
 export function paintVelocities(ctx, view, colour, lists, selected) {
   if (!view.velocityHeight) return;
   clipped(ctx, [view.left, view.velocityTop, view.width, view.height], () => {
@@ -185,6 +198,7 @@ export function paintVelocities(ctx, view, colour, lists, selected) {
   });
 }
 
+/** @param {Context2D} ctx @param {View} view @param {DrawList} list */
 function paintVelocityBars(ctx, view, list) {
   const first = firstAbove(list.onset, view.t0 - 4 / view.pps), last = firstAbove(list.onset, view.t1);
   if (last - first < 1500) {
@@ -201,6 +215,7 @@ function paintVelocityBars(ctx, view, list) {
   }
 }
 
+/** @param {Context2D} ctx @param {View} view @param {number} x @param {number} velocity */
 function paintVelocityBar(ctx, view, x, velocity) {
   const y = view.velocityY(velocity);
   ctx.fillRect(x - 0.5, y, 2, view.height - y);
@@ -209,10 +224,13 @@ function paintVelocityBar(ctx, view, x, velocity) {
 
 // --- the frame ---------------------------------------------------------------------------------------------------
 
+/** @param {number} left */
 const isNarrow = (left) => left < 50;
-const blackWidth = (left) => left * (isNarrow(left) ? 0.5 : 0.62); // leaves room for the names of the Cs
+/** Leaves room for the names of the Cs. @param {number} left */
+const blackWidth = (left) => left * (isNarrow(left) ? 0.5 : 0.62);
 
-/** Paint the keyboard and the names of the lanes over the events, and how many notes are `hidden` above and below. */
+/** Paint the keyboard and the names of the lanes over the events, and how many notes are `hidden` above and below.
+ * @param {Context2D} ctx @param {View} view @param {Colours} colour @param {{above: number, below: number}} hidden */
 export function paintFrame(ctx, view, colour, hidden) {
   const { left, top, bottom, height, width } = view;
   clipped(ctx, [0, top, left, bottom], () => paintKeyboard(ctx, view, colour));
@@ -231,10 +249,11 @@ export function paintFrame(ctx, view, colour, hidden) {
     ctx.fillStyle = colour["line-strong"];
     ctx.fillRect(0, view.velocityTop - 2, width, 1);
   }
-  if (hidden?.above) paintHidden(ctx, view, colour, `▲ ${hidden.above}`, top + 11);
-  if (hidden?.below) paintHidden(ctx, view, colour, `▼ ${hidden.below}`, bottom - 10);
+  if (hidden.above) paintHidden(ctx, view, colour, `▲ ${hidden.above}`, top + 11);
+  if (hidden.below) paintHidden(ctx, view, colour, `▼ ${hidden.below}`, bottom - 10);
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {string} text @param {number} y */
 function paintHidden(ctx, view, colour, text, y) {
   setText(ctx, "600 11px", "left");
   const width = ctx.measureText(text).width + 14, x = view.left + 6;
@@ -246,6 +265,7 @@ function paintHidden(ctx, view, colour, text, y) {
   ctx.fillText(text, x + 7, y + 0.5);
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour */
 function paintKeyboard(ctx, view, colour) {
   const { left, top, bottom, row } = view;
   ctx.fillStyle = colour["key-white"];
@@ -270,7 +290,8 @@ function paintKeyboard(ctx, view, colour) {
 
 // --- over the notes ----------------------------------------------------------------------------------------------
 
-/** Paint what moves without the notes: sounding keys, the span, the selection rectangle, the playhead, a gesture's tip. */
+/** Paint what moves without the notes: sounding keys, the span, the selection rectangle, the playhead, a gesture's tip.
+ * @param {Context2D} ctx @param {View} view @param {Colours} colour @param {Overlay} overlay */
 export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop, sounding, band, tip, hovered }) {
   const { width, height, left } = view;
   ctx.clearRect(0, 0, width, height);
@@ -284,6 +305,7 @@ export function paintOverlay(ctx, view, colour, { span, marquee, playhead, loop,
   });
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {number[]} keys */
 function paintSounding(ctx, view, colour, keys) {
   const { left, top, bottom, row } = view;
   ctx.fillStyle = colour.playhead;
@@ -293,6 +315,7 @@ function paintSounding(ctx, view, colour, keys) {
   }
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {Span} span @param {{loop: boolean, filled: boolean}} how */
 function paintSpan(ctx, view, colour, span, { loop, filled }) {
   const [x, right] = span.map((seconds) => view.x(seconds)), { height, top } = view;
   if (filled) {
@@ -310,6 +333,7 @@ function paintSpan(ctx, view, colour, span, { loop, filled }) {
   }
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {Marquee} marquee */
 function paintMarquee(ctx, view, colour, { from, row, to, toRow }) {
   const x = view.x(Math.min(from, to)), y = view.y(Math.max(row, toRow));
   ctx.strokeStyle = colour.accent;
@@ -318,7 +342,7 @@ function paintMarquee(ctx, view, colour, { from, row, to, toRow }) {
   ctx.setLineDash([]);
 }
 
-/** What a drag does so far, beside the pointer. */
+/** What a drag does so far, beside the pointer. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {Tip} tip */
 function paintTip(ctx, view, colour, { x, y, text }) {
   setText(ctx, "12px", "left");
   const width = ctx.measureText(text).width + 14, left = Math.min(x + 14, view.width - width - 4), top = Math.max(y - 26, 2);
@@ -330,6 +354,7 @@ function paintTip(ctx, view, colour, { x, y, text }) {
   ctx.fillText(text, left + 7, top + 10.5);
 }
 
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {number} seconds */
 function paintPlayhead(ctx, view, colour, seconds) {
   const x = view.x(seconds), { top, height } = view;
   ctx.fillStyle = colour.playhead;

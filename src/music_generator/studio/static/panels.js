@@ -2,24 +2,37 @@
 import { countNotes, isNote } from "./piece.js";
 import { helpTables } from "./shortcuts.js";
 import * as store from "./store.js";
+import { notesBetween } from "./voices.js";
 
-export const $ = (id) => document.getElementById(id);
+/** The element of an id; those that are no fields or buttons stand in the type. */
+export const $ = /** @type {PageElement} */ ((/** @type {string} */ id) => document.getElementById(id));
+/** The elements of a selector, as buttons. @param {string} selector @returns {NodeListOf<HTMLButtonElement>} */
+export const buttons = (selector) => document.querySelectorAll(selector);
+/** @param {string} id @param {(event: MouseEvent) => unknown} action */
 export const onClick = (id, action) => $(id).addEventListener("click", action);
+/** @template {keyof HTMLElementTagNameMap} Tag @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {(Node | string)[]} children */
 export const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 };
 
+/** @type {Task[]} */
 export const TASKS = ["infill", "continue", "lead-in", "bridge", "compose"];
 const SLIDERS = ["variations", "temperature", "top-p"];
+/** @type {("density" | "loudness")[]} */
 const FREE = ["density", "loudness"]; // sliders that may be left to the model
 const SETTINGS = [...SLIDERS, ...FREE, "composer", "seconds", "seed"];
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 const PARTIAL = ["span", "selected", "preview", "moved"]; // changes that leave the history as it is
+/** @param {string} id */
 const isEmpty = (id) => $(id).value.trim() === "";
+/** The button that leaves a slider to the model. @param {string} id */
+const freeButton = (id) => buttons(`[data-free=${id}]`)[0];
+/** @param {string} id */
 const numberOf = (id) => (isEmpty(id) ? null : Number($(id).value));
 
+/** @param {string} text */
 function seedOf(text) {
   if (!text.trim()) return null;
   if (!/^\d+$/.test(text.trim())) throw new Error(`Seed: a whole number from 0, not “${text.trim()}”; leave it empty for a new one each time`);
@@ -28,43 +41,52 @@ function seedOf(text) {
 }
 
 export class Panels {
-  /** `page` has the actions `write(task)` and `rewrite()`. */
+  /** @type {Info | null} */ info = null; // what the server says about itself
+  /** @type {Set<string>} */ free = new Set(); // the sliders that are left to the model
+
+  /** @param {Studio} studio @param {{write(task: Task): void, rewrite(): void}} page */
   constructor(studio, page) {
-    Object.assign(this, { studio, page, info: null });
+    this.studio = studio;
+    this.page = page;
     this.#listenToSettings();
     $("shortcuts").append(...helpTables());
   }
 
-  /** Fill the controls with the composers, defaults and limits of the server. */
+  /** Fill the controls with the composers, defaults and limits of the server. @param {Info} info */
   start(info) {
     this.info = info;
     const { defaults, limits } = info, stored = store.setting("controls") ?? {};
+    /** @type {Record<string, number>} */
     const initial = { variations: defaults.variations, temperature: defaults.temperature, "top-p": defaults.top_p };
     for (const name of info.composers) $("composer").append(new Option(name, name));
-    $("variations").max = limits.variations;
+    $("variations").max = String(limits.variations);
     for (const id of SETTINGS) $(id).value = stored[id] ?? initial[id] ?? "";
     this.free = new Set(FREE.filter((id) => stored[id] === undefined || stored.free?.includes(id)));
     for (const id of FREE) this.#setRange(id, info.steering[id]);
-    $("seconds").placeholder = defaults.piece_seconds;
+    $("seconds").placeholder = String(defaults.piece_seconds);
     $("seconds").title = `Empty: ${defaults.piece_seconds} s, or ${defaults.join_seconds} s for Lead in and Bridge`;
     this.#settingsChanged();
   }
 
-  /** Give a slider of the character its range, or hide it if the model cannot be told. */
+  /** Give a slider of the character its range, or hide it if the model cannot be told.
+   * @param {string} id @param {{from: number, to: number} | null} range */
   #setRange(id, range) {
-    for (const element of document.querySelectorAll(`[data-steer=${id}]`)) element.hidden = !range;
+    for (const element of buttons(`[data-steer=${id}]`)) element.hidden = !range;
     if (!range) { this.free.add(id); return; }
-    Object.assign($(id), { min: Math.max(0, range.from), max: range.to });
-    if (this.free.has(id)) $(id).value = (Number($(id).min) + range.to) / 2;
+    const from = Math.max(0, range.from);
+    Object.assign($(id), { min: from, max: range.to });
+    if (this.free.has(id)) $(id).value = String((from + range.to) / 2);
   }
 
   /**
    * The settings as fields of a request; the server has defaults for those that are null. Throws an Error of one line if
    * a field has no number.
+   * @param {Task} task
    */
   settings(task) {
-    const settings = { temperature: numberOf("temperature"), top_p: numberOf("top-p"), variations: numberOf("variations") };
-    Object.assign(settings, { seed: seedOf($("seed").value), composer: $("composer").value || null });
+    /** @type {Settings} */
+    const settings = { temperature: numberOf("temperature"), top_p: numberOf("top-p"), variations: numberOf("variations"),
+      seed: seedOf($("seed").value), composer: $("composer").value || null };
     for (const id of FREE) if (!this.free.has(id)) settings[id] = numberOf(id);
     if (task !== "infill") settings.seconds = numberOf("seconds");
     if (task === "continue" && $("from-playhead").checked) settings.from = Math.round(this.studio.playhead * 100) / 100;
@@ -73,6 +95,7 @@ export class Panels {
 
   // --- showing ---------------------------------------------------------------------------------------------------
 
+  /** @param {StudioChange} what */
   show(what) {
     const { studio } = this, { history, choice } = studio, hasNotes = studio.events.some(isNote);
     if (document.activeElement !== $("name")) $("name").value = studio.name;
@@ -86,6 +109,7 @@ export class Panels {
     this.#describe();
   }
 
+  /** @param {boolean} hasNotes */
   #showTasks(hasNotes) {
     const { span, second } = this.studio, canUseFuture = !this.info || this.info.uses_future;
     const isInPiece = span && span[0] < this.studio.end;
@@ -109,9 +133,9 @@ export class Panels {
 
   /** Describe the roll for screen readers. */
   #describe() {
-    const { name, span, events, end } = this.studio, inSpan = (e) => e.onset >= span[0] && e.onset < span[1];
+    const { name, span, events, end } = this.studio;
     const spanText = span
-      ? `Selected span: ${span[0].toFixed(2)} to ${span[1].toFixed(2)} seconds, ${countNotes(events.filter(inSpan))} notes.`
+      ? `Selected span: ${span[0].toFixed(2)} to ${span[1].toFixed(2)} seconds, ${notesBetween(events, span).length} notes.`
       : "No span is selected.";
     $("roll-description").textContent = `${name}, ${countNotes(events)} notes, ${end.toFixed(1)} seconds. ${spanText} `
       + "Comma and full stop go from note to note; question mark opens the help.";
@@ -119,7 +143,7 @@ export class Panels {
 
   #showHistory() {
     const { history } = this.studio;
-    const items = [{ label: "Nothing yet" }, ...history.steps].map(({ label, detail }, i) => {
+    const items = [{ label: "Nothing yet", detail: null }, ...history.steps].map(({ label, detail }, i) => {
       const button = make("button", { type: "button", onclick: () => this.studio.goTo(i - 1) }, make("span", { textContent: label }));
       if (detail) button.append(make("small", { textContent: `seed ${detail.seed}` }));
       const item = make("li", { className: i > history.at ? "undone" : "" }, button);
@@ -132,7 +156,7 @@ export class Panels {
     $("steps").replaceChildren(...items.reverse());
   }
 
-  /** List the stored works; each can be opened or deleted. */
+  /** List the stored works; each can be opened or deleted. @param {SavedWork[]} works */
   showRecent(works) {
     $("recent").hidden = !works.length;
     const items = works.map((work) => {
@@ -145,7 +169,7 @@ export class Panels {
       } }));
       return item;
     });
-    $("recent").querySelector("ul").replaceChildren(...items);
+    $("recent-list").replaceChildren(...items);
   }
 
   // --- listening -------------------------------------------------------------------------------------------------
@@ -154,7 +178,7 @@ export class Panels {
     const { studio, page } = this;
     for (const task of TASKS) onClick(task, () => page.write(task));
     onClick("rewrite", () => page.rewrite());
-    for (const button of document.querySelectorAll("[data-free]")) button.addEventListener("click", () => this.#setFree(button.dataset.free));
+    for (const id of FREE) freeButton(id).addEventListener("click", () => this.#setFree(id));
     for (const id of FREE) $(id).addEventListener("input", () => this.free.delete(id));
     onClick("no-span", () => studio.setSpan(0, 0));
     onClick("no-second", () => studio.setSecond(null));
@@ -164,12 +188,13 @@ export class Panels {
     $("controls").addEventListener("submit", (event) => event.preventDefault());
   }
 
+  /** @param {string} id */
   #setFree(id) {
     this.free.add(id);
     this.#settingsChanged();
   }
 
-  /** Take a typed span. Its other edge follows if it would lie on the wrong side: a span never turns round. */
+  /** Take a typed span. Its other edge follows if it would lie on the wrong side: a span never turns round. @param {string} id */
   #spanTyped(id) {
     const from = numberOf("from"), to = numberOf("to"), { span } = this.studio, seconds = span ? span[1] - span[0] : 4;
     if (from === null && to === null) { this.studio.setSpan(0, 0); return; }
@@ -186,7 +211,7 @@ export class Panels {
       const isFree = this.free.has(id), unit = id === "density" ? " notes/s" : "";
       $(`${id}-value`).textContent = isFree ? "as the model likes" : `${$(id).value}${unit}`;
       $(id).classList.toggle("free", isFree);
-      document.querySelector(`[data-free=${id}]`).disabled = isFree;
+      freeButton(id).disabled = isFree;
     }
     const values = Object.fromEntries(SETTINGS.map((id) => [id, $(id).value]));
     store.setSetting("controls", { ...values, free: [...this.free] });

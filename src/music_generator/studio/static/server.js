@@ -2,11 +2,16 @@
 
 /** A request that the server refused: `code` says why, as in docs/studio.md. */
 export class RefusedError extends Error {
+  /** @param {Refusal} refusal */
   constructor({ code, message }) { super(message); this.code = code; }
 }
 
+/** The line of an error for the user. @param {unknown} error */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
 const noAnswer = () => new Error("the studio's server does not answer: start `music-generator studio` again; your work is kept here");
 
+/** @param {string} path @param {BodyInit} [body] @param {RequestInit} options */
 async function request(path, body, options = {}) {
   const response = await reply(fetch(`api/${path}`, body === undefined ? options : { method: "POST", body, ...options }));
   if (response.ok) return response;
@@ -14,46 +19,55 @@ async function request(path, body, options = {}) {
   throw new RefusedError(answer?.error ?? { code: "http", message: `the server answered ${response.status} ${response.statusText}` });
 }
 
-/** Wait for a part of an answer; any part may break off. */
+/** Wait for a part of an answer; any part may break off. @template Part @param {Promise<Part>} promise */
 async function reply(promise) {
-  try { return await promise; } catch (error) { throw error.name === "AbortError" ? error : noAnswer(); }
+  try { return await promise; } catch (error) { throw error instanceof Error && error.name === "AbortError" ? error : noAnswer(); }
 }
 
+/** @param {object} value */
 const json = (value) => JSON.stringify(value);
 
+/** @returns {Promise<Info>} */
 export const info = async () => reply((await request("info")).json());
+/** @returns {Promise<{piece: PieceJson}>} */
 export const example = async () => reply((await request("example")).json());
-/** The piece of a MIDI file, remarks about it, and its parts; `track` chooses which of them are the piece. */
+/** The piece of a MIDI file, remarks about it, and its parts; `track` chooses which of them are the piece.
+ * @param {File} file @param {number | null} track @returns {Promise<{piece: PieceJson, remarks: string[]}>} */
 export async function readMidi(file, track = null) {
   const query = track === null ? "" : `?track=${encodeURIComponent(track)}`;
   try { return await reply((await request(`read${query}`, file)).json()); } catch (error) {
-    if (error.code === "midi") error.message = `${file.name}: ${error.message}`; // the server does not know the name
+    if (error instanceof RefusedError && error.code === "midi") error.message = `${file.name}: ${error.message}`; // the server does not know the name
     throw error;
   }
 }
 
-/** The parts of the file that a piece is from. */
+/** The parts of the file that a piece is from; the notes of the others up to second `cut`.
+ * @param {PieceJson} piece @returns {Promise<{parts: Part[], cut: number | null}>} */
 export const parts = async (piece) => reply((await request("parts", json({ piece }))).json());
+/** @param {PieceJson} piece */
 export const midi = async (piece) => reply((await request("midi", json({ piece }))).blob());
+/** @param {PieceJson} piece @param {string} title @param {Span} [span] */
 export const picture = async (piece, title, span) =>
   reply((await request("picture", json({ piece, title, from: span?.[0], to: span?.[1] }))).blob());
 
-/** A sound file of the piece from second `from` to `to`. */
+/** A sound file of the piece from second `from` to `to`.
+ * @param {PieceJson} piece @param {{from?: number, to?: number, format: string}} options */
 export async function sound(piece, { from, to, format }) {
   const response = await request("sound", json({ piece, from, to, format }));
   return { blob: await reply(response.blob()), engine: response.headers.get("x-sound-engine") };
 }
 
-/** The messages of a writing job, one by one as they arrive. */
+/** The messages of a writing job, one by one as they arrive.
+ * @param {object} task @param {AbortSignal} [signal] @returns {AsyncGenerator<Message>} */
 export async function* write(task, signal) {
   const response = await request("write", json(task), { signal });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", ended = false;
   while (true) {
     const { value, done } = await reply(reader.read());
     if (done) break;
     const lines = (rest + value).split("\n");
-    rest = lines.pop();
+    rest = lines.pop() ?? "";
     for (const message of lines.map((line) => JSON.parse(line))) {
       if (message.type === "failed") throw new RefusedError(message.error);
       ended ||= message.type === "done" || message.type === "cancelled";
@@ -64,4 +78,5 @@ export async function* write(task, signal) {
   if (!ended) throw noAnswer();
 }
 
+/** @param {string} job */
 export const cancel = (job) => fetch(`api/jobs/${job}`, { method: "DELETE" }).catch(() => {});

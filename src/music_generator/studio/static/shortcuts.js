@@ -1,8 +1,11 @@
 // The keyboard shortcuts: one table for the keyboard and for the help.
+/** Each section with its rows: the keys, the name of the action, and what it does. @type {[string, [string[], string, string][]][]} */
 const SHORTCUTS = [
   ["Listen", [
     [[" "], "play", "play or pause"],
     [["l"], "loop", "loop the span"],
+    [["r"], "record", "record what is played"],
+    [["Shift+t"], "trade", "trade phrases with the model"],
     [["Home"], "start", "to the start"],
     [["End"], "end", "to the end"],
     [["ArrowLeft", "ArrowRight"], "horizontal", "playhead by 1 s (Shift: 5 s)"],
@@ -49,13 +52,18 @@ const SHORTCUTS = [
     [["?"], "help", "this help"],
   ]],
 ];
+/** @type {Record<string, string>} */
 const NOT_IN_HELP = { "Ctrl+y": "history", "=": "zoom", "Alt+=": "zoomRows", "Ctrl+Shift+a": "escape" };
 
+/** @type {Record<string, string>} */
 const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
 const isMac = navigator.platform.startsWith("Mac");
+/** @param {string} part */
 const signOf = (part) => SIGNS[part] ?? (part === "Ctrl" && isMac ? "⌘" : part.length === 1 ? part.toUpperCase() : part);
+/** @param {string} combo */
 const labelOf = (combo) => combo.split(/\+(?=.)/).map(signOf).join(" ");
 
+/** @param {KeyboardEvent} event */
 function comboOf(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, isLetter = /^[a-z]$/.test(key);
   const modifiers = [(event.ctrlKey || event.metaKey) && "Ctrl+", event.altKey && "Alt+", event.shiftKey && isLetter && "Shift+"];
@@ -65,16 +73,19 @@ function comboOf(event) {
 const FIELDS = "input:not([type=checkbox]):not([type=range]), select, textarea, dialog";
 const PRESSABLE = "button, a, summary, input, [role=option]";
 
-/** Return whether a field or a button needs the key for itself. */
+/** Return whether a field or a button needs the key for itself. @param {Element} element @param {KeyboardEvent} event @param {string} combo */
 function belongsTo(element, event, combo) {
   if (element.closest(FIELDS)) return combo !== "Ctrl+s" && combo !== "Ctrl+o";
   if (element.closest(PRESSABLE) && [" ", "Enter"].includes(combo)) return true;
-  return element.matches("input[type=range]") && event.key.startsWith("Arrow");
+  return element.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key);
 }
 
-/** Call `act(name, event, combo)` for each shortcut that is pressed; `act` returns false if it did nothing. */
+/** Call `act(name, event, combo)` for each shortcut that is pressed; `act` returns false if it did nothing.
+ * @param {(name: string, event: KeyboardEvent, combo: string) => unknown} act */
 export function listenToShortcuts(act) {
-  const names = new Map(SHORTCUTS.flatMap(([, rows]) => rows.flatMap(([combos, name]) => combos.map((c) => [c, name]))));
+  /** @type {Map<string, string>} */
+  const names = new Map();
+  for (const [, rows] of SHORTCUTS) for (const [combos, name] of rows) for (const combo of combos) names.set(combo, name);
   for (const [combo, name] of Object.entries(NOT_IN_HELP)) names.set(combo, name);
   document.addEventListener("keydown", (event) => {
     const combo = comboOf(event), name = names.get(combo);

@@ -10,6 +10,7 @@ import { Time } from "./time.js";
 import { notesBetween, VOICES } from "./voices.js";
 import { factsOf, selectedNotes, Writer } from "./writer.js";
 
+/** @param {string} fileName */
 const withoutExtension = (fileName) => fileName.replace(/\.(midi?|kar|rmi|smf|json)$/i, "");
 
 export class Studio {
@@ -17,13 +18,20 @@ export class Studio {
   time = new Time();
   writer = new Writer(this);
   editor = new Editor(this);
-  selected = new Set(); // ids of events
-  span = null; // [from, to] in seconds
+  /** @type {Set<number>} */ selected = new Set(); // ids of events
+  /** @type {Span | null} */ span = null;
   playhead = 0;
-  second = null; // {name, piece}: the piece to bridge to
-  preview = null; // {events, selected} while a gesture changes the piece
+  /** @type {Second | null} */ second = null; // the piece to bridge to
+  /** @type {Session | null} */ recording = null; // what is being played in; it ends before anything else changes the piece
+  /** @type {Preview | null} */ preview = null; // while a gesture changes the piece
 
-  constructor({ changed, failed, announce, streamed }) { Object.assign(this, { changed, failed, announce, streamed }); }
+  /** @param {StudioListener} listener */
+  constructor({ changed, failed, announce, streamed }) {
+    this.changed = changed;
+    this.failed = failed;
+    this.announce = announce;
+    this.streamed = streamed;
+  }
 
   get choice() { return this.writer.choice; }
   get events() { return this.preview?.events ?? (this.choice ? this.writer.events : this.history.events); }
@@ -32,6 +40,7 @@ export class Studio {
 
   // --- opening ---------------------------------------------------------------------------------------------------
 
+  /** @param {File} file */
   async open(file) {
     if (isProject(file)) { this.#openProject(await readProject(file)); return; }
     const { piece, remarks } = await server.readMidi(file);
@@ -41,7 +50,7 @@ export class Studio {
     if (remarks.length) this.announce(`${file.name}: ${remarks.join("; ")}`);
   }
 
-  /** Work on another track of the piece's file, as the file is now. */
+  /** Work on another track of the piece's file, as the file is now. @param {number} track */
   async chooseTrack(track) {
     this.settle();
     const { events, facts } = this.history, file = await server.midi(toJson(events, facts));
@@ -51,6 +60,7 @@ export class Studio {
     if (remarks.length) this.announce(remarks.join("; "));
   }
 
+  /** @param {StoredWork} work */
   #openProject(work) {
     this.settle();
     this.restore(work);
@@ -68,6 +78,7 @@ export class Studio {
     if (this.history.events.length) this.#replacePiece("New piece", [], { name: "", tempo_map: null, source: null });
   }
 
+  /** @param {string} label @param {MusicEvent[]} events @param {Facts} facts */
   #replacePiece(label, events, facts) {
     this.settle();
     this.preview = null;
@@ -79,18 +90,21 @@ export class Studio {
 
   #announcePiece() { this.announce(`${this.name}: ${countNotes(this.history.events)} notes, ${this.end.toFixed(1)} seconds`); }
 
+  /** @param {File} file */
   async openSecond(file) {
     const { piece } = await server.readMidi(file);
-    this.setSecond({ name: withoutExtension(file.name), piece });
-    this.announce(`Bridge leads to ${this.second.name}`);
+    const name = withoutExtension(file.name);
+    this.setSecond({ name, piece });
+    this.announce(`Bridge leads to ${name}`);
   }
 
+  /** @param {Second | null} second */
   setSecond(second) {
     this.second = second;
     this.changed("second");
   }
 
-  /** Change the name, the tempo map or the file of the piece: a step of the history. */
+  /** Change the name, the tempo map or the file of the piece: a step of the history. @param {string} label @param {Partial<Facts>} facts */
   setFacts(label, facts) {
     this.settle();
     this.preview = null;
@@ -98,21 +112,27 @@ export class Studio {
     this.changed("edited");
   }
 
+  /** @param {string} name */
   rename(name) { if (name.trim() && name.trim() !== this.name) this.setFacts(`Rename to ${name.trim()}`, { name: name.trim() }); }
 
   // --- writing ---------------------------------------------------------------------------------------------------
 
+  /** @param {Task} task @param {Settings} settings @param {MusicEvent[]} kept */
   write(task, settings, kept) { return this.writer.write(task, settings, kept); }
 
   /** The selected notes of the span, which stay when the rest is written again. */
   get keptNotes() { return this.span && !this.choice ? selectedNotes(this.history.events, this.selected, this.span) : []; }
 
-  settle() { this.writer.settle(); }
+  /** Before another action: end what is unfinished, and keep what is complete of it. */
+  settle() {
+    this.recording?.stop();
+    this.writer.settle();
+  }
 
   // --- history ---------------------------------------------------------------------------------------------------
 
   undo() {
-    if (this.preview) { this.setPreview(null); return; }
+    this.recording?.stop();
     if (this.choice) { this.writer.discard(); return; }
     const step = this.history.undo();
     this.#showHistory();
@@ -126,6 +146,7 @@ export class Studio {
     this.announce(step ? `Redone: ${step.label}` : "Nothing to redo");
   }
 
+  /** @param {number} index */
   goTo(index) {
     this.settle();
     this.history.goTo(index);
@@ -147,8 +168,9 @@ export class Studio {
   /** The selected events as they are shown: those of a preview while there is one. */
   get shownSelection() { return this.preview?.selected ?? this.selectedEvents; }
 
-  /** Select events. With `add` they are added to the selection; a single one that is selected already is removed. */
-  select(ids, add) {
+  /** Select events. With `add` they are added to the selection; a single one that is selected already is removed.
+   * @param {number[]} ids */
+  select(ids, add = false) {
     if (this.choice) return;
     const remove = add && ids.length === 1 && this.selected.has(ids[0]);
     this.selected = new Set(add ? this.selected : []);
@@ -162,7 +184,7 @@ export class Studio {
     this.setSpan(0, this.end);
   }
 
-  /** Select the notes of a voice (`VOICES`) in the span, or in the whole piece. */
+  /** Select the notes of a voice (`VOICES`) in the span, or in the whole piece. @param {string} name @param {number} velocity */
   selectVoice(name, velocity) {
     const notes = notesBetween(this.history.events, this.span ?? [0, Infinity]), chosen = VOICES[name](notes, velocity);
     this.select(chosen.map((e) => e.id));
@@ -174,7 +196,7 @@ export class Studio {
     else if (this.span) { this.setSpan(0, 0); this.announce("No span is selected"); }
   }
 
-  /** Select the next note, or with -1 the previous one, and announce it: for users who cannot see or point. */
+  /** Select the next note, or with -1 the previous one, and announce it: for users who cannot see or point. @param {number} by */
   selectNext(by) {
     const notes = this.history.events.filter(isNote);
     if (!notes.length || this.choice) return;
@@ -187,11 +209,13 @@ export class Studio {
     return note;
   }
 
+  /** @param {MusicEvent} note */
   describe({ key, onset, duration, velocity, generated }) {
     const place = this.time.inBeats ? `bar ${this.time.text(onset)}` : `${onset.toFixed(2)} s`;
     return `${keyName(key)}, ${place}, ${duration.toFixed(2)} s long, velocity ${velocity}${generated ? ", by the model" : ""}`;
   }
 
+  /** @param {number} a @param {number} b */
   setSpan(a, b) {
     const [start, end] = [Math.max(0, toTick(Math.min(a, b))), toTick(Math.max(a, b))];
     this.span = end - start >= 0.01 ? [start, end] : null;
@@ -218,6 +242,7 @@ export class Studio {
     return notes ? `${n} note${n === 1 ? "" : "s"}` : `${n} pedal press${n === 1 ? "" : "es"}`;
   }
 
+  /** @param {Preview | null} preview */
   setPreview(preview) {
     if (!preview && !this.preview) return;
     this.preview = preview;
@@ -226,12 +251,13 @@ export class Studio {
 
   // --- storing ---------------------------------------------------------------------------------------------------
 
-  /** The state to store; `restore` is the inverse. */
+  /** The state to store; `restore` is the inverse. @returns {StoredWork} */
   plain() {
     const { name, span, playhead, second } = this;
     return { name, history: this.history.plain(), span, playhead, second, choice: this.writer.plain() };
   }
 
+  /** @param {StoredWork} work */
   restore({ history, span, playhead, second, choice }) {
     this.history.restore(history);
     this.writer.restore(choice);

@@ -5,11 +5,13 @@ import { $, onClick } from "./panels.js";
 const REST = 2.5; // seconds without a tap, after which tapping begins again
 
 export class TempoDialog {
-  #taps = [];
+  /** @type {{time: number, at: number | null}[]} */ #taps = [];
 
-  /** `page`: {now()}: the second of the piece that sounds, or null. */
+  /** `now()`: the second of the piece that sounds, or null.
+   * @param {Studio} studio @param {{now(): number | null, tempoSet(): void}} page */
   constructor(studio, page) {
-    Object.assign(this, { studio, page });
+    this.studio = studio;
+    this.page = page;
     onClick("tempo", () => this.#open());
     onClick("tap", () => this.#tap());
     onClick("set-tempo", () => this.#set());
@@ -19,9 +21,9 @@ export class TempoDialog {
   #open() {
     const { time, playhead } = this.studio, [top, bottom] = time.beats.metreAt(playhead);
     this.#taps = [];
-    $("tempo-value").value = Math.round(time.beats.tempoAt(playhead) * 100) / 100;
-    $("metre-top").value = top;
-    $("metre-bottom").value = bottom;
+    $("tempo-value").value = String(Math.round(time.beats.tempoAt(playhead) * 100) / 100);
+    $("metre-top").value = String(top);
+    $("metre-bottom").value = String(bottom);
     $("downbeat").value = playhead.toFixed(2);
     $("file-tempo").disabled = !this.#original;
     $("tempo-text").textContent = "";
@@ -33,17 +35,18 @@ export class TempoDialog {
 
   #tap() {
     const now = performance.now() / 1000, taps = this.#taps;
-    if (taps.length && now - taps.at(-1).time > REST) taps.length = 0;
+    if (taps.length && now - taps[taps.length - 1].time > REST) taps.length = 0;
     taps.push({ time: now, at: this.page.now() });
     const tempo = tappedTempo(taps.map((tap) => tap.time), 1 / Number($("metre-bottom").value));
     if (tempo === null) { $("tempo-text").textContent = "Go on tapping …"; return; }
     $("tempo-value").value = Math.min(FASTEST, Math.max(SLOWEST, tempo)).toFixed(1);
-    if (taps[0].at !== null) $("downbeat").value = taps[0].at.toFixed(2); // the first tap begins a bar
+    const [{ at: first }] = taps;
+    if (first !== null) $("downbeat").value = first.toFixed(2); // the first tap begins a bar
     $("tempo-text").textContent = `${taps.length} taps`;
   }
 
   #set() {
-    const [tempo, top, downbeat] = ["tempo-value", "metre-top", "downbeat"].map((id) => Number($(id).value));
+    const tempo = Number($("tempo-value").value), top = Number($("metre-top").value), downbeat = Number($("downbeat").value);
     const bottom = Number($("metre-bottom").value);
     if (!(tempo >= SLOWEST && tempo <= FASTEST)) { $("tempo-text").textContent = `A tempo is ${SLOWEST} to ${FASTEST} quarters per minute`; return; }
     if (!(Number.isInteger(top) && top >= 1 && top <= 32)) { $("tempo-text").textContent = "A bar has 1 to 32 beats"; return; }

@@ -1,14 +1,19 @@
 // The toolbar over the roll: the tool, how time is shown, and what can be done with the selected notes. Nothing of it moves.
-import { $, onClick } from "./panels.js";
+import { $, buttons, onClick } from "./panels.js";
 import { isNote } from "./piece.js";
 import * as store from "./store.js";
 
+/** @type {Tool[]} */
 const TOOLS = ["select", "draw", "hand"];
 
 export class Toolbar {
-  /** `page` has `sound`, `timeChanged()` and `toolChanged()`. */
+  /** @type {Tool} */ tool = "select";
+  /** @type {number | null} */ mean = null; // velocity of the selected notes
+
+  /** @param {Studio} studio @param {{timeChanged(): void}} page */
   constructor(studio, page) {
-    Object.assign(this, { studio, page });
+    this.studio = studio;
+    this.page = page;
     const isTouch = matchMedia("(pointer: coarse)").matches;
     this.setTool(isTouch ? "hand" : "select");
     this.#listenToTools();
@@ -18,23 +23,24 @@ export class Toolbar {
 
   // --- tools and time --------------------------------------------------------------------------------------------
 
+  /** @param {Tool} tool */
   setTool(tool) {
     this.tool = tool;
-    for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+    for (const button of buttons("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
 
   #listenToTools() {
-    for (const tool of TOOLS) document.querySelector(`[data-tool=${tool}]`).addEventListener("click", () => this.setTool(tool));
+    for (const tool of TOOLS) buttons(`[data-tool=${tool}]`)[0].addEventListener("click", () => this.setTool(tool));
   }
 
   #listenToTime() {
     const { time } = this.studio, stored = store.setting("time") ?? {};
     this.setUnits(stored.units === "beats" ? "beats" : "seconds", stored.grid);
-    $("units").addEventListener("change", () => this.setUnits($("units").value));
+    $("units").addEventListener("change", () => this.setUnits($("units").value === "beats" ? "beats" : "seconds"));
     $("grid").addEventListener("change", () => { time.grid = $("grid").value; this.#timeChanged(); });
   }
 
-  /** Show time in "beats" or "seconds", and snap to a grid of it. */
+  /** Show time in "beats" or "seconds", and snap to a grid of it. @param {"beats" | "seconds"} units @param {string} [grid] */
   setUnits(units, grid) {
     const { time } = this.studio;
     time.units = units;
@@ -55,14 +61,15 @@ export class Toolbar {
 
   #listenToSelection() {
     const { studio } = this, { editor } = studio;
-    this.edits = {
+    /** @type {Record<string, () => unknown>} */
+    const edits = {
       erase: () => editor.erase(), copy: () => editor.copy(), cut: () => editor.cut(), duplicate: () => editor.duplicate(),
       split: () => editor.split(), quantise: () => editor.quantise(), down: () => editor.move(0, -1, "transpose"),
       up: () => editor.move(0, 1, "transpose"), octave: () => editor.move(0, 12, "transpose"),
     };
-    for (const button of document.querySelectorAll("[data-edit]")) button.addEventListener("click", () => this.edits[button.dataset.edit]());
+    for (const button of buttons("[data-edit]")) button.addEventListener("click", edits[button.dataset.edit ?? ""]);
     onClick("paste", () => editor.paste());
-    $("velocity").addEventListener("change", () => editor.addVelocity(Number($("velocity").value) - this.mean, null));
+    $("velocity").addEventListener("change", () => editor.addVelocity(Number($("velocity").value) - (this.mean ?? 0), null));
     $("velocity-exact").addEventListener("change", () => this.#setExact());
     $("voice").addEventListener("change", () => {
       if ($("voice").value) studio.selectVoice($("voice").value, Number($("voice-velocity").value));
@@ -81,12 +88,12 @@ export class Toolbar {
     $("toolbar").hidden = Boolean(choice);
     $("choice").hidden = !choice;
     $("selection-text").textContent = selected.length ? `${studio.selectionText} selected` : "nothing selected";
-    for (const button of document.querySelectorAll("[data-edit]")) button.disabled = !selected.length;
+    for (const button of buttons("[data-edit]")) button.disabled = !selected.length;
     $("paste").disabled = !studio.editor.clipboard.events.length;
     for (const id of ["velocity", "velocity-exact"]) $(id).disabled = !notes.length;
     this.mean = notes.length ? Math.round(notes.reduce((sum, e) => sum + e.velocity, 0) / notes.length) : null;
-    $("velocity").value = this.mean ?? 64;
-    if (document.activeElement !== $("velocity-exact")) $("velocity-exact").value = this.mean ?? "";
+    $("velocity").value = String(this.mean ?? 64);
+    if (document.activeElement !== $("velocity-exact")) $("velocity-exact").value = String(this.mean ?? "");
     const [top, bottom] = time.beats.metreAt(studio.playhead);
     $("tempo").textContent = `♩ ${Math.round(time.beats.tempoAt(studio.playhead) * 10) / 10} · ${top}/${bottom}`;
   }

@@ -5,10 +5,15 @@ import * as server from "./server.js";
 import * as store from "./store.js";
 
 export class Tracks {
-  #source = null; // the file whose parts are shown
+  /** @type {Source | null} */ #source = null; // the file whose parts are shown
+  /** @type {Part[]} */ parts = [];
 
+  /** @param {Studio} studio @param {{roll: Roll, player: Player, run(action: () => Promise<void>): void}} page */
   constructor(studio, { roll, player, run }) {
-    Object.assign(this, { studio, roll, player, run, parts: [] });
+    this.studio = studio;
+    this.roll = roll;
+    this.player = player;
+    this.run = run;
     $("hear-others").checked = store.setting("hear others") ?? true;
     $("hear-others").addEventListener("change", () => {
       store.setSetting("hear others", $("hear-others").checked);
@@ -26,22 +31,23 @@ export class Tracks {
     this.parts = answer?.parts ?? [];
     $("tracks").hidden = this.parts.length < 2;
     $("tracks-cut").textContent = answer?.cut == null ? "" : `of the others, what comes after ${Math.round(answer.cut)} s is not shown or heard`;
-    $("tracks").querySelector("ul").replaceChildren(...this.parts.map((part) => this.#item(part)));
+    $("track-list").replaceChildren(...this.parts.map((part) => this.#item(part)));
     this.roll.setOthers(this.#others().filter((note) => note.key >= LOWEST && note.key <= HIGHEST && !note.isDrum));
     this.#play();
   }
 
+  /** @param {Part} part */
   #item(part) {
     const { track, name, channel, count, drums, chosen } = part;
     const kind = drums ? "drums" : `channel ${channel}`, notes = `${count} note${count === 1 ? "" : "s"}`;
     const button = make("button", { type: "button", disabled: drums, title: drums ? "Drums are no piano" : "Work on this track",
       onclick: () => this.run(() => this.studio.chooseTrack(track)) },
       make("b", { textContent: name || `Track ${track}` }), make("small", { textContent: `${kind} · ${notes}` }));
-    button.setAttribute("aria-pressed", chosen);
+    button.setAttribute("aria-pressed", String(chosen));
     return make("li", {}, button);
   }
 
-  /** The notes of the parts that are not the piece, in the order of their onsets. */
+  /** The notes of the parts that are not the piece, in the order of their onsets. @returns {OtherNote[]} */
   #others() {
     const notes = this.parts.flatMap(({ notes: rows, program, drums }) => rows.map(([onset, duration, key, velocity]) =>
       ({ id: 0, onset, duration, key, velocity, program, isDrum: drums, generated: false, other: true })));

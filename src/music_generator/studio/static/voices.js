@@ -3,7 +3,7 @@ import { isNote } from "./piece.js";
 
 const CHORD_SECONDS = 0.05, CHORD_NOTES = 12; // as in voices.py: which notes are one chord
 
-/** The notes that have no higher one in their chord; with `sign` -1, no lower one. */
+/** The notes that have no higher one in their chord; with `sign` -1, no lower one. @param {MusicEvent[]} notes @param {number} sign */
 function outer(notes, sign) {
   const best = notes.map(() => true);
   for (let i = 0; i < notes.length; i++) {
@@ -17,7 +17,8 @@ function outer(notes, sign) {
   return notes.filter((_, i) => best[i]);
 }
 
-/** Each takes notes in the order of their onsets, and a velocity. */
+/** Each takes notes in the order of their onsets, and a velocity.
+ * @type {Record<string, (notes: MusicEvent[], velocity: number) => MusicEvent[]>} */
 export const VOICES = {
   melody: (notes) => outer(notes, 1),
   bass: (notes) => outer(notes, -1),
@@ -26,4 +27,5 @@ export const VOICES = {
   all: (notes) => notes,
 };
 
+/** @param {MusicEvent[]} events @param {Span} span */
 export const notesBetween = (events, [from, to]) => events.filter((e) => isNote(e) && e.onset >= from && e.onset < to);

@@ -3,33 +3,34 @@ import { before, countNotes, from, fromJson, reserveIds, shifted, tidy, toJson }
 import * as server from "./server.js";
 import { notesBetween } from "./voices.js";
 
+/** @type {Record<Task, string>} */
 const LABELS = { compose: "Compose", continue: "Continue", "lead-in": "Lead in", infill: "Infill", bridge: "Bridge" };
 const RUNNING = { abort: null, job: null, writing: false }; // of a choice that is not being written
+/** What is known of the new music before it begins. @type {Pick<Choice, "start" | "end" | "shift" | "past" | "future">} */
+const UNKNOWN = { start: 0, end: 0, shift: 0, past: [], future: [] };
 
-/** The facts of a piece that the server changes as it writes. */
+/** The facts of a piece that the server changes as it writes. @param {Omit<Facts, "name">} piece */
 export const factsOf = ({ tempo_map, source }) => ({ tempo_map, source });
 
-/**
- * `choice` is what is being written, or what the user chooses from; null at other times:
- * {task, settings, base, facts, start, end, past, kept, future, variations: [{seed, command, events, done}], current, original}.
- * `kept` are notes of the span that stay, whose rest is written anew.
- * With `original` the piece as it was is shown, to compare.
- */
 export class Writer {
+  /** What is being written, or what the user chooses from; null at other times. @type {Choice | null} */
   choice = null;
 
+  /** @param {Studio} studio */
   constructor(studio) { this.studio = studio; }
 
   // --- writing ---------------------------------------------------------------------------------------------------
 
-  /** Write new music as it arrives. A single variation is kept at its end. `kept`: notes that stay. */
+  /** Write new music as it arrives. A single variation is kept at its end. `kept`: notes that stay.
+   * @param {Task} task @param {Settings} settings @param {MusicEvent[]} kept */
   async write(task, settings, kept = []) {
     const { studio } = this;
     studio.settle();
     if (task === "bridge" && !studio.second) { studio.failed("to bridge, choose a second piece: drop a MIDI file on “Second piece”"); return; }
     if (task === "infill" && !studio.span) { studio.failed("to infill, select a span first: drag across the roll or its ruler"); return; }
     const { events: base, facts } = studio.history, { span, second } = studio;
-    const choice = { task, settings, span, second, kept, base, facts, current: 0, original: false, variations: [], ...RUNNING };
+    /** @type {Choice} */
+    const choice = { task, settings, span, second, kept, base, facts, current: 0, original: false, variations: [], ...RUNNING, ...UNKNOWN };
     this.choice = choice;
     studio.selected.clear();
     studio.changed("requested");
@@ -46,44 +47,49 @@ export class Writer {
     await this.#receiveAll(choice, { ...choice.settings, seed });
   }
 
+  /** @param {Choice} choice @param {Settings} settings */
   async #receiveAll(choice, settings) {
     const { studio } = this, first = choice.variations.length;
-    Object.assign(choice, { abort: new AbortController(), writing: true });
+    const abort = new AbortController();
+    Object.assign(choice, { abort, writing: true });
     let failure = null;
     try {
-      for await (const message of server.write(this.#request(choice, settings), choice.abort.signal)) {
+      for await (const message of server.write(this.#request(choice, settings), abort.signal)) {
         if (this.choice === choice) this.#receive(message, choice, first);
       }
     } catch (error) { failure = error; }
     if (this.choice !== choice) return; // discarded meanwhile
     this.#finish(choice);
-    if (failure) studio.failed(failure.message);
+    if (failure) studio.failed(server.messageOf(failure));
   }
 
+  /** @param {Choice} choice @param {Settings} settings */
   #request({ task, base, facts, span, second, kept }, settings) {
+    /** @type {Record<string, unknown>} */
     const request = { task, ...settings, name: facts.name || "untitled" };
     if (task !== "compose") request.piece = toJson(base, facts);
-    if (task === "bridge") Object.assign(request, { second: second.piece, second_name: second.name });
-    if (task === "infill") [request.from, request.to] = span;
+    if (task === "bridge" && second) Object.assign(request, { second: second.piece, second_name: second.name });
+    if (task === "infill" && span) [request.from, request.to] = span;
     if (kept.length) request.keep = kept.map((e) => [e.onset, e.duration, e.key, e.velocity]);
     return request;
   }
 
+  /** @param {Message} message @param {Choice} choice @param {number} first */
   #receive(message, choice, first) {
-    const variation = choice.variations[first + message.variation];
     if (message.type === "job") choice.job = message.job;
     if (message.type === "begin") this.#begin(message, choice, first);
     if (message.type === "events") {
-      const events = fromJson(message, true);
+      const events = fromJson(message, true), variation = choice.variations[first + message.variation];
       variation.events.push(...events);
       if (!choice.original && variation === choice.variations[choice.current]) this.studio.streamed(events);
     }
     if (message.type === "variation") {
-      Object.assign(variation, { events: fromJson(message, true), done: true });
+      Object.assign(choice.variations[first + message.variation], { events: fromJson(message, true), done: true });
       this.studio.changed("variation");
     }
   }
 
+  /** @param {BeginMessage} message @param {Choice} choice @param {number} first */
   #begin(message, choice, first) {
     const { start, end, future_shift: shift, seeds, commands, no_command: noCommand } = message;
     if (!first) setAround(Object.assign(choice, { start, end, shift, facts: { ...choice.facts, ...factsOf(message) } }));
@@ -91,6 +97,7 @@ export class Writer {
     if (!first) this.studio.changed("begun");
   }
 
+  /** @param {Choice} choice */
   #finish(choice) {
     const { studio } = this;
     Object.assign(choice, RUNNING);
@@ -104,27 +111,30 @@ export class Writer {
 
   // --- choosing --------------------------------------------------------------------------------------------------
 
-  /** The piece with a variation in its place; with the past and the future alone while it is being written. */
-  withVariation(index) {
-    const { choice } = this, variation = choice.variations[index];
+  /** The piece with a variation in its place; with the past and the future alone while it is being written.
+   * @param {Choice} choice */
+  #shownPiece(choice) {
+    const variation = choice.variations[choice.current];
     if (!variation || choice.original) return choice.base;
     const { past, kept, future } = choice;
     if (!variation.done) return variation.around ??= past.concat(kept, future);
     return variation.whole ??= tidy(past.concat(kept, variation.events, future));
   }
 
-  get events() { return this.withVariation(this.choice.current); }
-  get taskLabel() { return LABELS[this.choice.task]; }
+  /** The piece as it is shown. */
+  get events() { return this.choice ? this.#shownPiece(this.choice) : this.studio.history.events; }
+  get taskLabel() { return this.choice ? LABELS[this.choice.task] : ""; }
 
-  /** Show the next variation, or with -1 the previous one. */
+  /** Show the next variation, or with -1 the previous one. @param {number} by */
   next(by) {
-    const count = this.choice?.variations.length;
-    if (count) this.show((this.choice.current + by + count) % count);
+    const { choice } = this, count = choice?.variations.length;
+    if (choice && count) this.show((choice.current + by + count) % count);
   }
 
+  /** @param {number} index */
   show(index) {
     const { choice, studio } = this, variation = choice?.variations[index];
-    if (!variation) return;
+    if (!choice || !variation) return;
     Object.assign(choice, { current: index, original: false });
     studio.changed("switched");
     studio.announce(`Variation ${index + 1} of ${choice.variations.length}, ${countNotes(variation.events)} notes`);
@@ -142,7 +152,7 @@ export class Writer {
   /** Make the shown variation the piece; `select` its span, so that it can be written again. */
   keep(select = true) {
     const { choice, studio } = this, variation = choice?.variations[choice.current];
-    if (!variation) return;
+    if (!choice || !variation) return;
     if (!variation.done) { studio.announce("This variation is still being written"); return; }
     if (choice.original) { studio.announce("This is the original: choose a variation, or discard them"); return; }
     const whole = this.events, { start, end, task } = choice, isNew = task === "compose";
@@ -157,14 +167,16 @@ export class Writer {
     studio.announce(`Kept: ${label}, seed ${seed}${rest ? `; the history has the other ${rest}` : ""}`);
   }
 
+  /** @param {Choice} choice */
   #labelOf({ task, start, end, settings, kept }) {
     const where = task === "compose" ? settings.seconds ?? Math.round(end - start) : `${start.toFixed(1)}–${end.toFixed(1)}`;
     return `${kept.length ? "Rewrite" : LABELS[task]} ${where} s`;
   }
 
-  /** Show the variations of a step of the history again, to choose another one. */
+  /** Show the variations of a step of the history again, to choose another one. @param {number} index */
   reopen(index) {
-    const { studio } = this, plain = studio.history.steps[index].detail.choice;
+    const { studio } = this, plain = studio.history.steps[index].detail?.choice;
+    if (!plain) return;
     studio.settle();
     studio.history.goTo(index - 1);
     this.restore(plain);
@@ -183,9 +195,9 @@ export class Writer {
   }
 
   close() {
-    const { job, writing, abort } = this.choice;
-    if (writing && job) server.cancel(job);
-    if (writing) abort.abort();
+    const { choice } = this;
+    if (choice?.writing && choice.job) server.cancel(choice.job);
+    choice?.abort?.abort();
     this.choice = null;
   }
 
@@ -198,37 +210,40 @@ export class Writer {
 
   // --- storing ---------------------------------------------------------------------------------------------------
 
-  /** The variations that are complete, without the piece around them; `restore` is the inverse. Null if there are none. */
+  /** The variations that are complete, without the piece around them; `restore` is the inverse. Null if there are none.
+   * @returns {StoredChoice | null} */
   plain() {
     const { choice } = this;
     const variations = choice?.variations.filter((each) => each.done).map(({ whole, around, ...rest }) => rest) ?? [];
-    if (!variations.length) return null;
+    if (!choice || !variations.length) return null;
     const { base, past, future, ...rest } = choice, current = Math.min(Math.max(choice.current, 0), variations.length - 1);
     return { ...rest, ...RUNNING, original: false, variations, current };
   }
 
-  /** Show stored variations in the present piece. */
+  /** Show stored variations in the present piece. @param {StoredChoice | null} plain */
   restore(plain) {
     if (!plain) { this.choice = null; return; }
     reserveIds(plain.variations.flatMap((each) => each.events));
     const variations = plain.variations.map((each) => ({ ...each }));
-    this.choice = setAround({ ...plain, variations, base: this.studio.history.events });
+    this.choice = setAround({ ...plain, variations, base: this.studio.history.events, past: [], future: [] });
   }
 }
 
-/** Set the past and the future of the new music, which all variations share. Returns the choice. */
+/** Set the past and the future of the new music, which all variations share. Returns the choice. @param {Choice} choice */
 function setAround(choice) {
   const { task, base, start, end, shift, second } = choice;
+  /** @type {Record<Task, () => [past: MusicEvent[], future: MusicEvent[]]>} */
   const around = {
     compose: () => [[], []],
     continue: () => [before(base, start), []],
     "lead-in": () => [[], shifted(base, shift)],
     infill: () => [before(base, start), from(base, end)],
-    bridge: () => [base, shifted(fromJson(second.piece), shift)],
+    bridge: () => [base, second ? shifted(fromJson(second.piece), shift) : []],
   };
   const [past, future] = around[task]();
   return Object.assign(choice, { past, future });
 }
 
-/** The notes of the piece that the user has selected in a span. */
+/** The notes of the piece that the user has selected in a span.
+ * @param {MusicEvent[]} events @param {Set<number>} selected @param {Span} span */
 export const selectedNotes = (events, selected, span) => notesBetween(events, span).filter((e) => selected.has(e.id));

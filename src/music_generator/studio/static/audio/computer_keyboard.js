@@ -3,22 +3,29 @@ import { HIGHEST, LOWEST } from "../piece.js";
 
 const CODES = ["KeyA", "KeyW", "KeyS", "KeyE", "KeyD", "KeyF", "KeyT", "KeyG", "KeyY", "KeyH", "KeyU", "KeyJ", "KeyK", "KeyO", "KeyL",
   "KeyP", "Semicolon"];
+/** @type {Record<string, number>} */
 const OCTAVES = { KeyZ: -12, KeyX: 12 };
 const MIDDLE_C = 60, VELOCITY = 80;
 const FIELDS = "input:not([type=checkbox]):not([type=range]), select, textarea, dialog";
 
 export class ComputerKeyboard {
-  #down = new Map(); // code → key
+  /** @type {Map<string, number>} */ #down = new Map(); // code → key
+  isOn = false;
+  lowest = MIDDLE_C;
 
-  /** `announce(message)` tells the octave. */
+  /** `announce(message)` tells the octave.
+   * @param {Pick<Player, "strike" | "release">} player @param {(message: string) => void} announce @param {EventTarget} target */
   constructor(player, announce, target = document) {
-    Object.assign(this, { player, announce, isOn: false, lowest: MIDDLE_C });
-    target.addEventListener("keydown", (event) => this.#press(event), { capture: true }); // before the shortcuts
-    target.addEventListener("keyup", (event) => this.#release(event), { capture: true });
+    this.player = player;
+    this.announce = announce;
+    /** @param {string} name @param {(event: any) => void} action */
+    const listen = (name, action) => target.addEventListener(name, action, { capture: true });
+    listen("keydown", (event) => this.#press(event)); // before the shortcuts
+    listen("keyup", (event) => this.#release(event));
     globalThis.addEventListener?.("blur", () => this.releaseAll());
   }
 
-  /** Let the letters play notes, or be shortcuts again. */
+  /** Let the letters play notes, or be shortcuts again. @param {boolean} isOn */
   turn(isOn) {
     this.isOn = isOn;
     this.releaseAll();
@@ -26,22 +33,25 @@ export class ComputerKeyboard {
 
   releaseAll() { for (const code of [...this.#down.keys()]) this.#let(code); }
 
+  /** @param {KeyboardEvent} event */
   #press(event) {
     const { code, ctrlKey, metaKey, altKey, shiftKey, repeat, target } = event, step = CODES.indexOf(code), octave = OCTAVES[code];
     if (!this.isOn || ctrlKey || metaKey || altKey || shiftKey || (step < 0 && !octave)) return;
-    if (target?.closest?.(FIELDS)) return;
+    if (/** @type {Element | null} */ (target)?.closest?.(FIELDS)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (repeat) return;
-    if (octave) this.#shift(octave); else this.#strike(code, this.lowest + step);
+    if (octave) this.#shift(octave); else this.#strike(code, this.lowest + step, event.timeStamp);
   }
 
-  #strike(code, key) {
+  /** @param {string} code @param {number} key @param {number} time */
+  #strike(code, key, time) {
     if (key > HIGHEST || this.#down.has(code)) return;
     this.#down.set(code, key);
-    this.player.strike(key, VELOCITY);
+    this.player.strike(key, VELOCITY, time);
   }
 
+  /** @param {number} semitones */
   #shift(semitones) {
     const lowest = this.lowest + semitones;
     if (lowest < LOWEST || lowest + 12 > HIGHEST) return;
@@ -49,10 +59,12 @@ export class ComputerKeyboard {
     this.announce(`Keyboard from C${lowest / 12 - 1}`);
   }
 
-  #release(event) { if (this.#down.has(event.code)) this.#let(event.code); }
+  /** @param {KeyboardEvent} event */
+  #release(event) { if (this.#down.has(event.code)) this.#let(event.code, event.timeStamp); }
 
-  #let(code) {
-    this.player.release(this.#down.get(code));
+  /** @param {string} code @param {number} [time] */
+  #let(code, time) {
+    this.player.release(this.#down.get(code) ?? 0, time);
     this.#down.delete(code);
   }
 }

@@ -2,8 +2,9 @@
 const HOPS = 4, HOP = 1024, SIZE = HOPS * HOP;
 const HIGHEST_HZ = 6_000, RING_SECONDS = 1.4, DAMPED_SECONDS = 0.08, COUPLING = 0.007;
 
-/** For each frequency the nearest of the first sixteen partials of the damped strings. */
+/** For each frequency the nearest of the first sixteen partials of the damped strings. @param {number[]} frequencies */
 function nearestPartials(frequencies) {
+  /** @type {number[]} */
   const partials = [];
   for (let key = 21; key < 90; key++) for (let n = 1; n <= 16; n++) partials.push(440 * 2 ** ((key - 69) / 12) * n);
   partials.sort((a, b) => a - b);
@@ -26,7 +27,8 @@ class Fourier {
     });
   }
 
-  /** `sign` is -1 forwards, 1 backwards (not divided by SIZE). */
+  /** `sign` is -1 forwards, 1 backwards (not divided by SIZE).
+   * @param {Float64Array} re @param {Float64Array} im @param {1 | -1} sign */
   transform(re, im, sign) {
     const { cos, sin, order } = this;
     for (let i = 0; i < SIZE; i++) {
@@ -55,7 +57,12 @@ class Resonance extends AudioWorkletProcessor {
     const bins = Math.min(Math.floor((HIGHEST_HZ * SIZE) / sampleRate), SIZE / 2) - 1;
     const hertz = nearestPartials(Array.from({ length: bins }, (_, i) => ((i + 1) * sampleRate) / SIZE));
     const hopSeconds = HOP / sampleRate, floats = () => new Float64Array(bins);
-    Object.assign(this, { bins, fourier: new Fourier(), stateRe: floats(), stateIm: floats(), turnRe: floats(), turnIm: floats() });
+    this.bins = bins;
+    this.fourier = new Fourier();
+    this.stateRe = floats();
+    this.stateIm = floats();
+    this.turnRe = floats();
+    this.turnIm = floats();
     hertz.forEach((each, i) => {
       const size = Math.exp(-hopSeconds / (RING_SECONDS * Math.min(1, (200 / each) ** 0.35)));
       this.turnRe[i] = size * Math.cos(2 * Math.PI * each * hopSeconds);
@@ -75,6 +82,7 @@ class Resonance extends AudioWorkletProcessor {
     this.ringing = false;
   }
 
+  /** @param {Float32Array[][]} inputs @param {Float32Array[][]} outputs @param {Record<string, Float32Array>} parameters */
   process([input], [output], { contact, live }) {
     const frames = output[0].length, { at, heard, tail } = this, [left, right = left] = input;
     for (let i = 0; i < frames; i++) {
@@ -92,7 +100,7 @@ class Resonance extends AudioWorkletProcessor {
     return true;
   }
 
-  /** Add a window of the ring to the tail. */
+  /** Add a window of the ring to the tail. @param {number} touch */
   #ring(touch) {
     const { re, im, bins, stateRe, stateIm, turnRe, turnIm } = this, fall = this.damping ** touch;
     for (let i = 0; i < SIZE; i++) { re[i] = this.heard[i] * this.window[i]; im[i] = 0; }

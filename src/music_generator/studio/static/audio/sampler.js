@@ -1,6 +1,6 @@
 // The grand piano in Web Audio: tones of a piece at exact times, and keys and pedals that are played live.
 import {
-  contact, dampedFrom, dampingRate, delayed, fallAfter, fallenAt, LOWEST_UNDAMPED, pedalLevel, releaseLevel, SILENCE, SOSTENUTO,
+  contact, dampedFrom, dampingRate, delayed, fallAfter, fallenAt, lastOf, LOWEST_UNDAMPED, pedalLevel, releaseLevel, SILENCE, SOSTENUTO,
   STRUCK_RATE, SUSTAIN, toneLevel, UNA_CORDA,
 } from "./voices.js";
 
@@ -13,19 +13,31 @@ const DOWN = 0.5; // the value from which sostenuto and una corda are down
 
 /** A tone that sounds or will sound. Times are those of the audio clock. */
 class Voice {
+  /** @type {AudioBufferSourceNode[]} */ sources = [];
+  /** @type {{source: AudioScheduledSourceNode, t: number} | null} */ noise = null; // of its damper
+  shift = 0; // from the piece's time to that of the audio clock
+  struck = 0;
+
+  /** @param {Sampler} sampler @param {Take} take @param {ToneToPlay} tone @param {MusicEvent | null} note */
   constructor(sampler, take, { key, velocity, level, isDark, times, fallen }, note = null) {
-    Object.assign(this, { sampler, key, velocity, level, times, fallen, note, take, noise: null });
     const { context } = sampler;
+    this.sampler = sampler;
+    this.take = take;
+    this.note = note;
+    this.key = key;
+    this.velocity = velocity;
+    this.level = level;
+    this.times = times;
+    this.fallen = fallen;
     this.seconds = sampler.index.keys[key].seconds;
     this.envelope = new GainNode(context, { gain: 0 });
     this.envelope.connect(isDark ? take.dark : take.bright);
-    this.sources = [];
   }
 
   get start() { return this.times[0]; }
-  get end() { return this.times.at(-1); }
+  get end() { return lastOf(this.times); }
 
-  /** Start from `offset` seconds after the strike. Return false if no recording of the key is decoded yet. */
+  /** Start from `offset` seconds after the strike. Return false if no recording of the key is decoded yet. @param {number} offset */
   begin(offset) {
     const { sampler: { context, samples, index }, key, start } = this, { recordings, ratio } = index.keys[key];
     const at = offset + Math.max(context.currentTime - start, 0); // a late one joins at its place
@@ -48,20 +60,23 @@ class Voice {
     return { times: [this.start, ...after.times], fallen: [SILENCE, ...after.fallen] };
   }
 
+  /** @param {Fall} fall */
   #draw({ times, fallen }) {
     const { gain } = this.envelope;
     gain.setValueAtTime(this.#value(fallen[0]), times[0]);
     this.#ramp({ times, fallen });
   }
 
+  /** @param {number} nepers */
   #value(nepers) { return this.level * Math.exp(-nepers); }
 
+  /** @param {Fall} fall */
   #ramp({ times, fallen }) {
     for (let i = 1; i < times.length; i++) this.envelope.gain.exponentialRampToValueAtTime(this.#value(fallen[i]), times[i]);
-    for (const source of this.sources) source.stop(Math.max(times.at(-1), this.start));
+    for (const source of this.sources) source.stop(Math.max(lastOf(times), this.start));
   }
 
-  /** From `t` on, fall as another fall does from there. */
+  /** From `t` on, fall as another fall does from there. @param {Fall} fall @param {number} t */
   follow(fall, t) {
     const after = fallAfter(fall, t), by = fallenAt(this, t) - after.fallen[0], i = this.times.findIndex((each) => each >= t);
     const before = i < 0 ? this.times.length : Math.max(i, 1);
@@ -73,7 +88,7 @@ class Voice {
     else this.#ramp({ times: [this.start, ...tail.times], fallen: [0, ...tail.fallen] });
   }
 
-  /** From `t` on, lose `rate` nepers a second: 0 holds the tone. */
+  /** From `t` on, lose `rate` nepers a second: 0 holds the tone. @param {number} rate @param {number} t */
   fall(rate, t) {
     if (t >= this.end) return;
     const natural = this.naturalEnd, nepers = fallenAt(this, t), silent = rate > 0 ? t + Math.max(SILENCE - nepers, 0.01) / rate : Infinity;
@@ -83,9 +98,10 @@ class Voice {
 
   get naturalEnd() { return this.struck + this.seconds; }
 
-  /** How loud it is about, to choose the one that is given up. */
+  /** How loud it is about, to choose the one that is given up. @param {number} t */
   loudness(t) { return this.level * Math.exp(-fallenAt(this, t) - (DECAY * (t - this.struck)) / this.seconds); }
 
+  /** @param {number} t */
   endBy(t) {
     this.cancelNoise();
     for (const source of this.sources) source.stop(Math.min(this.end, t));
@@ -106,8 +122,9 @@ class Voice {
 
 /** All that sounds from one start of playback to its stop. */
 class Take {
-  #dark = null;
+  /** @type {ConvolverNode | null} */ #dark = null;
 
+  /** @param {BaseAudioContext} context @param {AudioNode} output */
   constructor(context, output) {
     this.context = context;
     this.bright = new GainNode(context);
@@ -127,10 +144,18 @@ class Take {
 }
 
 export class Sampler {
-  /** `samples`: the recordings, whose index is open. */
-  constructor(context, samples) {
-    Object.assign(this, { context, samples, index: samples.index, output: new GainNode(context), voices: [], resonance: null });
-    this.live = { take: this.makeTake(), keys: new Map(), depth: 0, sostenuto: false, unaCorda: false };
+  /** @type {Voice[]} */ voices = [];
+  /** @type {AudioWorkletNode | null} */ resonance = null;
+
+  /** @param {BaseAudioContext} context @param {Samples} samples @param {Index} index of the samples */
+  constructor(context, samples, index) {
+    this.context = context;
+    this.samples = samples;
+    this.index = index;
+    this.output = new GainNode(context);
+    /** @type {Map<number, {voice: Voice, isDown: boolean, isCaught: boolean}>} */
+    const keys = new Map();
+    this.live = { take: this.makeTake(), keys, depth: 0, sostenuto: false, unaCorda: false };
   }
 
   /** Let the open strings ring under the pedal. Return once they do. */
@@ -149,7 +174,8 @@ export class Sampler {
   // --- the voices of a piece -------------------------------------------------------------------------------------
 
   /** Sound a voice of a score in a take; `shift` seconds bring the piece's time to the audio clock's. It begins at second
-   * `from` of the piece if that is later than its strike, and is damped at second `until`. */
+   * `from` of the piece if that is later than its strike, and is damped at second `until`.
+   * @param {Take} take @param {ScoreVoice} voice @param {number} shift */
   play(take, voice, shift, from = -Infinity, until = Infinity) {
     const { note, up } = voice, rate = dampingRate(note.key), begin = Math.max(note.onset, from);
     const fall = dampedFrom(from > note.onset ? fallAfter(voice, from) : voice, until, rate);
@@ -160,7 +186,8 @@ export class Sampler {
   }
 
   /** From time `t` of the audio clock on, play the voices of a take as another score has them: those that have begun go
-   * on, and the others are cancelled. */
+   * on, and the others are cancelled.
+   * @param {Take} take @param {Score} score @param {number} shift @param {number} t @param {number} until */
   replan(take, score, shift, t, until) {
     const mine = this.voices.filter((voice) => voice.take === take), ahead = mine.filter((voice) => voice.start >= t);
     for (const voice of ahead) voice.cancel();
@@ -168,17 +195,19 @@ export class Sampler {
     for (const voice of mine) if (voice.start < t && voice.end > t && voice.shift === shift) this.#go(voice, score, t, until);
   }
 
-  /** Let a voice that has begun fall as its note does in another score, or by its damper if it is not there. */
+  /** Let a voice that has begun fall as its note does in another score, or by its damper if it is not there.
+   * @param {Voice} voice @param {Score} score @param {number} t @param {number} until */
   #go(voice, score, t, until) {
-    const { note, take, shift } = voice, found = score.find(note), rate = dampingRate(note.key);
+    const { note, take, shift } = voice, found = note && score.find(note), rate = dampingRate(voice.key);
     voice.cancelNoise(t);
     const fall = found && delayed(dampedFrom(found, until, rate), shift);
-    if (!fall || fall.times.at(-1) <= t) { voice.fall(rate, t); return; }
+    if (!found || !fall || lastOf(fall.times) <= t) { voice.fall(rate, t); return; }
     voice.follow(fall, t);
     const up = found.up + shift;
-    if (up >= t && found.up < until && found.isDamped && !voice.noise) voice.noise = this.#release(take, note, up);
+    if (up >= t && found.up < until && found.isDamped && !voice.noise) voice.noise = this.#release(take, found.note, up);
   }
 
+  /** @param {Take} take @param {ToneToPlay} tone @param {number} shift @param {number} offset @param {MusicEvent | null} note */
   #start(take, { times, fallen, ...rest }, shift, offset, note = null) {
     this.#makeRoom(times[0] + shift);
     const voice = new Voice(this, take, { ...rest, ...delayed({ times, fallen }, shift) }, note);
@@ -188,7 +217,7 @@ export class Sampler {
     return voice;
   }
 
-  /** Give up the softest voice if there are too many. */
+  /** Give up the softest voice if there are too many. @param {number} t */
   #makeRoom(t) {
     const sounding = this.voices.filter((voice) => voice.end > t + SILENCE / STOLEN_RATE); // without those that are given up
     if (sounding.length < MAX_VOICES) return;
@@ -196,16 +225,19 @@ export class Sampler {
     softest.fall(STOLEN_RATE, Math.max(t, softest.start));
   }
 
-  /** The noise of a damper that falls: {source, t}. */
+  /** The noise of a damper that falls: {source, t}. @param {Take} take @param {{key: number, velocity: number}} note @param {number} t */
   #release(take, { key, velocity }, t) {
     const source = this.#noise(take, this.index.keys[key].release, releaseLevel(velocity), t);
     return source && { source, t };
   }
 
+  /** @param {Take} take @param {string} kind @param {number} level @param {number} t */
   pedalNoise(take, kind, level, t) { return this.#noise(take, this.index.pedals[kind], level, t); }
 
+  /** @param {Take} take @param {Sample | undefined} row @param {number} level @param {number} t */
   #noise(take, row, level, t) {
-    const buffer = this.samples.get(row);
+    const buffer = row && this.samples.get(row);
+    if (!row) return null;
     if (!buffer) { this.samples.load(row); return null; }
     const source = new AudioBufferSourceNode(this.context, { buffer });
     source.connect(new GainNode(this.context, { gain: level * row.gain })).connect(take.bright);
@@ -213,11 +245,12 @@ export class Sampler {
     return source;
   }
 
-  /** The contact of the piece's dampers with the strings that ring along, from time `t`. */
-  setContact(value, t) { this.resonance?.parameters.get("contact").setValueAtTime(value, t); }
-  cancelContact(t) { this.resonance?.parameters.get("contact").cancelScheduledValues(t); }
+  /** The contact of the piece's dampers with the strings that ring along, from time `t`. @param {number} value @param {number} t */
+  setContact(value, t) { this.resonance?.parameters.get("contact")?.setValueAtTime(value, t); }
+  /** @param {number} t */
+  cancelContact(t) { this.resonance?.parameters.get("contact")?.cancelScheduledValues(t); }
 
-  /** Let all dampers of a take fall. */
+  /** Let all dampers of a take fall. @param {Take} take */
   stop(take, t = this.context.currentTime) {
     this.cancelContact(t);
     this.setContact(1, t);
@@ -242,7 +275,7 @@ export class Sampler {
   get #now() { return this.context.currentTime; }
   get #contact() { return contact(this.live.depth); }
 
-  /** Strike a key. Return false if none of its recordings is decoded yet. */
+  /** Strike a key. Return false if none of its recordings is decoded yet. @param {number} key @param {number} velocity */
   strike(key, velocity) {
     const { live } = this, t = this.#now, before = live.keys.get(key), isDark = live.unaCorda;
     this.forget();
@@ -253,6 +286,7 @@ export class Sampler {
     return voice.sources.length > 0;
   }
 
+  /** @param {number} key */
   release(key) {
     const state = this.live.keys.get(key);
     if (!state?.isDown) return;
@@ -261,13 +295,13 @@ export class Sampler {
     this.#damp(state);
   }
 
-  /** Let the damper of a key touch its string as firmly as the pedals allow. */
+  /** Let the damper of a key touch its string as firmly as the pedals allow. @param {{voice: Voice, isDown: boolean, isCaught: boolean}} state */
   #damp({ voice, isDown, isCaught }) {
     const isFree = isDown || isCaught || voice.key >= LOWEST_UNDAMPED;
     voice.fall(isFree ? 0 : dampingRate(voice.key) * this.#contact, this.#now);
   }
 
-  /** Move a pedal, 0 (sustain), 1 (sostenuto) or 2 (una corda), to a value of 0 to 1. */
+  /** Move a pedal, 0 (sustain), 1 (sostenuto) or 2 (una corda), to a value of 0 to 1. @param {number} number @param {number} value */
   pedal(number, value) {
     const { live } = this;
     if (number === UNA_CORDA) { live.unaCorda = value >= DOWN; return; }
@@ -276,6 +310,7 @@ export class Sampler {
     for (const state of live.keys.values()) if (!state.isDown) this.#damp(state);
   }
 
+  /** @param {boolean} isDown */
   #setSostenuto(isDown) {
     const { live } = this;
     if (isDown === live.sostenuto) return;
@@ -283,10 +318,11 @@ export class Sampler {
     for (const state of live.keys.values()) state.isCaught = isDown && (state.isDown || this.#contact === 0);
   }
 
+  /** @param {number} depth */
   #setDepth(depth) {
     const { live } = this, wasDown = live.depth > 0;
     if (wasDown !== depth > 0) this.pedalNoise(live.take, wasDown ? "pedal-up" : "pedal-down", pedalLevel(depth || live.depth), this.#now);
     live.depth = depth;
-    this.resonance?.parameters.get("live").setValueAtTime(this.#contact, this.#now);
+    this.resonance?.parameters.get("live")?.setValueAtTime(this.#contact, this.#now);
   }
 }

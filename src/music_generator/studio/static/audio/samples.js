@@ -4,26 +4,32 @@ import { Index } from "./voices.js";
 export const SAMPLE_RATE = 44_100; // of the files, and of all audio of the page
 const TOGETHER = 3; // files that are fetched and decoded at once: the browser keeps connections for the other requests
 const MIDDLE_LAYER = 2; // is loaded first: it stands for the other layers until they are there
-const BUDGET_SECONDS = 140 * (globalThis.navigator?.deviceMemory ?? 4); // of decoded sound: 50 MB a gigabyte of memory
+const BUDGET_SECONDS = Math.min(700, 140 * (globalThis.navigator?.deviceMemory ?? 4)); // of decoded sound: 250 MB at most
 
 export class Samples {
-  #buffers = new Map(); // file → AudioBuffer, the least recently used first
-  #pending = new Map(); // file → {row, promise, start}
-  #waiting = []; // files in the order in which they are to be loaded
+  /** @type {Map<string, AudioBuffer>} */ #buffers = new Map(); // file → AudioBuffer, the least recently used first
+  /** @type {Map<string, {row: Sample, promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void}>} */
+  #pending = new Map(); // by file
+  /** @type {string[]} */ #waiting = []; // files in the order in which they are to be loaded
   #loading = 0;
   #seconds = 0;
 
+  /** @type {Index | null} */ index = null;
+  /** @type {Promise<Index> | null} */ opening = null;
+
   constructor(folder = "samples", budget = BUDGET_SECONDS) {
-    Object.assign(this, { folder, budget, index: null, opening: null });
+    this.folder = folder;
+    this.budget = budget;
   }
 
-  /** Fetch the index. Return it. */
+  /** Fetch the index. Return it. @returns {Promise<Index>} */
   open() {
     this.opening ??= this.#fetch("index.json").then((response) => response.json()).then((facts) => (this.index = new Index(facts)));
     this.opening.catch(() => { this.opening = null; }); // the next call tries again
     return this.opening;
   }
 
+  /** @param {string} file */
   async #fetch(file) {
     const response = await fetch(`${this.folder}/${file}`).catch(() => null);
     if (!response) throw new Error("the piano's samples cannot be loaded: the studio's server does not answer; start `music-generator studio` again");
@@ -31,7 +37,7 @@ export class Samples {
     return response;
   }
 
-  /** Return a recording's AudioBuffer, or null if it is not decoded yet. */
+  /** Return a recording's AudioBuffer, or null if it is not decoded yet. @param {Sample} row */
   get(row) {
     const buffer = this.#buffers.get(row.file);
     if (!buffer) return null;
@@ -40,14 +46,16 @@ export class Samples {
     return buffer;
   }
 
-  /** Return the buffer of a recording of a key: of the layer, or of the nearest that is decoded, or null. */
+  /** Return what plays a layer of a key, {row, buffer}: it or the nearest layer that is decoded, or null.
+   * @param {Tone[]} recordings @param {number} layer */
   nearest(recordings, layer) {
     const near = recordings.filter((row) => this.#buffers.has(row.file))
       .sort((a, b) => Math.abs(a.layer - layer) - Math.abs(b.layer - layer))[0];
-    return near ? { row: near, buffer: this.get(near) } : null;
+    const buffer = near && this.get(near);
+    return buffer ? { row: near, buffer } : null;
   }
 
-  /** Decode a recording, `urgent` ones first. */
+  /** Decode a recording, `urgent` ones first. @param {Sample} row @returns {Promise<void>} */
   load(row, urgent = true) {
     if (this.#buffers.has(row.file)) return Promise.resolve();
     const known = this.#pending.get(row.file);
@@ -55,7 +63,7 @@ export class Samples {
       if (urgent && this.#waiting.includes(row.file)) this.#queue(row.file, true);
       return known.promise;
     }
-    const { promise, resolve, reject } = Promise.withResolvers?.() ?? deferred();
+    const { promise, resolve, reject } = deferred();
     promise.catch(() => {}); // who needs it is told as well
     this.#pending.set(row.file, { row, promise, resolve, reject });
     this.#queue(row.file, urgent);
@@ -63,14 +71,17 @@ export class Samples {
     return promise;
   }
 
+  /** @param {string} file @param {boolean} urgent */
   #queue(file, urgent) {
     this.#waiting = this.#waiting.filter((each) => each !== file);
     if (urgent) this.#waiting.unshift(file); else this.#waiting.push(file);
   }
 
   async #next() {
-    if (this.#loading >= TOGETHER || !this.#waiting.length) return;
-    const file = this.#waiting.shift(), { row, resolve, reject } = this.#pending.get(file);
+    if (this.#loading >= TOGETHER) return;
+    const file = this.#waiting.shift() ?? "", pending = this.#pending.get(file);
+    if (!pending) return;
+    const { row, resolve, reject } = pending;
     this.#loading++;
     try {
       this.#keep(row, await decode(await (await this.#fetch(file)).arrayBuffer(), row.seconds));
@@ -81,7 +92,7 @@ export class Samples {
     this.#next();
   }
 
-  /** Keep a decoded recording, and drop the least recently used tones beyond the budget. */
+  /** Keep a decoded recording, and drop the least recently used tones beyond the budget. @param {Sample} row @param {AudioBuffer} buffer */
   #keep(row, buffer) {
     this.#buffers.set(row.file, buffer);
     this.#seconds += buffer.duration;
@@ -103,20 +114,22 @@ export class Samples {
   /** Load the other layers, as many as the budget allows. */
   async loadRest() {
     await this.loadFirst();
-    const rest = [...this.index.tones.values()].flat().sort((a, b) => Math.abs(a.layer - 2.2) - Math.abs(b.layer - 2.2));
+    const { tones } = await this.open(), rest = [...tones.values()].flat().sort((a, b) => Math.abs(a.layer - 2.2) - Math.abs(b.layer - 2.2));
     for (const row of rest) if (this.#seconds + row.seconds <= this.budget) await this.load(row, false);
   }
 }
 
+/** @param {string} file */
 const isKept = (file) => file.endsWith(`-${MIDDLE_LAYER}.mp3`) || /^[a-z]/.test(file); // the middle layer and the noises
 
 function deferred() {
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
+  /** @type {() => void} */ let resolve = () => {};
+  /** @type {(error: unknown) => void} */ let reject = () => {};
+  const promise = /** @type {Promise<void>} */ (new Promise((done, failed) => { resolve = done; reject = failed; }));
+  return { promise, resolve, reject };
 }
 
-/** Decode an MP3 file to `seconds`. Some browsers leave the encoder's delay at its beginning: it is taken off. */
+/** Decode an MP3 file to `seconds`. Some browsers leave the encoder's delay at its beginning: it is taken off. @param {ArrayBuffer} bytes @param {number} seconds */
 export async function decode(bytes, seconds) {
   const delay = encoderDelay(new Uint8Array(bytes)), frames = Math.round(seconds * SAMPLE_RATE);
   const decoder = new OfflineAudioContext(2, 1, SAMPLE_RATE), whole = await decoder.decodeAudioData(bytes);
@@ -126,7 +139,7 @@ export async function decode(bytes, seconds) {
   return buffer;
 }
 
-/** The frames before the sound that an MP3 file names in its LAME tag, with the decoder's own. */
+/** The frames before the sound that an MP3 file names in its LAME tag, with the decoder's own. @param {Uint8Array} bytes */
 export function encoderDelay(bytes) {
   const tag = String.fromCharCode(...bytes.subarray(0, 256)), at = tag.indexOf("LAME");
   return at < 0 ? 0 : 529 + (bytes[at + 21] << 4) + (bytes[at + 22] >> 4);

@@ -4,7 +4,7 @@ const CLICK_HZ = 1_000, ACCENT_HZ = 1_500, CLICK_SECONDS = 0.05, CLICK_LEVEL = 0
 const OTHER_LEVEL = 0.03, OTHER_ATTACK = 0.01, OTHER_RELEASE = 0.08, DRUM_SECONDS = 0.12;
 const KNEE = 0.8, HEADROOM = 4; // up to the knee the sound stays as it is; up to this many times full scale it is bent
 
-/** A node that bends what lies above the knee towards full scale. */
+/** A node that bends what lies above the knee towards full scale. @param {BaseAudioContext} context */
 export function limiter(context) {
   const size = 8192, curve = Float32Array.from({ length: 2 * size + 1 }, (_, i) => {
     const x = (HEADROOM * (i - size)) / size, over = Math.abs(x) - KNEE;
@@ -15,7 +15,8 @@ export function limiter(context) {
   return { input: before, output: shaper };
 }
 
-/** Sound a click at a time of the audio clock; return its source. */
+/** Sound a click at a time of the audio clock; return its source.
+ * @param {BaseAudioContext} context @param {AudioNode} output @param {number} t @param {boolean} accented */
 export function click(context, output, t, accented) {
   const source = new OscillatorNode(context, { frequency: accented ? ACCENT_HZ : CLICK_HZ }), envelope = new GainNode(context, { gain: 0 });
   envelope.gain.setValueAtTime(CLICK_LEVEL * (accented ? 1.5 : 1), t);
@@ -28,13 +29,17 @@ export function click(context, output, t, accented) {
 
 /** The notes of other tracks, faintly: a plain tone, or a burst of noise for drums. */
 export class OtherVoices {
+  /** @param {BaseAudioContext} context @param {AudioNode} output */
   constructor(context, output) {
-    Object.assign(this, { context, output, noise: new AudioBuffer({ length: context.sampleRate / 4, sampleRate: context.sampleRate }) });
+    this.context = context;
+    this.output = output;
+    this.noise = new AudioBuffer({ length: context.sampleRate / 4, sampleRate: context.sampleRate });
     const samples = this.noise.getChannelData(0);
     for (let i = 0; i < samples.length; i++) samples[i] = 2 * Math.random() - 1;
   }
 
-  /** Sound a note at a time of the audio clock for some seconds; return its source. */
+  /** Sound a note at a time of the audio clock for some seconds; return its source.
+   * @param {OtherNote} note @param {number} t @param {number} seconds */
   play({ key, velocity, isDrum }, t, seconds) {
     const { context } = this, end = t + (isDrum ? DRUM_SECONDS : Math.max(seconds, 2 * OTHER_ATTACK));
     const source = isDrum

@@ -4,14 +4,15 @@ import { HIGHEST, isNote, keyName, LOWEST, makeEvent, PEDAL_KEYS, toTick } from 
 
 const PEDAL_DOWN = 127;
 
+/** @implements {Gesture} */
 export class DrawEvent {
   scrolls = true;
   cursor = "crosshair";
 
-  /** `key`: of the note, or the number of the pedal. */
+  /** `key`: of the note, or the number of the pedal. @param {GesturePage} page @param {Point} start @param {number} key */
   constructor(page, start, key) {
     const { studio } = page, { time, editor } = studio, isPedal = key < PEDAL_KEYS;
-    Object.assign(this, { page, start });
+    this.page = page;
     const onset = toTick(Math.max(0, this.#onset(start)));
     const length = isPedal || !time.step ? editor.lastLength : time.stepSeconds(onset);
     this.event = makeEvent(onset, toTick(Math.max(length, SHORTEST)), key, isPedal ? PEDAL_DOWN : editor.lastVelocity);
@@ -19,9 +20,10 @@ export class DrawEvent {
     if (!isPedal) page.sound.preview(key, this.event.velocity);
   }
 
-  /** A note begins at the place of the grid before the pointer. */
+  /** A note begins at the place of the grid before the pointer. @param {Point} point */
   #onset({ seconds, shift }) { return shift ? seconds : this.page.studio.time.floor(seconds); }
 
+  /** @param {Point} point */
   move(point) {
     const { studio, sound } = this.page, { event } = this;
     const end = point.shift ? point.seconds : studio.time.snap(point.seconds);
@@ -32,6 +34,7 @@ export class DrawEvent {
     this.#show(point);
   }
 
+  /** @param {Point} point */
   #show(point) {
     this.page.studio.editor.previewDrawn(this.event);
     this.page.roll.tip = { ...point, text: isNote(this.event) ? keyName(this.event.key) : `${this.event.duration.toFixed(2)} s` };

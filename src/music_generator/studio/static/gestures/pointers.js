@@ -11,17 +11,23 @@ const CLICK = 4; // pixels: the farthest a click may move
 const SCROLL_ZONE = 26, SCROLL_STEP = 10; // pixels: near an edge of the roll a drag scrolls it
 const WHEEL_LINE = 16; // pixels of a line of the wheel
 
+/** @type {Point} */
+const NOWHERE = { x: 0, y: 0, seconds: 0, row: 0, key: 0, velocity: 0, add: false, shift: false, alt: false, isTouch: false };
+
 export class Pointers {
-  #down = new Map(); // pointer id → point
-  #gesture = null;
-  #first = null; // the point at which the gesture began
-  #last = null;
+  /** @type {Map<number, Point>} */ #down = new Map(); // pointer id → point
+  /** @type {Gesture | null} */ #gesture = null;
+  #first = NOWHERE; // the point at which the gesture began
+  #last = NOWHERE;
   #hasMoved = false;
   #scrolling = 0;
 
-  /** `page`: {studio, roll, sound, seek, tool()}. */
+  /** @param {GesturePage} page */
   constructor(page) {
-    Object.assign(this, { page, roll: page.roll, canvas: page.roll.overlay, view: page.roll.view });
+    this.page = page;
+    this.roll = page.roll;
+    this.canvas = page.roll.overlay;
+    this.view = page.roll.view;
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => this.#start(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
@@ -45,15 +51,16 @@ export class Pointers {
     cancelAnimationFrame(this.#scrolling);
   }
 
-  /** Where an event is: in pixels and in the music. */
+  /** Where an event is: in pixels and in the music. @param {MouseEvent} event @returns {Point} */
   #point(event) {
     const box = this.canvas.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    const add = event.shiftKey || event.ctrlKey || event.metaKey, isTouch = event.pointerType === "touch";
+    const add = event.shiftKey || event.ctrlKey || event.metaKey, isTouch = event instanceof PointerEvent && event.pointerType === "touch";
     return { x, y, add, shift: event.shiftKey, alt: event.altKey, isTouch, ...this.roll.place(x, y) };
   }
 
   // --- begin -----------------------------------------------------------------------------------------------------
 
+  /** @param {PointerEvent} event */
   #start(event) {
     if (event.button > 0) return;
     const point = this.#point(event);
@@ -61,12 +68,12 @@ export class Pointers {
     this.#down.set(event.pointerId, point);
     this.#gesture?.cancel();
     this.#gesture = this.#down.size >= 2 ? new Pinch(this.page, this.#down) : this.#gestureAt(point);
-
     this.#first = this.#last = point;
     this.#hasMoved = false;
     if (this.#gesture.scrolls) this.#scrollAtEdges();
   }
 
+  /** @param {Point} point @returns {Gesture} */
   #gestureAt(point) {
     const { page, roll } = this, tool = page.tool(), region = roll.regionOf(point);
     if (region === "ruler") return new SelectSpan(page, point);
@@ -77,7 +84,7 @@ export class Pointers {
     return this.#eventGesture(point, tool);
   }
 
-  /** A finger scrolls, but drags what is selected. */
+  /** A finger scrolls, but drags what is selected. @param {Point} point */
   #handOf(point) {
     const hit = this.roll.hit(point.x, point.y);
     const isChosen = hit && !this.page.studio.choice && this.page.studio.selected.has(hit.event.id);
@@ -86,17 +93,20 @@ export class Pointers {
     return gesture;
   }
 
+  /** @param {Point} point @param {{event: MusicEvent} | null} hit */
   #tap(point, hit) {
     const { studio, sound, seek } = this.page;
     if (hit && !studio.choice) { studio.select([hit.event.id], point.add); sound.preview(hit.event.key, hit.event.velocity); }
     else seek(Math.max(0, point.seconds));
   }
 
+  /** @param {Point} point */
   #velocityGesture(point) {
     const { page, roll } = this, hit = roll.hitVelocity(point.x);
     return hit && page.studio.selected.has(hit.id) ? new AddVelocity(page, point) : new DrawVelocities(page, point);
   }
 
+  /** @param {Point} point @param {Tool} tool */
   #eventGesture(point, tool) {
     const { page, roll } = this, { studio } = page, hit = roll.hit(point.x, point.y);
     if (!hit) return tool === "draw" && point.seconds >= 0 ? new DrawEvent(page, point, point.key) : new SelectRectangle(page, point);
@@ -107,6 +117,7 @@ export class Pointers {
 
   // --- move ------------------------------------------------------------------------------------------------------
 
+  /** @param {PointerEvent} event */
   #move(event) {
     const point = this.#point(event);
     if (!this.#down.has(event.pointerId)) { this.#hover(point); return; }
@@ -137,9 +148,11 @@ export class Pointers {
     this.#scrolling = requestAnimationFrame(step);
   }
 
+  /** @param {Point} point */
   #hover(point) {
     const { roll, page } = this, region = roll.regionOf(point), tool = page.tool();
     const hit = ["notes", "pedals"].includes(region) && !page.studio.choice ? roll.hit(point.x, point.y) : null;
+    /** @type {Partial<Record<Region, string>>} */
     const cursors = { ruler: edgeAt(page, point) >= 0 ? "ew-resize" : "text", keyboard: "pointer", names: "default", velocity: "ns-resize" };
     const overNote = hit && (hit.part === "middle" ? "grab" : "ew-resize");
     this.canvas.style.cursor = cursors[region] ?? (tool === "hand" ? "grab" : overNote ?? (tool === "draw" ? "cell" : "crosshair"));
@@ -148,6 +161,7 @@ export class Pointers {
 
   // --- end -------------------------------------------------------------------------------------------------------
 
+  /** @param {PointerEvent} event */
   #end(event) {
     if (!this.#down.delete(event.pointerId) || !this.#gesture) return;
     if (this.#gesture instanceof Pinch) { if (!this.#down.size) this.#clear(); return; }
@@ -157,12 +171,13 @@ export class Pointers {
     this.roll.redraw("overlay");
   }
 
+  /** @param {PointerEvent} event */
   #lose(event) {
     this.#down.delete(event.pointerId);
     this.cancel();
   }
 
-  /** A double click draws a note where there is none, and makes the extent of one the span. */
+  /** A double click draws a note where there is none, and makes the extent of one the span. @param {MouseEvent} event */
   #doubleClick(event) {
     const point = this.#point(event), { page, roll } = this, region = roll.regionOf(point);
     if (!["notes", "pedals"].includes(region) || page.studio.choice || page.tool() === "draw") return;
@@ -170,7 +185,7 @@ export class Pointers {
     new DrawEvent(page, point, point.key).end();
   }
 
-  /** The wheel moves up and down, with Shift in time; with Ctrl it zooms in time, with Alt the height of the keys. */
+  /** The wheel moves up and down, with Shift in time; with Ctrl it zooms in time, with Alt the height of the keys. @param {WheelEvent} event */
   #wheel(event) {
     event.preventDefault();
     const unit = event.deltaMode === 1 ? WHEEL_LINE : 1, { x, y } = this.#point(event), { roll, view } = this;

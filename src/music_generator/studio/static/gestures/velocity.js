@@ -2,20 +2,27 @@
 import { edited, withVelocity } from "../editing.js";
 import { isNote } from "../piece.js";
 
-/** Raises or lowers the selected notes, which keeps their dynamics. */
+/** Raises or lowers the selected notes, which keeps their dynamics. @implements {Gesture} */
 export class AddVelocity {
   cursor = "ns-resize";
 
-  constructor(page, start) { Object.assign(this, { page, start }); }
+  /** @param {GesturePage} page @param {Point} start */
+  constructor(page, start) {
+    this.page = page;
+    this.start = start;
+  }
 
+  /** @param {Point} point */
   #by(point) { return point.velocity - this.start.velocity; }
 
+  /** @param {Point} point */
   move(point) {
     const by = this.#by(point);
     this.page.studio.editor.preview(withVelocity((velocity) => velocity + by));
     this.page.roll.tip = { ...point, text: `${by > 0 ? "+" : by < 0 ? "−" : "±"}${Math.abs(by)}` };
   }
 
+  /** @param {Point} point */
   end(point) {
     this.page.roll.tip = null;
     this.page.studio.setPreview(null);
@@ -30,18 +37,21 @@ export class AddVelocity {
   click() {}
 }
 
-/** Gives each note that the pointer passes the velocity at its height: the selected notes alone, if there are any. */
+/** Gives each note that the pointer passes the velocity at its height: the selected notes alone, if there are any. @implements {Gesture} */
 export class DrawVelocities {
   cursor = "crosshair";
-  velocities = new Map(); // id → velocity
+  /** @type {Map<number, number>} */ velocities = new Map(); // id → velocity
 
+  /** @param {GesturePage} page @param {Point} start */
   constructor(page, start) {
-    Object.assign(this, { page, last: start });
+    this.page = page;
+    this.last = start;
     const { history, selected } = page.studio;
     this.notes = history.events.filter((e) => isNote(e) && (!selected.size || selected.has(e.id)));
     this.#take(start, start);
   }
 
+  /** @param {Point} a @param {Point} b */
   #take(a, b) {
     const { view } = this.page.roll, [from, to] = a.seconds <= b.seconds ? [a, b] : [b, a], reach = 4 / view.pps;
     for (const e of this.notes) {
@@ -53,8 +63,10 @@ export class DrawVelocities {
     this.#show(b);
   }
 
+  /** @param {Point} point */
   #show(point) {
     const { studio, roll } = this.page, { velocities } = this;
+    /** @type {Change} */
     const change = (e) => ({ velocity: velocities.get(e.id) });
     if (velocities.size) {
       const { events, made } = edited(studio.history.events, new Set(velocities.keys()), change);
@@ -63,6 +75,7 @@ export class DrawVelocities {
     roll.tip = { ...point, text: String(point.velocity) };
   }
 
+  /** @param {Point} point */
   move(point) {
     this.#take(this.last, point);
     this.last = point;

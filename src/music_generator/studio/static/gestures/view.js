@@ -1,10 +1,17 @@
 // Gestures that change the view: one finger or the hand tool scrolls, two fingers zoom.
 
+/** @implements {Gesture} */
 export class Pan {
   cursor = "grabbing";
+  /** @type {(point: Point) => void} */ click = () => {};
 
-  constructor({ roll }, start) { Object.assign(this, { roll, last: start }); }
+  /** @param {GesturePage} page @param {Point} start */
+  constructor({ roll }, start) {
+    this.roll = roll;
+    this.last = start;
+  }
 
+  /** @param {Point} point */
   move(point) {
     this.roll.scroll(this.last.x - point.x, (point.y - this.last.y) / this.roll.view.row, true);
     this.last = point;
@@ -14,9 +21,14 @@ export class Pan {
   cancel() {}
 }
 
-/** Two fingers: apart or together zooms in time, moving them scrolls. */
+/** Two fingers: apart or together zooms in time, moving them scrolls. @implements {Gesture} */
 export class Pinch {
-  constructor({ roll }, pointers) { Object.assign(this, { roll, pointers, last: spread(pointers) }); }
+  /** @param {GesturePage} page @param {Map<number, Point>} pointers */
+  constructor({ roll }, pointers) {
+    this.roll = roll;
+    this.pointers = pointers;
+    this.last = spread(pointers);
+  }
 
   move() {
     if (this.pointers.size < 2) return;
@@ -30,6 +42,7 @@ export class Pinch {
   cancel() {}
 }
 
+/** @param {Map<number, Point>} pointers */
 function spread(pointers) {
   const [a, b] = [...pointers.values()];
   return { distance: Math.max(Math.hypot(a.x - b.x, a.y - b.y), 10), x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
