@@ -45,8 +45,9 @@ function lengthOf(json, { written_seconds: most }) {
   return seconds;
 }
 
-function keepOf({ keep = null }, limits) {
-  if (keep === null || typeof keep === "string") return keep;
+function keepOf(json, limits) {
+  const { keep = null } = json;
+  if (keep === null || typeof keep === "string") return getText(json, "keep");
   if (Array.isArray(keep)) return notesFromJson(keep, "keep", limits.events);
   throw new InputError(`\`keep\` must be one of ${NAMES.join(", ")}, or a list of notes of the piece`);
 }
