@@ -23,6 +23,9 @@
 #include "rules.c"
 #include "step.c"
 #include "write.c"
+#if defined(__wasm__) /* for a page, which has no NumPy */
+#include "noise.c"
+#endif
 
 #if defined(CONTRACT) /* in one of the variants */
 /* The version of kernel.h and the sizes of its structs. */

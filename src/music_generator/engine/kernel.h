@@ -114,5 +114,8 @@ typedef struct {
  *               uint8_t *scratch)
  *     Write up to `most` tokens of each slot by the rules into `rows` (most, count, 4): shift, key, velocity, duration,
  *     key -1 where a slot is done. Return how many; it ends when all are done or one has used up its noise.
+ * void fill_noise(Generator *, const float *quantiles, const float *temperatures, int32_t classes, int32_t tokens,
+ *                 float *noise, float *uniforms)
+ *     Draw the random numbers of tokens, see noise.c; as WebAssembly only.
  * const int32_t *contract(void), int32_t best_vectors(void): without an ending. */
 #endif

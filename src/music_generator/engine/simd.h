@@ -54,12 +54,12 @@ static inline int32x4_t multiply_add(int32x4_t sums, int8x16_t input, int8x16_t 
 #define TILE_ROWS 2
 #define INPUT_OFFSET 128
 typedef v128_t Bytes, Sums;
-#define BROADCAST(value) wasm_i32x4_splat(value)
+#define BROADCAST(value) wasm_i16x8_extend_low_i8x16(wasm_i32x4_splat(value)) /* four inputs of 16 bits, twice */
 #define LOAD(from) wasm_v128_load(from)
 static inline v128_t multiply_add(v128_t sums, v128_t input, v128_t weight)
 {
-    v128_t low = wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_low_i8x16(input, weight));
-    v128_t high = wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_extmul_high_i8x16(input, weight));
+    v128_t low = wasm_i32x4_dot_i16x8(input, wasm_i16x8_extend_low_i8x16(weight));
+    v128_t high = wasm_i32x4_dot_i16x8(input, wasm_i16x8_extend_high_i8x16(weight));
     v128_t pairs = wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7));
     return wasm_i32x4_add(sums, pairs);
 }

@@ -1,0 +1,115 @@
+"""Build the demo: the studio's writing as a folder of static files, without a server.
+
+    python tools/make_demo.py FOLDER [--model MODEL]
+
+FOLDER gets the modules of `demo/`, and in `engine/` what they load: `kernel.wasm`, the compiled engine;
+`weights.bin.gz`, the tensors of the model's 8-bit runtime one after another, in the engine's order; `model.json`, what
+the kernel and the modules must be told of them; `info.json` and `example.json`, the answers of `api/info` and
+`api/example`; and the model's licence. Needs ziglang.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hatch_build import FOLDER, compile_kernel  # noqa: E402
+
+from music_generator.engine import kernel  # noqa: E402
+from music_generator.model.bundle import PRETRAINED_NAME, Bundle, open_bundle, runtime_file  # noqa: E402
+from music_generator.model.config import CLASSES  # noqa: E402
+from music_generator.model.pack import constants, layout, tensors_of  # noqa: E402
+from music_generator.music.tokens import (  # noqa: E402
+    DENSITY_EDGES,
+    DURATION_BINS,
+    LOUDNESS_EDGES,
+    SHIFT_BINS,
+    VELOCITY_BINS,
+)
+from music_generator.studio.api import Studio  # noqa: E402
+from music_generator.studio.options import StudioOptions  # noqa: E402
+
+PRECISION = "int8"
+
+
+def stored_tensors(bundle: Bundle) -> list[tuple[str, bytes]]:
+    """Return type and bytes of each tensor of the 8-bit runtime as it is stored, in the engine's order."""
+    from safetensors.numpy import load_file
+
+    bundle.runtime_tensors(PRECISION)  # checks them
+    stored = load_file(bundle.folder / runtime_file(PRECISION))
+    names = [name for part in layout(bundle.config) for name, _, _ in tensors_of(part, PRECISION)]
+    return [(str(stored[name].dtype), np.ascontiguousarray(stored[name]).tobytes()) for name in names]
+
+
+def describe_model(bundle: Bundle, tensors: list[tuple[str, bytes]]) -> dict[str, Any]:
+    """Return what the modules must be told of a model."""
+    config = bundle.config
+    return {
+        "config": config.to_json(),
+        "kernel_config": np.frombuffer(bytes(kernel.describe(config, PRECISION)), np.int32).tolist(),
+        "contract_version": kernel.CONTRACT_VERSION,
+        "tensors": [(dtype, len(data)) for dtype, data in tensors],
+        "constants": [each.tolist() for each in constants()],
+        "classes": CLASSES,
+        "edges": {
+            "shift": SHIFT_BINS.edges.tolist(),
+            "velocity": VELOCITY_BINS.edges.tolist(),
+            "duration": DURATION_BINS.edges.tolist(),
+            "density": DENSITY_EDGES,
+            "loudness": LOUDNESS_EDGES,
+        },
+    }
+
+
+def write_kernel(engine: Path) -> None:
+    """Compile the kernel into a demo's folder of the engine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        compiler = [sys.executable, "-m", "ziglang", "cc"]
+        library = compile_kernel("wasm32", ROOT / FOLDER, compiler, Path(scratch))
+        shutil.copyfile(library, engine / "kernel.wasm")
+
+
+def write_model(bundle: Bundle, engine: Path) -> None:
+    """Write what a demo loads of a model into its folder of the engine."""
+    tensors, studio = stored_tensors(bundle), Studio(bundle, StudioOptions())
+    (engine / "weights.bin.gz").write_bytes(gzip.compress(b"".join(data for _, data in tensors), 9, mtime=0))
+    (engine / "model.json").write_text(json.dumps(describe_model(bundle, tensors)), "utf-8")
+    for licence in bundle.folder.glob("LICENSE"):
+        shutil.copyfile(licence, engine / "LICENSE")
+    for name, answer in (("info", studio.info), ("example", studio.example)):
+        (engine / f"{name}.json").write_bytes(bytes(asyncio.run(answer(None)).body))
+
+
+def make_demo(folder: Path, model: str = PRETRAINED_NAME) -> None:
+    """Build the demo of a model in a folder, which may exist."""
+    shutil.copytree(ROOT / "demo", folder, dirs_exist_ok=True)
+    write_kernel(folder / "engine")
+    write_model(open_bundle(model), folder / "engine")
+
+
+def main() -> None:
+    """Build the demo that the command line asks for, and print the sizes of what is loaded."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default=PRETRAINED_NAME)
+    arguments = parser.parse_args()
+    make_demo(arguments.folder, arguments.model)
+    for path in sorted((arguments.folder / "engine").iterdir()):
+        print(f"{path.stat().st_size:>9,} {path.name}")
+
+
+if __name__ == "__main__":
+    main()
