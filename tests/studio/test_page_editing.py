@@ -173,6 +173,29 @@ def test_split_duplicate_quantise_and_paste(page):
     assert len(rows(page)) == count + 6
 
 
+def test_the_view_follows_what_is_pasted(page):
+    opened(page)
+    page.now("roll.fit([0, 3], true)")
+    page.press("Control+a", "Control+c", "End", "Home")
+    page.now("(studio.playhead = studio.end)")
+    for _ in range(3):
+        page.press("Control+v")
+        assert page.now("roll.inSight(studio.playhead)")
+
+
+def test_the_toolbar_stands_still(page):
+    tempo_map = TempoMap(480, ((0, 450_450),), ((0, 12, 16),))
+    buttons = page.page.locator("#toolbar button, #toolbar select, #toolbar input")
+    before = [button.bounding_box() for button in buttons.all()]
+    notes = np.array([(0.05 * i, 0.05, 40 + i % 40, 64) for i in range(12_000)], NOTE_DTYPE)
+    page.open(Performance(notes, tempo_map=tempo_map))
+    page.page.select_option("#units", "beats")
+    page.press("Control+a")
+    assert page.page.inner_text("#tempo") == "♩ 133.2 · 12/16"
+    assert [button.bounding_box() for button in buttons.all()] == before
+    assert page.now("document.getElementById('toolbar').scrollWidth") <= 1280
+
+
 def test_quantising_needs_a_grid_and_goes_to_it(page):
     page.open(Performance(np.array([(0.53, 0.3, 60, 64), (1.02, 0.3, 62, 64)], NOTE_DTYPE)))
     page.press("Control+a", "q")

@@ -50,6 +50,14 @@ def test_the_piano_is_opened_and_the_others_are_shown_and_heard(page, tmp_path):
     assert page.now("player.others.length") == 0
 
 
+def test_what_was_left_out_can_be_read(page, tmp_path):
+    opened(page, tmp_path / "band.mid")
+    text = page.page.inner_text("#status")
+    assert "left out" in text
+    page.page.wait_for_timeout(2900)
+    assert "visible" in page.page.get_attribute("#status", "class")
+
+
 def test_another_track_is_chosen_and_all_are_exported(page, tmp_path):
     opened(page, tmp_path / "band.mid")
     page.now("studio.select([studio.events[0].id])")

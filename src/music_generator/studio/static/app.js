@@ -19,7 +19,7 @@ import { TempoDialog } from "./tempo_dialog.js";
 import { Toolbar } from "./toolbar.js";
 import { Tracks } from "./tracks.js";
 
-const SAVE_DELAY = 250, STATUS_TIME = 2600; // milliseconds
+const SAVE_DELAY = 250, STATUS_TIME = 2600, READING_TIME = 45; // milliseconds; the last one for each letter
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded", "recorded"]; // the changes after which the work is stored
 const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
 const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
@@ -59,6 +59,7 @@ function changed(what) {
   if (what === "span" && looping && !studio.recording) player.setLoop(studio.span);
   if (what === "edited") roll.reveal(studio.selectedEvents);
   if (what === "focused") showFocused();
+  if (what === "moved") roll.follow(studio.playhead);
   showTime();
   playing.changed();
   const hadFocus = $("choice").contains(document.activeElement);
@@ -118,7 +119,7 @@ function announce(message) {
   status.textContent = message;
   status.classList.add("visible");
   clearTimeout(statusTimer);
-  statusTimer = setTimeout(() => status.classList.remove("visible"), STATUS_TIME);
+  statusTimer = setTimeout(() => status.classList.remove("visible"), Math.max(STATUS_TIME, READING_TIME * message.length));
 }
 
 /** Run an action and show its error. @param {() => unknown} action */
