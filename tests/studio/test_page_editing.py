@@ -173,6 +173,42 @@ def test_split_duplicate_quantise_and_paste(page):
     assert len(rows(page)) == count + 6
 
 
+def test_a_note_that_a_longer_one_hides_is_not_selected(page):
+    opened(page)
+    page.page.mouse.click(*page.place(3.5, 64))
+    page.press("Alt+ArrowLeft", "Control+c")
+    page.press("Control+z")
+    page.now("(studio.playhead = 3)")
+    page.press("Control+v")  # the note that is there is longer
+    assert page.now("[...studio.selected]") == []
+    page.press("ArrowRight", "Alt+ArrowRight", "ArrowUp")
+    assert rows(page) == [[1, 1, 60, 40], [3, 1, 64, 70], [5, 1, 67, 100]]
+
+
+def test_a_drag_ends_when_other_notes_are_selected(page):
+    opened(page)
+    grab(page, 3.5, 64, (4.5, 67))
+    page.press(".")
+    page.page.mouse.up()
+    assert rows(page) == [[1, 1, 60, 40], [3, 1, 64, 70], [5, 1, 67, 100]]
+
+
+def test_keys_that_edit_do_nothing_without_a_selection(page):
+    opened(page)
+    page.page.select_option("#grid", "0.5")
+    for key in ("Alt+ArrowLeft", "Alt+ArrowRight", "Alt+ArrowUp", "Delete", "s", "q", "Control+d"):
+        page.press(key)
+    assert page.now("studio.history.steps.length") == 1
+    assert page.page.url.endswith("/")  # the browser has not gone back
+
+
+def test_a_note_just_before_the_grid_is_pasted_at_the_start(page):
+    page.open(Performance(np.array([(0.48, 0.3, 60, 64), (0.98, 0.3, 62, 64)], NOTE_DTYPE)))
+    page.page.select_option("#grid", "0.5")
+    page.press("Control+a", "Control+x", "Home", "Control+v")
+    assert [row[0] for row in rows(page)] == pytest.approx([0, 0.48])
+
+
 def test_the_view_follows_what_is_pasted(page):
     opened(page)
     page.now("roll.fit([0, 3], true)")

@@ -22,7 +22,7 @@ import { Tracks } from "./tracks.js";
 const SAVE_DELAY = 250, STATUS_TIME = 2600, READING_TIME = 45; // milliseconds; the last one for each letter
 const SAVED = ["opened", "written", "kept", "history", "edited", "discarded", "recorded"]; // the changes after which the work is stored
 const HEARD = ["history", "edited", "kept", "discarded"]; // the changes that are heard while the piece plays
-const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded"]; // by other means than the gesture
+const ENDS_GESTURE = ["opened", "requested", "begun", "kept", "history", "edited", "discarded", "selected"]; // by other means than the gesture
 const LEAD = 2; // seconds before a variation from which it is heard
 /** @type {string | null} */
 let windowId = null;
@@ -295,7 +295,7 @@ listenToFiles(studio, run);
 /** The seconds by which an arrow key moves or resizes: a step of the grid, or 0.01 s; with Shift 0.1 s. @param {KeyboardEvent} event */
 function nudgeSeconds(event) {
   if (event.shiftKey) return 0.1;
-  return studio.time.step ? studio.time.stepSeconds(studio.selectedEvents[0].onset) : 0.01;
+  return studio.time.step ? studio.time.stepSeconds(studio.selectedEvents[0]?.onset ?? studio.playhead) : 0.01;
 }
 
 /** @param {number} from @param {number} to */

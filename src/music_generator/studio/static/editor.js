@@ -42,12 +42,13 @@ export class Editor {
     return goesOn ? last : null;
   }
 
-  /** Make `events` the piece and select some of them. @param {string} label @param {MusicEvent[]} events @param {MusicEvent[]} selected */
+  /** Make `events` the piece and select some of them, if they are there: of two at one onset one stays.
+   * @param {string} label @param {MusicEvent[]} events @param {MusicEvent[]} selected */
   commit(label, events, selected, again = false) {
-    const { studio } = this;
+    const { studio } = this, ids = new Set(selected.map((e) => e.id));
     this.#last = null;
     studio.preview = null;
-    studio.selected = new Set(selected.map((e) => e.id));
+    studio.selected = new Set(events.filter((e) => ids.has(e.id)).map((e) => e.id));
     studio.history.commit(label, events, { again });
     studio.changed("edited");
     studio.announce(label);
@@ -76,7 +77,7 @@ export class Editor {
     if (!by && !up) { this.preview(null); return; }
     /** @param {number} sum @param {number} keys */
     const label = (sum, keys) => {
-      const distance = [Math.abs(sum) > 1e-9 && `${signed(sum, 2)} s`, keys && `${signed(keys)} semitones`].filter(Boolean);
+      const distance = [Math.abs(sum) > 1e-9 && `${signed(sum, 2)} s`, keys && `${signed(keys)} semitone${Math.abs(keys) === 1 ? "" : "s"}`].filter(Boolean);
       return `${by ? "Move" : "Transpose"} ${this.studio.selectionText} by ${distance.join(", ") || "0"}`;
     };
     this.#edit(kind, [by, up], label, moved(by, up));
@@ -187,7 +188,7 @@ export class Editor {
     if (!events.length) { studio.announce("Nothing was copied"); return; }
     studio.settle();
     const at = toTick(studio.time.snap(studio.playhead));
-    const pasted = events.map((e) => makeEvent(e.onset + at, e.duration, e.key, e.velocity, e.generated));
+    const pasted = events.map((e) => makeEvent(Math.max(0, e.onset + at), e.duration, e.key, e.velocity, e.generated));
     this.commit(`Paste ${pasted.length} at ${at.toFixed(1)} s`, tidy(studio.history.events.concat(pasted)), pasted);
     studio.playhead = at + seconds;
     studio.changed("moved");
