@@ -181,38 +181,48 @@ export function paintGhosts(ctx, view, colour, ghosts) {
   });
 }
 
-const columns = new Float32Array(8192); // the loudest note of each pixel
+const MANY_BARS = 800; // from which on each column of pixels has one bar, of its loudest note
+const columns = new Float32Array(8192), owners = new Uint8Array(8192); // the loudest note of each column, and its list
 
 /** Paint a bar for the velocity of each note. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {DrawList[]} lists @param {MusicEvent[]} selected */
 export function paintVelocities(ctx, view, colour, lists, selected) {
   if (!view.velocityHeight) return;
+  const notes = lists.filter((list) => !list.isPedal);
   clipped(ctx, [view.left, view.velocityTop, view.width, view.height], () => {
-    for (const list of lists) {
-      if (list.isPedal) continue;
-      ctx.fillStyle = colour[list.colour];
-      paintVelocityBars(ctx, view, list);
-    }
+    const inView = notes.map((list) => ({ list, first: firstAbove(list.onset, view.t0 - 4 / view.pps), last: firstAbove(list.onset, view.t1) }));
+    if (inView.reduce((sum, { first, last }) => sum + last - first, 0) < MANY_BARS) paintEachVelocity(ctx, view, colour, inView);
+    else paintLoudest(ctx, view, colour, inView);
     if (selected.length >= 2000) return;
     ctx.fillStyle = colour.accent;
     for (const e of selected) if (isNote(e) && inSight(view, e)) paintVelocityBar(ctx, view, view.x(e.onset), e.velocity);
   });
 }
 
-/** @param {Context2D} ctx @param {View} view @param {DrawList} list */
-function paintVelocityBars(ctx, view, list) {
-  const first = firstAbove(list.onset, view.t0 - 4 / view.pps), last = firstAbove(list.onset, view.t1);
-  if (last - first < 1500) {
+/** @typedef {{list: DrawList, first: number, last: number}} InView the events of a list from `first` up to `last` */
+
+/** @param {Context2D} ctx @param {View} view @param {Colours} colour @param {InView[]} inView */
+function paintEachVelocity(ctx, view, colour, inView) {
+  for (const { list, first, last } of inView) {
+    ctx.fillStyle = colour[list.colour];
     for (let i = first; i < last; i++) paintVelocityBar(ctx, view, view.x(list.onset[i]), list.velocity[i]);
-    return;
   }
+}
+
+/** Paint one bar for each column of pixels. @param {Context2D} ctx @param {View} view @param {Colours} colour @param {InView[]} inView */
+function paintLoudest(ctx, view, colour, inView) {
   columns.fill(0);
-  for (let i = first; i < last; i++) {
-    const x = Math.max(0, Math.round(view.x(list.onset[i])));
-    if (list.velocity[i] > columns[x]) columns[x] = list.velocity[i];
-  }
-  for (let x = 0; x < view.width; x++) {
-    if (columns[x]) { const y = view.velocityY(columns[x]); ctx.fillRect(x, y, 1, view.height - y); }
-  }
+  inView.forEach(({ list, first, last }, number) => {
+    for (let i = first; i < last; i++) {
+      const x = Math.max(0, Math.round(view.x(list.onset[i])));
+      if (list.velocity[i] > columns[x]) { columns[x] = list.velocity[i]; owners[x] = number; }
+    }
+  });
+  inView.forEach(({ list }, number) => {
+    ctx.fillStyle = colour[list.colour];
+    for (let x = 0; x < view.width; x++) {
+      if (columns[x] && owners[x] === number) { const y = view.velocityY(columns[x]); ctx.fillRect(x, y, 1, view.height - y); }
+    }
+  });
 }
 
 /** @param {Context2D} ctx @param {View} view @param {number} x @param {number} velocity */
