@@ -2,25 +2,40 @@
 //
 // A piece that is from no file is taken as the file that it would be written as: music/splice.py.
 import { InputError } from "./errors.js";
-import { CONTROL, TEMPO, TIME_SIGNATURE, metas, parseMidi } from "./midi_file.js";
-import { findParts, isDrums, isNoteOn } from "./midi_parts.js";
+import { END_OF_TRACK, MidiFile, TRACK_NAME, makeTrack, meta, metreEvent, parseMidi, tempoEvent } from "./midi_file.js";
+import { findParts, pedalsOf } from "./midi_parts.js";
+import { FRAMES, noteTable, tempoMapOf, temposOf } from "./midi_tables.js";
 import { LONGEST_SECONDS } from "./performance.js";
-import { TempoMap, rint } from "./tempo_map.js";
+import { rint } from "./tempo_map.js";
+import { checkCountable } from "./ticks.js";
 import { NUM_PEDALS } from "./tokens.js";
-
-const PEDAL_CONTROLLERS = [64, 66, 67], RESET_CONTROLLERS = 121;
-const BEAT_UNITS = 7; // 1 to 64
-const FRAMES = 0x8000; // of a time division: it is in frames a second
 
 export class Source {
   /**
    * `noteTicks`: the onsets of all notes of the file, other parts' too; `pedalTicks`: [tick, pedal] of the messages of its
    * piano's pedals; `division`: its header's; `namesTempo`: it has a tempo event at tick 0; `allParts` and `parts` of the
-   * file, null where it is none; `json`: the piece's field `source`, null where the file would have to be written anew.
+   * file, null where it is none; `file`: null where it would have to be written anew; `into`: the parts that take new
+   * notes; `rewritten`: spans in seconds whose pedals are the piece's alone.
    */
   constructor({ tempoMap, noteTicks, pedalTicks, division = tempoMap.ticksPerQuarter, namesTempo = true, allParts = null,
-    parts = null, json = null }) {
-    Object.assign(this, { tempoMap, noteTicks, pedalTicks, division, namesTempo, allParts, parts, json });
+    parts = null, file = null, into = parts, rewritten = [] }) {
+    Object.assign(this, { tempoMap, noteTicks, pedalTicks, division, namesTempo, allParts, parts, file, into, rewritten });
+  }
+
+  /** The source of a file, read as some of its parts. */
+  static ofFile(file, { allParts = findParts(file), parts, into = parts, rewritten = [] }) {
+    return new Source({
+      tempoMap: tempoMapOf(file), division: file.division, namesTempo: temposOf(file).some(([tick]) => tick === 0),
+      noteTicks: noteTable(file).map(({ start }) => start),
+      pedalTicks: pedalsOf(file, allParts, parts).map(({ tick, pedal }) => [tick, pedal]), allParts, parts, file, into, rewritten,
+    });
+  }
+
+  /** A piece's field `source`, null without a file; `openSource` is the inverse. */
+  get json() {
+    if (!this.file) return null;
+    const [parts, into] = [this.parts, this.into].map((some) => some.map(({ place }) => place));
+    return { file: toBase64(this.file.toBytes()), parts, into, rewritten: this.rewritten };
   }
 
   get isInFrames() { return (this.division & FRAMES) !== 0; }
@@ -28,7 +43,7 @@ export class Source {
   /** The file on other ticks and another tempo map; it is not written here. */
   moved(tempoMap, move, fields = {}) {
     const pedalTicks = this.pedalTicks.map(([tick, pedal]) => [move(tick), pedal]);
-    return new Source({ ...this, tempoMap, noteTicks: this.noteTicks.map(move), pedalTicks, json: null, ...fields });
+    return new Source({ ...this, tempoMap, noteTicks: this.noteTicks.map(move), pedalTicks, file: null, ...fields });
   }
 
   /** The file `ticks` later, on another tempo map. */
@@ -49,8 +64,7 @@ export class Source {
 
   /** The source with one more span, in seconds, whose pedals are the piece's alone. */
   withRewritten(start, end) {
-    const json = this.json && { ...this.json, rewritten: [...this.json.rewritten, [start, end]] };
-    return new Source({ ...this, json });
+    return new Source({ ...this, rewritten: [...this.rewritten, [start, end]] });
   }
 
   /** The second of the first message of each pedal at or after a second; infinity without one. */
@@ -98,38 +112,27 @@ function readSource({ file: base64, parts: chosen, into, rewritten }) {
   const [parts, taking] = [chosen, into].map((places) => allParts.filter(({ place }) => places.includes(place)));
   const isSpan = ([start, end]) => start >= 0 && start <= end && end <= LONGEST_SECONDS;
   if (!taking.length || !rewritten.every(isSpan)) throw new RangeError("damaged");
-  const tempos = temposOf(file);
-  return new Source({
-    tempoMap: tempoMapOf(file, tempos), division: file.division, namesTempo: tempos.some(([tick]) => tick === 0),
-    noteTicks: file.tracks.flatMap((track) => track.filter(isNoteOn).map(({ tick }) => tick)),
-    pedalTicks: pedalTicksOf(file, allParts, parts), allParts, parts,
-    json: { file: base64, parts: parts.map(({ place }) => place), into: taking.map(({ place }) => place), rewritten },
-  });
+  return Source.ofFile(file, { allParts, parts, into: taking, rewritten });
 }
 
-function temposOf(file) {
-  const events = metas(file, TEMPO).filter(([, data]) => data.length === 3);
-  return events.map(([tick, [high, middle, low]]) => [tick, (high << 16) | (middle << 8) | low]);
+function toBase64(bytes) {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+  return btoa(text);
 }
 
-/** The tempo map of all tracks; of a division in frames a second one of a quarter note a second. */
-function tempoMapOf(file, tempos) {
-  const { division } = file, frames = 256 - (division >> 8), dropped = frames === 29; // 30 frames in 1.001 s
-  if (division & FRAMES) return new TempoMap((dropped ? 30 : frames) * (division & 255), [[0, dropped ? 1001000 : 1000000]]);
-  const signs = metas(file, TIME_SIGNATURE).filter(([, data]) => data.length > 1 && data[0] && data[1] < BEAT_UNITS);
-  return TempoMap.ofEvents(division, tempos, signs.map(([tick, [top, power]]) => [tick, top, 1 << power]));
+/** The tempi and time signatures of a tempo map by tick: [tick, message]. */
+export function tempoEvents({ tempos, timeSignatures }) {
+  const events = tempos.map(([tick, tempo]) => [tick, tempoEvent(tempo)]);
+  events.push(...timeSignatures.map(([tick, top, bottom]) => [tick, metreEvent(top, bottom)]));
+  return events.sort((a, b) => a[0] - b[0]);
 }
 
-/** The messages of the pedals of some parts: [tick, pedal]; see `pedals_of` of music/midi_parts.py. */
-function pedalTicksOf({ tracks }, allParts, parts) {
-  const others = allParts.filter((part) => !parts.includes(part)), otherPlaces = others.map(({ place }) => place);
-  const [ofAll, ofParts] = [allParts, parts].map((some) => new Set(some.map(({ channel }) => channel)));
-  const isFree = (channel) => !ofAll.has(channel) && !isDrums({ channel });
-  const isOwn = (channel, place) =>
-    (ofParts.has(channel) && !otherPlaces.includes(place)) || (others.every(isDrums) && isFree(channel));
-  return tracks.flatMap((track, number) => track.flatMap(({ tick, status, first }) => {
-    if ((status & 0xf0) !== CONTROL || !isOwn(status & 15, number * 16 + (status & 15))) return [];
-    return PEDAL_CONTROLLERS.flatMap((controller, pedal) =>
-      (first === controller || first === RESET_CONTROLLERS ? [[tick, pedal]] : []));
-  }));
+/** A file of one track without notes, on ticks of at most 1 ms, with the tempo map of a performance. */
+export function newSource({ tempoMap }) {
+  const events = [[0, meta(TRACK_NAME, new TextEncoder().encode("Piano"))], ...tempoEvents(tempoMap.refined())];
+  events.push([events.at(-1)[0], meta(END_OF_TRACK, [])]);
+  checkCountable(events.map(([tick]) => tick));
+  const piano = [{ track: 0, channel: 0, place: 0, name: "Piano", program: 0, notes: 0 }];
+  return Source.ofFile(new MidiFile(0, tempoMap.refined().ticksPerQuarter, [makeTrack(events)]), { allParts: piano, parts: piano });
 }

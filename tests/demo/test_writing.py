@@ -185,7 +185,7 @@ def test_pieces_with_files_are_written_as_by_the_studio(node, demo, tmp_path, ca
         wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
     found = by_demo(node, demo, tmp_path, requests)
     kept = [messages[0]["source"] is not None for messages in found]
-    assert kept == [True, True, False, False, False, False, True, True, False]
+    assert kept == [True, True, False, False, False, False, True, True, True]
     for has_file, of_studio, of_demo in zip(kept, wanted, found, strict=True):
         assert of_demo == (of_studio if has_file else without_file(of_studio))
         assert of_studio[-1]["type"] == "variation"
@@ -223,7 +223,7 @@ def test_other_models_write_as_in_the_studio(node, demo, tmp_path, exported):
     _, bundle = exported
     folder = tmp_path / "demo"
     shutil.copytree(demo, folder)
-    write_model(bundle, folder / "engine")
+    write_model(bundle, folder / "static/engine")
     piece = made_piece(np.random.default_rng(1), 60, TempoMap())
     asked: list[Json] = [
         {"task": "compose", "seconds": 2},
@@ -268,4 +268,4 @@ def test_a_seed_gives_the_notes_of_the_command_line(node, demo, tmp_path):
 
 def test_what_is_loaded_before_the_first_note_fits(demo):
     """The budget is 12 MB with the first of the piano's samples."""
-    assert sum(path.stat().st_size for path in (demo / "engine").iterdir()) < 8e6
+    assert sum(path.stat().st_size for path in (demo / "static/engine").iterdir()) < 8e6
