@@ -1,7 +1,5 @@
 // The studio without a server: the same exports as those of the studio's own server.js, whose place it takes beside the
 // page's modules. A worker writes music, and reads and writes MIDI files; the page itself makes sound files and pictures.
-import { drawPicture } from "./picture.js";
-import { renderSound } from "./sound.js";
 
 /** A request that was refused: `code` says why, as in docs/studio.md. */
 export class RefusedError extends Error {
@@ -10,6 +8,9 @@ export class RefusedError extends Error {
 
 /** The line of an error for the user. */
 export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/** What is said where the page's files cannot be loaded. */
+export const NO_ANSWER = "the web server of this page does not answer: look at the connection and try again";
 
 const engine = (name) => new URL(`engine/${name}`, import.meta.url);
 const worker = new Worker(engine("worker.js"), { type: "module" });
@@ -55,10 +56,15 @@ export async function readMidi(file, track = null) {
 /** The parts of the file that a piece is from; the notes of the others up to second `cut`. */
 export const parts = (piece) => ask("parts", { piece });
 export const midi = async (piece) => new Blob([await ask("midi", { piece })], { type: "audio/midi" });
-export const picture = (piece, title, span) => drawPicture(piece, title, span);
+export const picture = async (piece, title, span) => (await import("./picture.js")).drawPicture(piece, title, span);
 
 /** A sound file of the piece from second `from` to `to`. */
-export const sound = (piece, { from, to }) => renderSound(piece, from, to);
+export const sound = async (piece, { from, to }) => (await import("./sound.js")).renderSound(piece, from, to);
+
+/** Let the browser keep the page's files, once music is written: until then they would load beside what it needs. */
+function keepOffline() {
+  navigator.serviceWorker?.register(new URL("../service_worker.js", import.meta.url)).catch(() => {}); // then it needs its server
+}
 
 /** The messages of a writing job, one by one as they arrive. */
 export async function* write(task, signal) {
@@ -82,6 +88,7 @@ export async function* write(task, signal) {
     signal?.removeEventListener("abort", stop);
     waiting.delete(id);
     cancel(id); // where the page has turned away
+    keepOffline();
   }
 }
 

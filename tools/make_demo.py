@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
+import hashlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -46,6 +48,8 @@ from music_generator.studio.server import STATIC  # noqa: E402
 
 PRECISION = "int8"
 ENGINE = Path("static/engine")
+SERVICE_WORKER = "service_worker.js"
+LATER_SAMPLES = r"samples/\d+-[0134]\.mp3"  # all but the middle layer, as in static/audio/samples.js
 SOUND_FORMATS = ["wav"]  # a browser writes no other one
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -55,9 +59,9 @@ HEAD = f"""<meta charset="utf-8">
 <meta http-equiv="content-security-policy" content="{POLICY}">
 <meta name="referrer" content="no-referrer">"""
 PIANO_CREDIT = "  <p>The piano:"
-MODEL_CREDIT = """  <p>Everything runs in this browser, and your music stays in it. The model was trained on {data}; its weights
-    are under <a href="static/engine/LICENSE">{licence}</a>, and <a href="static/engine/README.md">its card</a> credits the
-    data. <a href="samples/LICENSE">The licence of the piano’s samples</a> credits theirs.</p>
+MODEL_CREDIT = """  <p>Everything runs in this browser, and your music stays in it. The model was trained on {data};
+    its weights are under <a href="static/engine/LICENSE">{licence}</a>, and <a href="static/engine/README.md">its
+    card</a> credits the data. <a href="samples/LICENSE">The samples’ licence</a> credits the piano.</p>
 """
 
 
@@ -123,14 +127,29 @@ def index_page(bundle: Bundle) -> str:
     return page
 
 
+def write_service_worker(folder: Path) -> None:
+    """Write the worker that keeps the files of a demo in the browser; a version of its own for other files."""
+    version, first, rest = hashlib.sha256(), ["./"], list[str]()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SERVICE_WORKER):
+        name = path.relative_to(folder).as_posix()
+        version.update(name.encode() + path.read_bytes())
+        (rest if re.fullmatch(LATER_SAMPLES, name) else first).append(name)
+    script, empty = (ROOT / "demo" / SERVICE_WORKER).read_text("utf-8"), 'VERSION = "", FILES = { first: [], rest: [] }'
+    assert script.count(empty) == 1
+    files = json.dumps({"first": first, "rest": rest})
+    filled = script.replace(empty, f'VERSION = "{version.hexdigest()[:16]}", FILES = {files}')
+    (folder / SERVICE_WORKER).write_text(filled, "utf-8")
+
+
 def make_demo(folder: Path, model: str = PRETRAINED_NAME) -> None:
     """Build the demo of a model in a folder, which may exist."""
-    bundle = open_bundle(model)
+    bundle, in_root = open_bundle(model), shutil.ignore_patterns("index.html", SERVICE_WORKER)
     for source, name in ((STATIC, "static"), (ROOT / "demo", "static"), (SAMPLES, "samples")):
-        shutil.copytree(source, folder / name, dirs_exist_ok=True)
+        shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=in_root)
     (folder / "index.html").write_text(index_page(bundle), "utf-8")
     write_kernel(folder / ENGINE)
     write_model(bundle, folder / ENGINE)
+    write_service_worker(folder)
 
 
 def main() -> None:
