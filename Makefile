@@ -38,7 +38,7 @@ test-slow: ## the other tests
 docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its theme's news are not ours
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
-demo: ## the studio's page without a server in site/demo/, which any web server can serve
+demo: ## the studio's page as static files in site/demo/; `make docs` empties site/, so after it
 	python tools/make_demo.py site/demo
 
 wheel: ## the wheel and the source archive in dist/, checked and tried in clean environments

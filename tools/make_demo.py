@@ -60,8 +60,9 @@ HEAD = f"""<meta charset="utf-8">
 <meta name="referrer" content="no-referrer">"""
 PIANO_CREDIT = "  <p>The piano:"
 MODEL_CREDIT = """  <p>Everything runs in this browser, and your music stays in it. The model was trained on {data};
-    its weights are under <a href="static/engine/LICENSE">{licence}</a>, and <a href="static/engine/README.md">its
-    card</a> credits the data. <a href="samples/LICENSE">The samples’ licence</a> credits the piano.</p>
+    its weights are under <a href="static/engine/LICENSE.txt" target="_blank">{licence}</a>, and <a
+    href="static/engine/MODEL.txt" target="_blank">its card</a> credits the data. <a href="samples/LICENSE.txt"
+    target="_blank">The samples’ licence</a> credits the piano.</p>
 """
 
 
@@ -108,9 +109,9 @@ def write_model(bundle: Bundle, engine: Path) -> None:
     tensors, studio = stored_tensors(bundle), Studio(bundle, StudioOptions())
     (engine / "weights.bin.gz").write_bytes(gzip.compress(b"".join(data for _, data in tensors), 9, mtime=0))
     (engine / "model.json").write_text(json.dumps(describe_model(bundle, tensors)), "utf-8")
-    for name in ("LICENSE", "README.md"):
+    for name, shown in (("LICENSE", "LICENSE.txt"), ("README.md", "MODEL.txt")):  # browsers show texts, and save others
         if (bundle.folder / name).is_file():
-            shutil.copyfile(bundle.folder / name, engine / name)
+            shutil.copyfile(bundle.folder / name, engine / shown)
     for name, answer in (("info", studio.info), ("example", studio.example)):
         (engine / f"{name}.json").write_bytes(bytes(asyncio.run(answer(None)).body))
     info = json.loads((engine / "info.json").read_bytes())
@@ -146,6 +147,7 @@ def make_demo(folder: Path, model: str = PRETRAINED_NAME) -> None:
     bundle, in_root = open_bundle(model), shutil.ignore_patterns("index.html", SERVICE_WORKER)
     for source, name in ((STATIC, "static"), (ROOT / "demo", "static"), (SAMPLES, "samples")):
         shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=in_root)
+    (folder / "samples/LICENSE").rename(folder / "samples/LICENSE.txt")
     (folder / "index.html").write_text(index_page(bundle), "utf-8")
     write_kernel(folder / ENGINE)
     write_model(bundle, folder / ENGINE)

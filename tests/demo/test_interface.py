@@ -41,7 +41,7 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(demo):
     page = Links((demo / "index.html").read_text("utf-8"))
     files = [address for address in page.addresses if not address.startswith("#")]
     assert all((demo / address).is_file() for address in files), "every address is relative and there"
-    assert {"static/app.js", "static/engine/LICENSE", "samples/LICENSE"} <= set(files)
+    assert {"static/app.js", "static/engine/LICENSE.txt", "samples/LICENSE.txt"} <= set(files)
     assert "'wasm-unsafe-eval'" in page.policy
     assert not re.search(r"https?:|\*|unsafe-(eval|inline)'", page.policy.replace("wasm-unsafe-eval", ""))
 
@@ -51,4 +51,4 @@ def test_the_licences_are_seen(demo):
     page = (demo / "index.html").read_text("utf-8")
     assert re.search(r"trained on maestro[^;]*;\s+its weights are under <a [^>]*>CC BY-NC-SA 4\.0</a>", page)
     assert "Salamander Grand Piano V3, recorded by Alexander Holm, licence CC BY 3.0" in page
-    assert "NonCommercial-ShareAlike" in (demo / "static/engine/LICENSE").read_text("utf-8")
+    assert "NonCommercial-ShareAlike" in (demo / "static/engine/LICENSE.txt").read_text("utf-8")
