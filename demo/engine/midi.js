@@ -1,15 +1,13 @@
-// MIDI files as the studio's server reads and writes them: music/midi.py, music/splice.py, studio/parts.py.
-import { Edits } from "./edits.js";
+// MIDI files as the studio's server reads and writes them: music/midi.py, studio/parts.py.
 import { InputError, MidiError } from "./errors.js";
 import { parseMidi } from "./midi_file.js";
 import { chooseParts, findParts, isDrums, notesOf, partText, pedalsOf, placeOf, selector } from "./midi_parts.js";
 import { noteTable, pressTable, tempoMapOf } from "./midi_tables.js";
 import { HIGHEST_PITCH, LONGEST_SECONDS, LOWEST_PITCH, Performance } from "./performance.js";
-import { Source, newSource } from "./source.js";
-import { endUnendedNotes, spliceNotes } from "./splice_notes.js";
-import { endUnendedPresses, splicePedals } from "./splice_pedals.js";
+import { Source } from "./source.js";
+import { splice } from "./splice.js";
 import { rint } from "./tempo_map.js";
-import { NOTE_FIELDS, PEDAL_FIELDS, inSeconds, onPiano, onTicks } from "./ticks.js";
+import { NOTE_FIELDS, PEDAL_FIELDS, inSeconds, onPiano } from "./ticks.js";
 
 const DECIMALS = 1e4; // of a second, in rows that are shown and played only
 const MOST_NAMED = 3;
@@ -21,7 +19,7 @@ export function readPiece(bytes, track, maxOtherNotes) {
   const allParts = findParts(file), parts = chooseParts(allParts, track), tempoMap = tempoMapOf(file);
   const all = notesOf(file, parts), notes = onPiano(all), leftOut = textOfLeftOut(allParts, parts, all.length - notes.length);
   if (!notes.length) throw new MidiError(`it has no notes of a piano${leftOut ? `: ${leftOut}` : ""}`);
-  const source = Source.ofFile(file, { allParts, parts }), presses = pressTable(pedalsOf(file, allParts, parts), file);
+  const source = new Source(file, { allParts, parts }), presses = pressTable(pedalsOf(file, allParts, parts), file);
   const made = new Performance(inSeconds(notes, NOTE_FIELDS, tempoMap), inSeconds(presses, PEDAL_FIELDS, tempoMap), tempoMap, source);
   const chosen = allParts.length > parts.length ? [`read ${listed(parts.map(partText))}`] : [];
   const piece = { notes: made.notes, pedals: made.pedals, tempo_map: tempoMap.toJson(), source: source.json };
@@ -64,17 +62,10 @@ function partToJson(part, notes, chosen) {
   return { track: selector(part), name, channel: channel + 1, program, drums: isDrums(part), count, chosen, notes };
 }
 
-/** The bytes of the file that a performance was read from, with what is new in the performance; else of a new file. */
+/** The bytes of the MIDI file of a performance. */
 export function writeMidi(performance) {
   if (performance.end >= LONGEST_SECONDS) {
     throw new InputError(`the performance lasts ${(performance.end / 3600).toFixed(1)} hours; MIDI is written up to 24 hours`);
   }
-  const source = performance.source ?? newSource(performance), { file, tempoMap } = source, edits = new Edits(file);
-  const notes = notesOf(file, source.parts), messages = pedalsOf(file, source.allParts, source.parts);
-  const ofFile = (table, fields) => onTicks(inSeconds(table, fields, tempoMap), tempoMap), after = onTicks(performance.pedals, tempoMap);
-  splicePedals(edits, source, messages, ofFile(pressTable(messages, file), PEDAL_FIELDS), after);
-  const kept = spliceNotes(edits, source, notes, ofFile(onPiano(notes), NOTE_FIELDS), onTicks(performance.notes, tempoMap));
-  endUnendedPresses(edits, source, messages, after);
-  endUnendedNotes(edits, source, kept);
-  return edits.applied();
+  return splice(performance);
 }

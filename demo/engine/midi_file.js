@@ -31,10 +31,10 @@ export class MidiFile {
 
   get end() { return this.tracks.reduce((end, track) => Math.max(end, track.end), 0); }
 
-  /** The file with other tracks in the places of its own; a division of its own, if it gets one. */
-  withTracks(tracks, division = this.division) {
-    const given = tracks.values();
-    return new MidiFile(this.form, division, this.chunks.map((each) => (each.kind === "MTrk" ? given.next().value : each)), this.faults);
+  /** The file with other tracks in the places of its own, further ones behind them; and with another division or form. */
+  withTracks(tracks, { division = this.division, form = this.form } = {}) {
+    const given = tracks.values(), chunks = this.chunks.map((each) => (each.kind === "MTrk" ? given.next().value : each));
+    return new MidiFile(form, division, [...chunks, ...given], this.faults);
   }
 
   /** The bytes of the file, with other bytes of its tracks if they are given; `parseMidi` is the inverse. */

@@ -18,7 +18,7 @@ function once(make) {
 }
 
 /** The tempi of all tracks: [tick, microseconds per quarter note]. */
-export function temposOf(file) {
+function temposOf(file) {
   const events = metas(file, TEMPO).filter(([, data]) => data.length === 3);
   return events.map(([tick, [high, middle, low]]) => [tick, (high << 16) | (middle << 8) | low]);
 }

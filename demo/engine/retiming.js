@@ -1,7 +1,6 @@
 // The same music on other bars: a performance and its file get another tempo map: music/retiming.py.
 import { META, TEMPO, TIME_SIGNATURE, makeTrack, meta, metas, metreEvent } from "./midi_file.js";
-import { findParts } from "./midi_parts.js";
-import { Source, tempoEvents } from "./source.js";
+import { tempoEvents } from "./splice.js";
 
 /** A performance on another tempo map: its notes and pedals as they are, its file on other ticks. */
 export function onTempoMap(performance, tempoMap) {
@@ -9,17 +8,14 @@ export function onTempoMap(performance, tempoMap) {
   if (!source) return performance.with({ tempoMap });
   const before = source.tempoMap, after = tempoMap.refined();
   if (before.equals(tempoMap) || before.equals(after)) return performance.with({ tempoMap: before });
-  const file = retimedFile(source.file, before, after), found = findParts(file), { rewritten } = source;
-  const [allParts, parts, into] = [source.allParts, source.parts, source.into].map((some) =>
-    some.map(({ place }) => found.find((part) => part.place === place)));
-  return performance.with({ tempoMap: after, source: Source.ofFile(file, { allParts, parts, into, rewritten }) });
+  return performance.with({ tempoMap: after, source: source.withFile(retimedFile(source.file, before, after)) });
 }
 
 function retimedFile(file, before, after) {
   const tracks = file.tracks.map((track) => retimedTrack(track, before, after));
   tracks[0] = [...metred(file, tempoEvents(after)), ...tracks[0]].sort((a, b) => a[0] - b[0]);
   const runs = file.tracks.some(({ usesRunningStatus }) => usesRunningStatus);
-  return file.withTracks(tracks.map((events) => makeTrack(events, runs)), after.ticksPerQuarter);
+  return file.withTracks(tracks.map((events) => makeTrack(events, runs)), { division: after.ticksPerQuarter });
 }
 
 /** Tempi and time signatures; a metre that the file had keeps its clicks of the metronome. */
