@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -45,7 +46,8 @@ class Files(SimpleHTTPRequestHandler):
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Send a file."""
         self.sent.append(os.fstat(source.fileno()).st_size)
-        super().copyfile(source, outputfile)
+        with suppress(ConnectionError):  # the page was closed
+            super().copyfile(source, outputfile)
 
 
 def wait(page: Any, condition: str) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,7 +43,8 @@ class _Files(SimpleHTTPRequestHandler):
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Send a file."""
         self.sent.append((self.path, os.fstat(source.fileno()).st_size))
-        super().copyfile(source, outputfile)
+        with suppress(ConnectionError):  # the page was closed
+            super().copyfile(source, outputfile)
 
     def send_error(self, *arguments: Any, **options: Any) -> None:
         """Refuse."""
