@@ -3,7 +3,7 @@ export PATH := $(CURDIR)/.venv-dev/bin:$(PATH)
 
 NPM := $(shell command -v npm)
 
-.PHONY: setup check page page-tools test test-slow docs wheel bench figures stress
+.PHONY: setup check page page-tools test test-slow docs wheel bench figures stress demo
 
 setup: ## a virtual environment with everything (torch 2.13.0 first: see "Training" in the README)
 	python3 -m venv .venv-dev
@@ -37,6 +37,9 @@ test-slow: ## the other tests
 
 docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its theme's news are not ours
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+demo: ## the studio's page as static files in site/demo/; `make docs` empties site/, so after it
+	python tools/make_demo.py site/demo
 
 wheel: ## the wheel and the source archive in dist/, checked and tried in clean environments
 	.ci/wheel

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 # before torch is imported, here and in the processes that tests start: with so few units threads only wait
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TESTS = Path(__file__).parent
+sys.path += [str(TESTS / "studio"), str(TESTS.parent / "tools")]  # of `studio_browser` and `make_demo`
 
 # markers whose tests must run: skipped, they fail (`REQUIRE=browser`)
 REQUIRED = [name for name in os.environ.get("REQUIRE", "").split(",") if name]
@@ -215,3 +222,27 @@ def nucleus(chances: Array, top_p: float) -> Array:
     some = np.zeros(len(chances))
     some[kept] = chances[kept] / chances[kept].sum()
     return some
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the bundled model's demo."""
+    pytest.importorskip("ziglang", reason="the demo's kernel is compiled by ziglang")
+    pytest.importorskip("starlette", reason="the demo's info is the studio's, which needs starlette")
+    from make_demo import make_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    make_demo(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Return Node's path, or skip: older versions do not see that a .js file is an ES module."""
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("no Node here; modules of pages are tested with Node 20.19 or later")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, re.findall(r"\d+", version)))[:2] < (20, 19):
+        pytest.skip(f"Node {version.strip()} is here; modules of pages are tested with 20.19 or later")
+    return path

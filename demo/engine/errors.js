@@ -5,6 +5,11 @@ export class InputError extends Error {
   code = "input";
 }
 
+/** A MIDI file cannot be read. */
+export class MidiError extends InputError {
+  code = "midi";
+}
+
 /** Python's `f"{x:g}"`. */
 export function general(x) {
   if (x === 0 || !Number.isFinite(x)) return String(x);
@@ -25,3 +30,7 @@ export const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.
 
 /** A number of seconds with two decimals. */
 export const hundredths = (x) => x.toFixed(2);
+
+/** Python's `repr` of a text. */
+export const shownText = (text) =>
+  (text.includes("'") && !text.includes('"') ? `"${text}"` : `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`);

@@ -10,12 +10,15 @@ async function get(url) {
 const unpacked = async (response) =>
   new Uint8Array(await new Response(response.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
 
-/** The engine, and the object of `api/info`, of the files in a folder (a URL). */
-export async function load(folder) {
+/** The engine of the files in a folder (a URL). */
+export async function loadEngine(folder) {
   const from = (name) => get(new URL(name, folder));
-  const [wasm, model, weights, info] = await Promise.all([
+  const [wasm, model, weights] = await Promise.all([
     from("kernel.wasm").then((response) => response.arrayBuffer()), from("model.json").then((response) => response.json()),
-    from("weights.bin.gz").then(unpacked), from("info.json").then((response) => response.json()),
+    from("weights.bin.gz").then(unpacked),
   ]);
-  return { engine: await Engine.load({ wasm, model, weights }), info };
+  return Engine.load({ wasm, model, weights });
 }
+
+/** The object of `api/info`. */
+export const loadInfo = async (folder) => (await get(new URL("info.json", folder))).json();

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 # `collect` gives the messages of a task; `stop` is called with each message and may abort or cancel
-SCRIPT = """import("/server.js").then((server) => {
+SCRIPT = """import("/static/server.js").then((server) => {
   self.server = server;
   self.collect = async (task, stop = () => {}) => {
     const found = [], leaving = new AbortController();
@@ -63,7 +63,7 @@ def page(demo: Path) -> Iterator[Any]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/engine/info.json")  # a page of the same origin
+        page.goto(f"http://127.0.0.1:{server.server_port}/static/engine/info.json")  # a page of the same origin
         assert page.evaluate(SCRIPT)
         yield page
         browser.close()
@@ -115,6 +115,6 @@ def test_a_refusal_is_an_error_with_its_code(page):
 
 def test_info_and_example_are_those_of_the_studio(page, demo):
     info, example = page.evaluate("Promise.all([server.info(), server.example()])")
-    assert info == json.loads((demo / "engine/info.json").read_text("utf-8"))
+    assert info == json.loads((demo / "static/engine/info.json").read_text("utf-8"))
     assert (info["limits"]["variations"], info["defaults"]["variations"]) == (8, 4)
     assert len(example["piece"]["notes"]) > 50

@@ -130,11 +130,6 @@ def by_demo(node: str, demo: Path, folder: Path, requests: list[Json]) -> list[l
     return found
 
 
-def without_file(messages: list[Json]) -> list[Json]:
-    """Return messages without the MIDI file that the studio makes of pieces that are joined."""
-    return [{**each, "source": None} if each["type"] == "begin" else each for each in messages]
-
-
 def made_file(rng: np.random.Generator, case: int) -> bytes:
     """Return a MIDI file of a piece and another track: strings, a left hand, or drums."""
     piece = piece_from_json(made_piece(rng, 100, MAPS[case]), "piece", 1000)
@@ -179,23 +174,37 @@ def of_files(case: int, track: str | None) -> list[Json]:
 @pytest.mark.parametrize("track", [None, "all"])
 @pytest.mark.parametrize("case", range(3))
 def test_pieces_with_files_are_written_as_by_the_studio(node, demo, tmp_path, case, track):
-    """Where the studio writes the file anew, the demo names none."""
     requests = of_files(case, track)
     with Engine() as engine:
         wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
-    found = by_demo(node, demo, tmp_path, requests)
-    kept = [messages[0]["source"] is not None for messages in found]
-    assert kept == [True, True, False, False, False, False, True, True, False]
-    for has_file, of_studio, of_demo in zip(kept, wanted, found, strict=True):
-        assert of_demo == (of_studio if has_file else without_file(of_studio))
+    for of_studio, of_demo in zip(wanted, by_demo(node, demo, tmp_path, requests), strict=True):
+        assert of_demo == of_studio
+        assert of_studio[0]["source"] is not None
         assert of_studio[-1]["type"] == "variation"
+
+
+def test_files_in_frames_a_second_are_written_as_by_the_studio(node, demo, tmp_path):
+    data = bytearray(made_file(np.random.default_rng(4), 1))
+    data[12:14] = 0xE7, 40  # 25 frames a second of 40 ticks
+    piece = piece_to_json(read_midi(bytes(data)).performance)
+    second = piece_to_json(read_midi(made_file(np.random.default_rng(5), 0)).performance)
+    asked: list[Json] = [
+        {"task": "lead-in", "piece": piece},
+        {"task": "bridge", "piece": piece, "second": second},
+        {"task": "bridge", "piece": second, "second": piece},
+    ]
+    requests = [request | {"seconds": 3, "seed": 1, "variations": 1} for request in asked]
+    with Engine() as engine:
+        wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
+    assert by_demo(node, demo, tmp_path, requests) == wanted
+    assert all(messages[-1]["type"] == "variation" for messages in wanted)
 
 
 @pytest.mark.parametrize("case", range(3))
 def test_the_messages_are_those_of_the_studio(node, demo, tmp_path, case):
     requests = of_all_tasks(case)
     with Engine() as engine:
-        wanted = [json.loads(json.dumps(without_file(by_studio(engine, each)))) for each in requests]
+        wanted = [json.loads(json.dumps(by_studio(engine, each))) for each in requests]
     found = by_demo(node, demo, tmp_path, requests)
     for request, of_studio, of_demo in zip(requests, wanted, found, strict=True):
         assert of_demo == of_studio, f"{request['task']}, keep {request.get('keep')}"
@@ -223,7 +232,7 @@ def test_other_models_write_as_in_the_studio(node, demo, tmp_path, exported):
     _, bundle = exported
     folder = tmp_path / "demo"
     shutil.copytree(demo, folder)
-    write_model(bundle, folder / "engine")
+    write_model(bundle, folder / "static/engine")
     piece = made_piece(np.random.default_rng(1), 60, TempoMap())
     asked: list[Json] = [
         {"task": "compose", "seconds": 2},
@@ -268,4 +277,4 @@ def test_a_seed_gives_the_notes_of_the_command_line(node, demo, tmp_path):
 
 def test_what_is_loaded_before_the_first_note_fits(demo):
     """The budget is 12 MB with the first of the piano's samples."""
-    assert sum(path.stat().st_size for path in (demo / "engine").iterdir()) < 8e6
+    assert sum(path.stat().st_size for path in (demo / "static/engine").iterdir()) < 8e6

@@ -4,8 +4,8 @@ import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
 
 const [folder, requests] = process.argv.slice(2);
-const read = (name) => readFileSync(`${folder}/engine/${name}`);
-const from = (name) => import(pathToFileURL(`${folder}/engine/${name}`));
+const read = (name) => readFileSync(`${folder}/static/engine/${name}`);
+const from = (name) => import(pathToFileURL(`${folder}/static/engine/${name}`));
 const [{ Engine }, { write }, { errorToJson }] = await Promise.all(["engine.js", "writing.js", "schema.js"].map(from));
 
 const files = { wasm: read("kernel.wasm"), model: JSON.parse(read("model.json")), weights: gunzipSync(read("weights.bin.gz")) };

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from music_generator.music.performance import HIGHEST_PITCH, LOWEST_PITCH, PEDAL_NAMES
 from music_generator.music.tokens import TICKS_PER_SECOND
 
 TESTS = Path(__file__).parents[1] / "js"
 PIECE = Path(__file__).parents[2] / "src/music_generator/studio/static/piece.js"
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Return Node's path, or skip: older versions do not see that a .js file is an ES module."""
-    path = shutil.which("node")
-    if path is None:
-        pytest.skip("no Node here; the page's modules are tested with Node 20.19 or later")
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-    if tuple(map(int, re.findall(r"\d+", version)))[:2] < (20, 19):
-        pytest.skip(f"Node {version.strip()} is here; the page's modules are tested with 20.19 or later")
-    return path
 
 
 def test_the_modules_pass_their_own_tests(node):

@@ -9,7 +9,10 @@ export class RefusedError extends Error {
 /** The line of an error for the user. @param {unknown} error */
 export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
 
-const noAnswer = () => new Error("the studio's server does not answer: start `music-generator studio` again; your work is kept here");
+/** What is said where the page's files cannot be loaded. */
+export const NO_ANSWER = "the studio's server does not answer: start `music-generator studio` again";
+
+const noAnswer = () => new Error(`${NO_ANSWER}; your work is kept here`);
 
 /** @param {string} path @param {BodyInit} [body] @param {RequestInit} options */
 async function request(path, body, options = {}) {

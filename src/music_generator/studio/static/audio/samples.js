@@ -1,4 +1,5 @@
 // The piano's recordings: fetched and decoded when they are needed, the rest in the background, within a budget of memory.
+import { NO_ANSWER } from "../server.js";
 import { Index } from "./voices.js";
 
 export const SAMPLE_RATE = 44_100; // of the files, and of all audio of the page
@@ -32,7 +33,7 @@ export class Samples {
   /** @param {string} file */
   async #fetch(file) {
     const response = await fetch(`${this.folder}/${file}`).catch(() => null);
-    if (!response) throw new Error("the piano's samples cannot be loaded: the studio's server does not answer; start `music-generator studio` again");
+    if (!response) throw new Error(`the piano's samples cannot be loaded: ${NO_ANSWER}`);
     if (!response.ok) throw new Error(`the piano's sample ${file} cannot be loaded: the server answered ${response.status}`);
     return response;
   }
