@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studio_browser import MARKS, Page, browser
+from studio_browser import CHROMIUM, Page, browser
 
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, generate, to_compose, to_infill
 from music_generator.music.midi import read_midi, write_midi
 
-pytestmark = MARKS
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
 
 FIRST_NOTE_BYTES = 12e6
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
@@ -113,6 +113,7 @@ def exported(page: Page, button: str, path: Path) -> Path:
 @pytest.mark.parametrize("form", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_new_piece_sounds_after_little_is_loaded(browser, site, form):
     with opened(browser, site, form) as page:
+        settings(page, seed=5, seconds=20)
         page.click("#empty-compose")
         page.until("studio.events.length > 0")
         page.click("#play")

@@ -166,8 +166,9 @@ def test_after_a_choice_by_the_mouse_the_shortcuts_work(page, piece):
 
 
 def test_a_piece_is_written_kept_played_and_changed_without_a_mouse(page):
-    page.page.focus("#seconds")
-    page.page.keyboard.type("3")
+    for field, text in (("#seconds", "8"), ("#seed", "7")):
+        page.page.focus(field)
+        page.page.keyboard.type(text)
     page.page.focus("#variations")
     page.press("Home", "ArrowRight")
     page.page.focus("#empty-compose")
