@@ -19,29 +19,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
-from music_generator.music.performance import NOTE_DTYPE, PEDAL_DTYPE, Performance
 from music_generator.studio.schema import piece_to_json
+from studio import made
 
 Json = dict[str, Any]
 
 
-def made(seconds: float, notes: int) -> Json:
-    """Make a piece of chords and runs over the whole keyboard, with pedals."""
-    rng = np.random.default_rng(0)
-    events = np.empty(notes, NOTE_DTYPE)
-    events["onset"] = np.round(np.sort(rng.uniform(0, seconds, notes)), 2)
-    events["duration"] = np.clip(rng.lognormal(-1.4, 0.8, notes), 0.03, 6)
-    events["pitch"] = np.clip(rng.normal(64, 14, notes), 21, 108).astype(int)
-    events["velocity"] = np.clip(rng.normal(64, 18, notes), 1, 127).astype(int)
-    pedals = np.array([(onset, 1.2, 0, 100) for onset in np.arange(0.2, seconds - 1.5, 1.6)], PEDAL_DTYPE)
-    return piece_to_json(Performance(events, pedals))
-
-
 def requests() -> dict[str, Json]:
     """Return what is asked, by what it is."""
-    phrase, minute, long = made(3, 24), made(60, 500), made(1200, 20_000)
+    phrase, minute, long = piece_to_json(made(3, 24)), piece_to_json(made(60, 500)), piece_to_json(made(1200, 20_000))
     answer = {"task": "continue", "piece": phrase, "variations": 1, "open_end": True}
     gap = {"task": "infill", "piece": minute, "from": 25, "to": 33, "variations": 4}
     inside = [note for note in minute["notes"] if 25 <= note[0] < 33]

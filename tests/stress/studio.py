@@ -120,7 +120,7 @@ class Client:
 
     http: httpx.AsyncClient
     address: str
-    dice: random.Random
+    rng: random.Random
     tally: Tally
     piece: Json = field(default_factory=dict)
 
@@ -165,7 +165,7 @@ def check(status: int, expected: int, text: str) -> None:
 
 async def upload(client: Client) -> str:
     """A MIDI file, which comes back the same."""
-    given = write_midi(made_up(client.dice.randrange(1000), client.dice.choice((20, 100, 400, 3000))))
+    given = write_midi(made_up(client.rng.randrange(1000), client.rng.choice((20, 100, 400, 3000))))
     answer = await client.ask("api/read", 200, content=given)
     client.piece = answer.json()["piece"]
     taken = await client.ask("api/midi", 200, json={"piece": client.piece})
@@ -175,10 +175,10 @@ async def upload(client: Client) -> str:
 
 def task(client: Client, longest: float) -> Json:
     """A random thing to write, of up to `longest` seconds, in up to four variations."""
-    dice, seconds = client.dice, client.dice.uniform(0.5, longest)
-    name = dice.choice(("compose", "continue", "lead-in", "infill", "infill", "infill", "bridge"))
-    start = dice.uniform(0, client.end)
-    asked = {"task": name, "variations": dice.randint(1, 4), "seconds": seconds, "seed": dice.randrange(1 << 30)}
+    rng, seconds = client.rng, client.rng.uniform(0.5, longest)
+    name = rng.choice(("compose", "continue", "lead-in", "infill", "infill", "infill", "bridge"))
+    start = rng.uniform(0, client.end)
+    asked = {"task": name, "variations": rng.randint(1, 4), "seconds": seconds, "seed": rng.randrange(1 << 30)}
     asked |= {"infill": {"from": start, "to": start + seconds}, "bridge": {"second": client.piece}}.get(name, {})
     asked = asked if name == "compose" else asked | {"piece": client.piece}
     return asked | steered(client, asked)
@@ -186,17 +186,17 @@ def task(client: Client, longest: float) -> Json:
 
 def steered(client: Client, asked: Json) -> Json:
     """Sometimes how the music shall be, what of it stays, other bars for the whole, and an open end."""
-    dice, name = client.dice, asked["task"]
-    more: Json = {"density": dice.uniform(2, 20)} if dice.random() < 0.2 else {}
-    if dice.random() < 0.2:
-        more["loudness"] = dice.uniform(30, 90)
-    if name in ("compose", "continue") and dice.random() < 0.5:
+    rng, name = client.rng, asked["task"]
+    more: Json = {"density": rng.uniform(2, 20)} if rng.random() < 0.2 else {}
+    if rng.random() < 0.2:
+        more["loudness"] = rng.uniform(30, 90)
+    if name in ("compose", "continue") and rng.random() < 0.5:
         more["open_end"] = True
     inside = [note for note in client.piece["notes"] if asked.get("from", 0) <= note[0] < asked.get("to", 0)]
-    if name == "infill" and inside and dice.random() < 0.5:
-        more["keep"] = dice.choice(("melody", "all", dice.sample(inside, dice.randint(1, len(inside)))))
-    if name in ("infill", "continue") and dice.random() < 0.2:
-        tapped = [[960 * i, dice.randrange(300_000, 900_000)] for i in range(20)]
+    if name == "infill" and inside and rng.random() < 0.5:
+        more["keep"] = rng.choice(("melody", "all", rng.sample(inside, rng.randint(1, len(inside)))))
+    if name in ("infill", "continue") and rng.random() < 0.2:
+        tapped = [[960 * i, rng.randrange(300_000, 900_000)] for i in range(20)]
         bars = {"ticks_per_quarter": 960, "tempos": tapped, "time_signatures": [[0, 3, 4]]}
         more["piece"] = client.piece | {"tempo_map": bars}
     return more
@@ -233,7 +233,7 @@ async def written(client: Client, asked: Json) -> str:
 
 async def cancel(client: Client) -> str:
     """A long task that is cancelled in the middle, and says so."""
-    enough, seen = client.dice.randint(1, 40), []
+    enough, seen = client.rng.randint(1, 40), []
     async with client.http.stream("POST", "api/write", json=task(client, 60.0)) as answer:
         if answer.status_code != 200:
             check(answer.status_code, 200, (await answer.aread()).decode())
@@ -248,7 +248,7 @@ async def cancel(client: Client) -> str:
 
 async def hang_up(client: Client) -> str:
     """A long task whose connection is dropped in the middle."""
-    enough = client.dice.randint(0, 40)
+    enough = client.rng.randint(0, 40)
     async with client.http.stream("POST", "api/write", json=task(client, 60.0)) as answer:
         async for _ in answer.aiter_lines():
             enough -= 1
@@ -277,18 +277,18 @@ async def drop_sound(client: Client) -> str:
     body = json.dumps({"piece": client.piece, "from": 0, "to": 20}).encode()
     request = head(client, "POST", "api/sound", f"content-length: {len(body)}") + body
     _, writer = await connected(client, request)
-    await asyncio.sleep(client.dice.uniform(0, 0.5))
+    await asyncio.sleep(client.rng.uniform(0, 0.5))
     writer.close()
     return "dropped"
 
 
 async def take_away(client: Client) -> str:
     """Sound of a few seconds in any format, or the picture."""
-    start = client.dice.uniform(0, client.end / 2)
-    body = {"piece": client.piece, "from": start, "to": start + client.dice.uniform(0.5, 4)}
-    if client.dice.random() < 0.3:
+    start = client.rng.uniform(0, client.end / 2)
+    body = {"piece": client.piece, "from": start, "to": start + client.rng.uniform(0.5, 4)}
+    if client.rng.random() < 0.3:
         return str((await client.ask("api/picture", 200, json=body | {"title": "a piece"})).status_code)
-    body["format"] = client.dice.choice(FORMATS)
+    body["format"] = client.rng.choice(FORMATS)
     return str((await client.ask("api/sound", 200, json=body)).status_code)
 
 
@@ -335,17 +335,17 @@ async def sent(client: Client, data: bytes, expected: int, then: bytes = b"", pa
 
 
 async def other_origin(client: Client) -> str:
-    origin = client.dice.choice(("http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"))
+    origin = client.rng.choice(("http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"))
     return str((await client.ask("api/info", 403, method="GET", headers={"origin": origin})).status_code)
 
 
 async def other_host(client: Client) -> str:
-    host = client.dice.choice(("evil.example", "127.0.0.1", "localhost:80", "0.0.0.0:8765"))
+    host = client.rng.choice(("evil.example", "127.0.0.1", "localhost:80", "0.0.0.0:8765"))
     return str((await client.ask("api/info", 403, method="GET", headers={"host": host})).status_code)
 
 
 async def wrong_token(client: Client) -> str:
-    path = client.dice.choice(("/", "/api/info", "/wrong/api/info", "//", "/%00/", "/" + "x" * 5000))
+    path = client.rng.choice(("/", "/api/info", "/wrong/api/info", "//", "/%00/", "/" + "x" * 5000))
     address = urlsplit(client.address)
     return str((await client.ask(f"http://{address.netloc}{path}", 403, method="GET")).status_code)
 
@@ -353,7 +353,7 @@ async def wrong_token(client: Client) -> str:
 async def oversized(client: Client) -> str:
     """One byte too many: announced, or not until it is there."""
     size = LIMITS.max_body_bytes + 1
-    if client.dice.random() < 0.7:
+    if client.rng.random() < 0.7:
         return await sent(client, head(client, "POST", "api/read", f"content-length: {size}") + b"\0" * 5000, 413)
 
     async def blocks() -> AsyncIterator[bytes]:
@@ -376,8 +376,8 @@ async def slow_head(client: Client) -> str:
 
 async def malformed(client: Client) -> str:
     """A body that is not JSON, or not what is asked for."""
-    address = client.dice.choice(("api/write", "api/midi", "api/sound", "api/picture"))
-    body = client.dice.choice(
+    address = client.rng.choice(("api/write", "api/midi", "api/sound", "api/picture"))
+    body = client.rng.choice(
         (b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"piece": NaN}', b'{"task": "\\ud800"}')
     )
     return str((await client.ask(address, 422, content=body)).status_code)
@@ -385,17 +385,17 @@ async def malformed(client: Client) -> str:
 
 async def wrong_types(client: Client) -> str:
     """Fields of other kinds."""
-    field_name = client.dice.choice(
+    field_name = client.rng.choice(
         ("piece", "from", "to", "seed", "variations", "temperature", "composer", "keep", "recall", "density")
     )
-    wrong = client.dice.choice(([], {"a": 1}, "x" * 300, True, -1e300, 1 << 70))
+    wrong = client.rng.choice(([], {"a": 1}, "x" * 300, True, -1e300, 1 << 70))
     asked = {"task": "infill", "piece": client.piece, "from": 0.0, "to": 1.0} | {field_name: wrong}
     return str((await client.ask("api/write", 422, json=asked)).status_code)
 
 
 async def damaged(client: Client) -> str:
     """A MIDI file that nobody should be given."""
-    _, data = mutated(client.dice.randrange(1, 400), million=1000)
+    _, data = mutated(client.rng.randrange(1, 400), million=1000)
     answer = await client.http.post("api/read", content=data)
     check(answer.status_code, 200 if answer.status_code == 200 else 422, answer.text)
     return str(answer.status_code)
@@ -403,7 +403,7 @@ async def damaged(client: Client) -> str:
 
 async def nowhere(client: Client) -> str:
     """Addresses that are not there, with the token."""
-    path = client.dice.choice(("static/../api.py", "static/%00", "api/", "api/nothing", "static/" + "a" * 5000))
+    path = client.rng.choice(("static/../api.py", "static/%00", "api/", "api/nothing", "static/" + "a" * 5000))
     return str((await client.ask(path, 404, method="GET")).status_code)
 
 
@@ -412,7 +412,7 @@ async def no_http(client: Client) -> str:
     lengths = ("content-length: abc", "content-length: -1", "content-length: " + "9" * 5000)
     wrong = [head(client, "POST", "api/read", length) for length in lengths]
     wrong += [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"]
-    return await sent(client, client.dice.choice(wrong), 400)
+    return await sent(client, client.rng.choice(wrong), 400)
 
 
 ACTIONS: dict[Callable[[Client], Awaitable[str]], int] = {
@@ -427,14 +427,14 @@ ACTIONS: dict[Callable[[Client], Awaitable[str]], int] = {
 
 async def live(number: int, server: Server, tally: Tally, arguments: argparse.Namespace, until: float) -> None:
     """One client's whole life: it begins with an upload, then does anything, with a pause after each."""
-    dice = random.Random(arguments.seed * 1000 + number)
+    rng = random.Random(arguments.seed * 1000 + number)
     async with httpx.AsyncClient(base_url=server.address, timeout=HANG_SECONDS) as http:
-        client = Client(http, server.address, dice, tally)
+        client = Client(http, server.address, rng, tally)
         action = upload
         while time.monotonic() < until:
             await client.do(action.__name__, action)
-            await asyncio.sleep(dice.uniform(0, arguments.pause))
-            action = dice.choices(list(ACTIONS), list(ACTIONS.values()))[0] if client.piece else upload
+            await asyncio.sleep(rng.uniform(0, arguments.pause))
+            action = rng.choices(list(ACTIONS), list(ACTIONS.values()))[0] if client.piece else upload
 
 
 async def sample(server: Server, tally: Tally) -> None:

@@ -134,7 +134,7 @@ function write(task, kept = []) {
   focusRoll(); // so that the space bar plays and Enter keeps
 }
 
-/** Write the span anew around the selected notes; without a span, that of the selection. */
+/** Write the span again around the selected notes; without a span, that of the selection. */
 function rewrite() {
   if (!studio.span) studio.spanOfSelection();
   const kept = studio.keptNotes;

@@ -1,7 +1,7 @@
 // The audio clock and the clock of the page's events (performance.now()), each in terms of the other.
 // The audio clock falls back when the sound drops out. What is played then keeps its rhythm: it follows slowly.
 
-const SLEW = 0.02, JUMP = 0.25; // seconds a second by which it follows; seconds from which on it was set anew
+const SLEW = 0.02, JUMP = 0.25; // seconds a second by which it follows; seconds from which on it was reset
 
 export class Clocks {
   /** Seconds of the audio clock that are heard, less those of performance.now(). @type {number | null} */ #difference = null;
