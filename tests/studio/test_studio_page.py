@@ -396,7 +396,9 @@ def test_two_windows_do_not_disturb_each_other(page, piece, address):
 def test_work_that_another_version_stored_is_dropped(browser, address):
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{address}static/icon.svg")  # the same origin, without the page
+    blank = f"{address}blank"  # the same origin, without the page; an icon of its own, or the browser asks for another
+    page.route(blank, lambda route: route.fulfill(content_type="text/html", body='<link rel="icon" href="data:,">'))
+    page.goto(blank)
     page.evaluate("""() => new Promise((resolve) => {
         const request = indexedDB.open("music-generator-studio", 1);
         request.onupgradeneeded = () => request.result.createObjectStore("works", { keyPath: "id" }).put({ id: "old" });
