@@ -22,6 +22,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 HAS_NOTES = "studioPage.studio.events.length > 0"
 SOUNDS = "(({ player }) => player.playing && !player.waiting && player.sampler.voices.length > 0)(studioPage)"
+HEARD_AT = """(({ player }) => {
+    const { heard } = player;
+    player.heard = () => { globalThis.heardAt = Date.now() / 1000; heard(); };
+})(studioPage)"""
 SPEED = """async ([address, variations]) => {
     const server = await import(`${address}static/server.js`);
     await server.ready;
@@ -34,9 +38,9 @@ SPEED = """async ([address, variations]) => {
 
 
 class Files(SimpleHTTPRequestHandler):
-    """Files; the bytes of each one that was sent are added to `sent`."""
+    """Files; when each one was sent, and its bytes, are added to `sent`."""
 
-    def __init__(self, *arguments: Any, sent: list[int], **options: Any) -> None:
+    def __init__(self, *arguments: Any, sent: list[tuple[float, int]], **options: Any) -> None:
         self.sent = sent
         super().__init__(*arguments, **options)
 
@@ -45,7 +49,7 @@ class Files(SimpleHTTPRequestHandler):
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Send a file."""
-        self.sent.append(os.fstat(source.fileno()).st_size)
+        self.sent.append((time.time(), os.fstat(source.fileno()).st_size))
         with suppress(ConnectionError):  # the page was closed
             super().copyfile(source, outputfile)
 
@@ -56,24 +60,26 @@ def wait(page: Any, condition: str) -> None:
         page.wait_for_timeout(10)
 
 
-def first_visit(page: Any, address: str, sent: list[int]) -> str:
+def first_visit(page: Any, address: str, sent: list[tuple[float, int]]) -> str:
     """Compose and play as soon as there is a note; return what it took."""
     sent.clear()
-    start = time.monotonic()
+    start = time.time()
     page.goto(address)
     page.wait_for_selector("html[data-ready]")
-    ready = time.monotonic() - start
+    ready = time.time() - start
+    page.evaluate(HEARD_AT)
     page.click("#empty-compose")
     wait(page, HAS_NOTES)
     page.click("#play")
     wait(page, SOUNDS)
-    seconds, megabytes = time.monotonic() - start, sum(sent) / 1e6
+    heard_at = page.evaluate("heardAt")
+    seconds, megabytes = heard_at - start, sum(size for second, size in sent if second < heard_at) / 1e6
     return f"usable after {ready:.2f} s, a new piece sounds after {seconds:.2f} s and {megabytes:.1f} MB"
 
 
 def main() -> None:
     """Print the figures of some first visits, and the speed of writing, with the load of the machine."""
-    sent: list[int] = []
+    sent: list[tuple[float, int]] = []
     handler = partial(Files, directory=sys.argv[1], sent=sent)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as driver:
         threading.Thread(target=server.serve_forever, daemon=True).start()

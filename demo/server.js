@@ -61,9 +61,12 @@ export const picture = async (piece, title, span) => (await import("./picture.js
 /** A sound file of the piece from second `from` to `to`. */
 export const sound = async (piece, { from, to }) => (await import("./sound.js")).renderSound(piece, from, to);
 
-/** Let the browser keep the page's files, once music is written: until then they would load beside what it needs. */
-function keepOffline() {
-  navigator.serviceWorker?.register(new URL("../service_worker.js", import.meta.url)).catch(() => {}); // then it needs its server
+/** Let the browser keep the page's files. Until something sounds they would load beside what is needed for it. */
+export async function keepOffline() {
+  const workers = navigator.serviceWorker;
+  if (!workers) return; // then the page needs its server
+  await workers.register(new URL("../service_worker.js", import.meta.url)).catch(() => {});
+  (await workers.ready).active?.postMessage("keep the rest");
 }
 
 /** The messages of a writing job, one by one as they arrive. */
@@ -88,7 +91,6 @@ export async function* write(task, signal) {
     signal?.removeEventListener("abort", stop);
     waiting.delete(id);
     cancel(id); // where the page has turned away
-    keepOffline();
   }
 }
 

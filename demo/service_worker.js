@@ -1,11 +1,9 @@
 // Keeps the page's files in the browser, so that it works offline: `VERSION` and `FILES` are written by tools/make_demo.py.
 //
 // What any piece needs is kept at once: the page, the model, and the samples of the middle layer. The other samples are kept
-// when the first one of them is asked for: the piano then sounds already.
+// when the page says so.
 const VERSION = "", FILES = { first: [], rest: [] };
 const PREFIX = `music-generator ${registration.scope} `, CACHE = PREFIX + VERSION;
-const rest = new Set(FILES.rest.map((file) => new URL(file, registration.scope).href));
-let keepingRest = null;
 
 /** Keep files; those that the browser has already are not sent again. */
 async function keep(files) {
@@ -35,7 +33,5 @@ addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET" || !request.url.startsWith(registration.scope)) return;
   event.respondWith(answer(request));
-  if (!rest.has(request.url)) return;
-  keepingRest ??= keep(FILES.rest).catch(() => { keepingRest = null; }); // offline: the next one tries again
-  event.waitUntil(keepingRest);
 });
+addEventListener("message", (event) => event.waitUntil(keep(FILES.rest).catch(() => {}))); // offline: the next one tries again

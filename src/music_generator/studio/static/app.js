@@ -30,6 +30,7 @@ let saveTimer = 0, canStore = true, isByMouse = false, looping = false, statusTi
 const studio = new Studio({ changed, failed, announce, streamed, leave });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
+player.heard = server.keepOffline;
 const exporter = new Exporter(studio);
 const exportDialog = new ExportDialog(studio, exporter);
 const { writer, editor } = studio;

@@ -31,6 +31,7 @@ export class Player {
   /** @type {number | undefined} */ #timer;
   /** @type {Promise<void> | null} */ #started = null;
   #hasFailed = false;
+  #isHeard = false;
   samples = new Samples();
   /** @type {AudioContext} */ context; // this and the next two: from the first `wake` on
   /** @type {GainNode} */ volume;
@@ -48,6 +49,8 @@ export class Player {
   /** @type {Port | null} */ port = null; // a MIDI output that plays instead of the page's piano
   /** Told of all that is played live. @type {(played: Played) => void} */
   played = () => {};
+  /** Told once, when the first sound has been scheduled: what is loaded for later can be loaded from then on. */
+  heard = () => {};
 
   /** `changed(message)` is called when playback begins, ends or fails (then with the message); `struck` when keys that
    * are played live go down or up. @param {(message?: string) => void} changed @param {() => void} struck */
@@ -87,7 +90,15 @@ export class Player {
     await sampler.addResonance().catch(() => {}); // without worklets the strings do not ring along
     this.sampler = sampler;
     this.engine = "Salamander grand piano";
-    this.prepare().then(() => this.samples.loadRest()).catch(() => {}); // who needs one of them reports it
+    this.prepare().catch(() => {}); // who needs one of them reports it
+  }
+
+  /** Load the other recordings once something sounds: until then they would take the time of what is needed. */
+  #hear() {
+    if (this.#isHeard) return;
+    this.#isHeard = true;
+    this.samples.loadRest().catch(() => {}); // who needs one of them reports it
+    this.heard();
   }
 
   /** Set the volume, 0 to 1. @param {number} level */
@@ -166,6 +177,7 @@ export class Player {
     this.#take = this.sampler.makeTake();
     this.#enter({ from: this.start, to: this.loop ? this.loop[1] : this.end, clock });
     this.#tick();
+    this.#hear();
     this.changed();
   }
 
@@ -363,6 +375,7 @@ export class Player {
     if (this.port) { this.wake().catch(() => {}); this.port.strike(key, velocity); return; }
     const strike = () => {
       const isHeard = this.sampler.strike(key, velocity);
+      if (isHeard) this.#hear();
       if (!this.held.has(key)) this.sampler.release(key); // it is up again
       return isHeard;
     };
@@ -391,7 +404,7 @@ export class Player {
   preview(key, velocity) {
     if (this.port) { this.port.preview(key, velocity, PREVIEW); return; }
     this.#live(() => {
-      this.sampler.strike(key, velocity);
+      if (this.sampler.strike(key, velocity)) this.#hear();
       clearTimeout(this.#previews.get(key));
       this.#previews.set(key, setTimeout(() => { if (!this.held.has(key)) this.sampler.release(key); }, 1000 * PREVIEW));
     });
@@ -414,6 +427,7 @@ export class Player {
     try {
       await this.samples.load(row);
       if (this.held.has(key)) this.sampler.strike(key, velocity);
+      this.#hear();
     } catch (error) { this.changed(messageOf(error)); }
   }
 }
