@@ -72,7 +72,7 @@ export async function keepOffline() {
 /** The messages of a writing job, one by one as they arrive. */
 export async function* write(task, signal) {
   const id = String(nextId++), arrived = [];
-  let wake = () => {};
+  /** @type {(value?: unknown) => void} */ let wake = () => {};
   const stop = () => { cancel(id); wake(); };
   waiting.set(id, ({ messages }) => { arrived.push(...messages); wake(); });
   signal?.addEventListener("abort", stop);

@@ -23,7 +23,10 @@ export class Engine {
   static async load({ wasm, model, weights }) { return new Engine(await Kernel.load(wasm, model, weights), model); }
 
   constructor(kernel, model) {
-    Object.assign(this, { kernel, config: model.config, classes: model.classes, edges: model.edges });
+    this.kernel = kernel;
+    this.config = model.config;
+    this.classes = model.classes;
+    this.edges = model.edges;
     this.allClasses = Object.values(model.classes).reduce((sum, count) => sum + count, 0);
     this.#reading = new Scratch(kernel);
     this.quantiles = kernel.put(Float32Array, gumbelQuantiles());

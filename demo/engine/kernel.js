@@ -52,7 +52,8 @@ export class Kernel {
     this.#heap = exports.__heap_base.value;
     this.config = model.config;
     const [version, , , , spanBytes, slotsBytes] = this.view(Int32Array, exports.contract(), 6);
-    Object.assign(this, { spanBytes, slotsBytes });
+    this.spanBytes = spanBytes;
+    this.slotsBytes = slotsBytes;
     if (version !== model.contract_version) throw new Error("the kernel and the model are of different versions");
     this.#build(model, weights);
   }

@@ -10,7 +10,11 @@ export const MEMORY_FIELDS = 8; // of Memories
 /** Events that stand in a memory beside those of its ring, in order of time. */
 export class Entries {
   /** `fingerprints` (heads, n, units) int8; `events` (n, 8) uint8; `bonus` (n) float32. */
-  constructor(fingerprints, events, bonus) { Object.assign(this, { fingerprints, events, bonus }); }
+  constructor(fingerprints, events, bonus) {
+    this.fingerprints = fingerprints;
+    this.events = events;
+    this.bonus = bonus;
+  }
 
   get length() { return this.bonus.length; }
 
@@ -59,9 +63,13 @@ export class Memories {
   /** `take` gives the addresses of blocks of bytes of the kernel. */
   constructor(kernel, size, fixed, ring, take) {
     this.#kernel = kernel;
-    [this.fixed, this.ring] = [fixed, ring].map((each) => (kernel.config.memory ? Math.ceil(each / TILE) * TILE : 0));
+    const [entriesFixed, entriesInRing] = [fixed, ring].map((each) => (kernel.config.memory ? Math.ceil(each / TILE) * TILE : 0));
+    this.fixed = entriesFixed;
+    this.ring = entriesInRing;
     this.entries = this.fixed + this.ring;
-    [this.address, ...this.#addresses] = take(4 * MEMORY_FIELDS, ...this.#sizes.map((bytes) => size * bytes));
+    const [address, ...addresses] = take(4 * MEMORY_FIELDS, ...this.#sizes.map((bytes) => size * bytes));
+    this.address = address;
+    this.#addresses = addresses;
     this.#fixedOf = Array(size).fill(null);
     this.fields = [...this.#addresses, this.fixed, this.ring];
     kernel.view(Int32Array, this.address, MEMORY_FIELDS).set(this.fields);
@@ -173,7 +181,7 @@ export function futureFrom(rows, onsets) {
   let earlier = -NO_ONSET, count = 0;
   const number = rows.map(([, key], i) => {
     if (key < KEYS) {
-      count += onsets[i] - earlier >= GROUP_TICKS;
+      if (onsets[i] - earlier >= GROUP_TICKS) count++;
       earlier = onsets[i];
     }
     return count;

@@ -11,7 +11,11 @@ const CUT_OFF = "the MIDI file is cut off or damaged; export or download it agai
 class Track {
   /** An event is {tick, status, first, second, data, start, end}: `first` and `second` are its data bytes; of a meta event
    * `first` is its type and `data` its bytes; `start` and `end` are its place in `bytes`, after its delta time. */
-  constructor(kind, bytes, events) { Object.assign(this, { kind, bytes, events }); }
+  constructor(kind, bytes, events) {
+    this.kind = kind;
+    this.bytes = bytes;
+    this.events = events;
+  }
 
   get end() { return this.events.at(-1)?.tick ?? 0; }
 
@@ -26,7 +30,11 @@ class Track {
 
 export class MidiFile {
   constructor(form, division, chunks, faults = []) {
-    Object.assign(this, { form, division, chunks, faults, tracks: chunks.filter(({ kind }) => kind === "MTrk") });
+    this.form = form;
+    this.division = division;
+    this.chunks = chunks;
+    this.faults = faults;
+    this.tracks = chunks.filter(({ kind }) => kind === "MTrk");
   }
 
   get end() { return this.tracks.reduce((end, track) => Math.max(end, track.end), 0); }
@@ -148,7 +156,7 @@ function findTrack(bytes, from) {
   return -1;
 }
 
-/** The track of a chunk's bytes, and what was wrong with it. */
+/** The track of a chunk's bytes, and what was wrong with it. @returns {[Track, string[]]} */
 function parseTrack(kind, bytes) {
   const events = [];
   let at = 0, tick = 0, running = 0;
@@ -163,7 +171,7 @@ function parseTrack(kind, bytes) {
   return [new Track(kind, bytes, events), []];
 }
 
-/** A track that is broken after some events: what follows its end is left out. */
+/** A track that is broken after some events: what follows its end is left out. @returns {[Track, string[]]} */
 function endedTrack(kind, bytes, events) {
   const last = events.findIndex(isEnd);
   if (last < 0) throw new MidiError(CUT_OFF);

@@ -121,7 +121,7 @@ function grouped(rows, keyOf) {
 /** The presses of the messages of one pedal, track and channel. */
 function pressesOf(messages, file) {
   const presses = [];
-  let open = null;
+  /** @type {{start: number, pedal: number, depth: number} | null} */ let open = null;
   for (const { tick, value, pedal } of messages) {
     if (value < PRESSED) {
       if (open) presses.push({ ...open, end: tick });

@@ -41,7 +41,8 @@ export class Performance {
   constructor(notes = [], pedals = [], tempoMap = new TempoMap(), source = null) {
     this.notes = checked(notes, "pitch", [LOWEST_PITCH, HIGHEST_PITCH], "velocity");
     this.pedals = checked(pedals, "pedal", [0, 2], "depth");
-    Object.assign(this, { tempoMap, source });
+    this.tempoMap = tempoMap;
+    this.source = source;
   }
 
   /** A copy with other notes, pedals, tempoMap or source. */

@@ -25,8 +25,8 @@ export function pieceFromJson(value, name, maxEvents) {
   if (typeName(value) !== "an object") {
     throw new InputError(`\`${name}\` must be an object with \`notes\` and \`pedals\`, not ${typeName(value)}`);
   }
-  const [notes, pedals] = [["notes", NOTE], ["pedals", PEDAL]].map(([kind, columns]) =>
-    events(value[kind] ?? [], columns, `${name}.${kind}`, maxEvents));
+  const notes = events(value.notes ?? [], NOTE, `${name}.notes`, maxEvents);
+  const pedals = events(value.pedals ?? [], PEDAL, `${name}.pedals`, maxEvents);
   const source = (value.source ?? null) === null ? null : openSource(value.source, name);
   let piece = new Performance(notes, pedals, source?.tempoMap, source);
   if (value.tempo_map) piece = onTempoMap(piece, tempoMapFromJson(value.tempo_map, name));

@@ -10,7 +10,11 @@ export class Source {
   /** `parts` of all parts of the file are the performance; `into`: those that take new notes; `rewritten`: spans in seconds
    * whose pedals are the performance's alone. */
   constructor(file, { allParts = findParts(file), parts, into = parts, rewritten = [] }) {
-    Object.assign(this, { file, allParts, parts, into, rewritten });
+    this.file = file;
+    this.allParts = allParts;
+    this.parts = parts;
+    this.into = into;
+    this.rewritten = rewritten;
   }
 
   get tempoMap() { return tempoMapOf(this.file); }

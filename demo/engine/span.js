@@ -70,7 +70,13 @@ export function variations(options, count) {
 /** Events whose onsets lie in [start, end) seconds, between a past and a future. */
 export class Span {
   constructor(past, future, start, end, { kept = new Performance(), closes = false, recall = null } = {}) {
-    Object.assign(this, { past, future, start, end, kept, closes, recall });
+    this.past = past;
+    this.future = future;
+    this.start = start;
+    this.end = end;
+    this.kept = kept;
+    this.closes = closes;
+    this.recall = recall;
   }
 
   with(fields) { return Object.assign(new Span(this.past, this.future, this.start, this.end, this), fields); }

@@ -26,7 +26,9 @@ const rises = (ticks) => ticks.every((tick, i) => i === 0 || tick > ticks[i - 1]
 
 export class TempoMap {
   constructor(ticksPerQuarter = 500, tempos = [[0, 500000]], timeSignatures = []) {
-    Object.assign(this, { ticksPerQuarter, tempos, timeSignatures });
+    this.ticksPerQuarter = ticksPerQuarter;
+    this.tempos = tempos;
+    this.timeSignatures = timeSignatures;
     this.#check();
     this.ticks = tempos.map(([tick]) => tick);
     this.rates = tempos.map(([, tempo]) => tempo / (1e6 * ticksPerQuarter));
@@ -71,7 +73,7 @@ export class TempoMap {
   /** The first tick at or after a second. */
   firstTickFrom(seconds) {
     const tick = this.toTicks(seconds);
-    return tick + (this.toSeconds(tick) < seconds - 1e-9);
+    return this.toSeconds(tick) < seconds - 1e-9 ? tick + 1 : tick;
   }
 
   /** The map with ticks divided so that each lasts at most 1 ms, where MIDI allows it. */

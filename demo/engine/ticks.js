@@ -8,8 +8,9 @@ const LAST_TICK = 2 ** 31 - 1; // programs count in int32
 
 export const onPiano = (notes) => notes.filter(({ pitch }) => pitch >= LOWEST_PITCH && pitch <= HIGHEST_PITCH);
 
-/** Notes or presses of a file as events of a performance, by onset and key; `key` and `force` name their fields. */
-export function inSeconds(table, [key, force], tempoMap) {
+/** Notes or presses of a file as events of a performance, by onset and key; `fields` name their key and force. */
+export function inSeconds(table, fields, tempoMap) {
+  const [key, force] = fields;
   const rows = [...table].sort((a, b) => a.start - b.start || a[key] - b[key]);
   return rows.map((row) => {
     const [onset, end] = [tempoMap.toSeconds(row.start), tempoMap.toSeconds(row.end)];

@@ -48,6 +48,7 @@ export function onsetTicks(rows, tick = 0) { return rows.map(([shift]) => (tick 
 export const binOf = (edges, value) => Math.min(Math.max(searchSorted(edges, value, "right") - 1, 0), edges.length - 2);
 
 /** The classes of a token row's fields. */
-export function classesOf(edges, [shift, key, velocity, duration]) {
+export function classesOf(edges, row) {
+  const [shift, key, velocity, duration] = row;
   return [binOf(edges.shift, shift), key, binOf(edges.velocity, velocity), binOf(edges.duration, duration)];
 }

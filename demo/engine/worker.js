@@ -44,7 +44,8 @@ async function run(id, request) {
 
 /** Yield the messages of a job, those of a turn together. */
 async function* messagesOf(id, request) {
-  let messages = [{ type: "job", job: id }], begun = performance.now();
+  /** @type {{type: string, job?: string, error?: unknown}[]} */ let messages = [{ type: "job", job: id }];
+  let begun = performance.now();
   try {
     const [engine, info] = await Promise.all([loadingEngine, loadingInfo]);
     for (const message of write(engine, request, info)) {

@@ -33,7 +33,10 @@ class Writer {
   #nextGap = 0;
 
   constructor(engine, read, options) {
-    Object.assign(this, { engine, options, firstTick: read.past.now, state: { ...read.state } });
+    this.engine = engine;
+    this.options = options;
+    this.firstTick = read.past.now;
+    this.state = { ...read.state };
     this.#read = read;
     this.#beginGap();
   }
@@ -94,7 +97,7 @@ class Writer {
 
 /** Count a token's key at all lags and make it the latest of the recent ones: engine/rules.py. */
 function habituate(recentKeys, lagCounts, key, keep) {
-  for (let lag = 0; lag < LAGS; lag++) lagCounts[lag] = Math.fround(lagCounts[lag] * keep) + (recentKeys[lag] === key);
+  for (let lag = 0; lag < LAGS; lag++) lagCounts[lag] = Math.fround(lagCounts[lag] * keep) + Number(recentKeys[lag] === key);
   recentKeys.copyWithin(1, 0);
   recentKeys[0] = key;
 }
@@ -242,13 +245,13 @@ function holdPastKeys(read, { notes, pedals }) {
 /** The first tick at or after the release of an event. */
 function releaseTick([onset, duration]) {
   const tick = Math.ceil((onset + duration) * TICKS_PER_SECOND - 1e-6);
-  return tick + (tick / TICKS_PER_SECOND - onset < duration);
+  return tick / TICKS_PER_SECOND - onset < duration ? tick + 1 : tick;
 }
 
 /** The first tick at or after a second. */
 function firstTickFrom(seconds) {
   const tick = Math.ceil(seconds * TICKS_PER_SECOND - 1e-6);
-  return tick + (tick / TICKS_PER_SECOND < seconds);
+  return tick / TICKS_PER_SECOND < seconds ? tick + 1 : tick;
 }
 
 /** Check that a span fits its past and future, and that a model can do what is asked for. */

@@ -18,6 +18,9 @@ export default [
     linterOptions: { reportUnusedDisableDirectives: "error" },
   },
   { files: ["src/music_generator/studio/static/**/*.js"], languageOptions: { globals: globals.browser } },
+  { files: ["demo/*.js"], languageOptions: { globals: globals.browser } },
+  { files: ["demo/engine/**"], languageOptions: { globals: globals.worker } },
+  { files: ["demo/service_worker.js"], languageOptions: { globals: globals.serviceworker } },
   { files: ["**/audio/resonance.js"], languageOptions: { globals: globals.audioWorklet } },
   { files: ["tests/js/**"], languageOptions: { globals: { ...globals["shared-node-browser"], ...globals.node } } },
 ];

@@ -82,7 +82,7 @@ export async function* write(task, signal) {
 }
 
 /** @param {string} job */
+export const cancel = (job) => fetch(`api/jobs/${job}`, { method: "DELETE" }).catch(() => {});
+
 /** Keep the page's files in the browser, where they work without a server: here nothing does. */
 export const keepOffline = () => {};
-
-export const cancel = (job) => fetch(`api/jobs/${job}`, { method: "DELETE" }).catch(() => {});
