@@ -1,23 +1,9 @@
 // Which notes of a span stay when the others are rewritten around them: generation/keep.py and music/voices.py.
+import { outermost } from "../voices.js";
 import { InputError } from "./errors.js";
 
-const CHORD_SECONDS = 0.05, CHORD_NOTES = 12;
-
-/** Which notes have no higher one in their chord; with `sign` -1, no lower one. */
-function outermost(notes, sign = 1) {
-  const best = notes.map(() => true);
-  for (let apart = 1; apart < CHORD_NOTES; apart++) {
-    for (let i = 0; i + apart < notes.length; i++) {
-      const a = notes[i], b = notes[i + apart];
-      if (b[0] - a[0] > CHORD_SECONDS + 1e-9) continue;
-      if (sign * a[2] > sign * b[2]) best[i + apart] = false;
-      if (sign * b[2] > sign * a[2]) best[i] = false;
-    }
-  }
-  return best;
-}
-
-const KEEP = { all: (notes) => notes.map(() => true), melody: (notes) => outermost(notes), bass: (notes) => outermost(notes, -1) };
+const outer = (notes, sign) => outermost(notes.map(([onset, , pitch]) => [onset, pitch]), sign);
+const KEEP = { all: (notes) => notes.map(() => true), melody: (notes) => outer(notes, 1), bass: (notes) => outer(notes, -1) };
 const LIMITS = {
   softer: ([, , , velocity], limit) => velocity < limit,
   louder: ([, , , velocity], limit) => velocity > limit,

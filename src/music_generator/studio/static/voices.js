@@ -3,17 +3,24 @@ import { isNote } from "./piece.js";
 
 const CHORD_SECONDS = 0.05, CHORD_NOTES = 12; // as in voices.py: which notes are one chord
 
-/** The notes that have no higher one in their chord; with `sign` -1, no lower one. @param {MusicEvent[]} notes @param {number} sign */
-function outer(notes, sign) {
+/** Say of each note, [onset, key] in the order of their onsets, if no note of its chord is higher; with `sign` -1, lower.
+ * @param {[number, number][]} notes @param {number} sign */
+export function outermost(notes, sign) {
   const best = notes.map(() => true);
   for (let i = 0; i < notes.length; i++) {
     for (let j = i + 1; j < Math.min(i + CHORD_NOTES, notes.length); j++) {
-      if (notes[j].onset - notes[i].onset > CHORD_SECONDS + 1e-9) break;
-      const above = sign * (notes[i].key - notes[j].key);
+      if (notes[j][0] - notes[i][0] > CHORD_SECONDS + 1e-9) break;
+      const above = sign * (notes[i][1] - notes[j][1]);
       if (above > 0) best[j] = false;
       if (above < 0) best[i] = false;
     }
   }
+  return best;
+}
+
+/** @param {MusicEvent[]} notes @param {number} sign */
+function outer(notes, sign) {
+  const best = outermost(notes.map(({ onset, key }) => [onset, key]), sign);
   return notes.filter((_, i) => best[i]);
 }
 
