@@ -322,5 +322,5 @@ interface PageElement {
 /** Who is told of the studio's changes, errors (in one line), news, and events as they are written. */
 interface StudioListener {
   changed(what: StudioChange): void; failed(message: string): void; announce(message: string): void; streamed(events: MusicEvent[]): void;
-  leave(): void;
+  leave(id?: string): Promise<void>;
 }

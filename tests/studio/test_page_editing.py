@@ -491,7 +491,24 @@ def test_the_piece_before_a_project_stays_among_the_recent_ones(page, piece, tmp
     assert page.piece() == piece
     other = Page(page.page.context.new_page(), page.page.url)
     other.click("#recent-list button:has-text('Three notes')")
+    other.until("studio.name === 'Three notes'")
     assert other.piece() == read_midi(write_midi(three_notes())).performance
+    other.press("Control+a", "Delete")
+    other.page.wait_for_timeout(400)
+    assert stored(other) == ["Three notes", "sketch"], "the same work, not a second one"
+
+
+STORED = """new Promise((resolve) => {
+    const opening = indexedDB.open("music-generator-studio");
+    opening.onsuccess = () => {
+        const asking = opening.result.transaction("works").objectStore("works").getAll();
+        asking.onsuccess = () => { opening.result.close(); resolve(asking.result.map(({ name }) => name).sort()); };
+    }; })"""
+
+
+def stored(page: Page) -> list[str]:
+    """Return the names of the works that the browser has stored."""
+    return page.page.evaluate(STORED)
 
 
 def test_an_empty_name_is_none(page, piece):

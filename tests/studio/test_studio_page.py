@@ -381,8 +381,12 @@ def test_cancelling_ends_the_job(page, piece):
 
 def test_two_windows_do_not_disturb_each_other(page, piece, address):
     page.open(piece)
+    page.page.wait_for_timeout(400)  # it is stored
     other = Page(page.page.context.new_page(), address)
-    assert other.page.locator("#recent button").count() >= 0
+    other.page.locator("#recent button").first.click()
+    other.until("studio.events.length > 0")
+    assert other.piece() == piece
+    other.click("#new")
     other.click("#empty-example")
     other.until("studio.events.length > 50")
     other.press("Control+a", "Delete")

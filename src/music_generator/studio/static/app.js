@@ -368,10 +368,11 @@ function save() {
   });
 }
 
-/** Before another work takes the place of this one, which stays among the recent ones. */
-function leave() {
+/** Before another work takes the place of this one, which stays among the recent ones; `id` is that of a stored one.
+ * @param {string} [id] */
+async function leave(id) {
   save();
-  windowId = store.newWindowId();
+  windowId = await store.workOn(id);
 }
 addEventListener("pagehide", () => { if (saveTimer) save(); });
 

@@ -161,7 +161,7 @@ export class Panels {
     $("recent").hidden = !works.length;
     const items = works.map((work) => {
       const saved = new Date(work.saved).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-      const item = make("li", {}, make("button", { type: "button", onclick: () => this.studio.openWork(work) },
+      const item = make("li", {}, make("button", { type: "button", onclick: () => this.studio.openWork(work, work.id) },
         make("b", { textContent: work.name }), make("span", { textContent: saved })));
       item.append(make("button", { type: "button", textContent: "×", title: "Delete", ariaLabel: `Delete ${work.name}`, onclick: async () => {
         await store.remove(work.id);

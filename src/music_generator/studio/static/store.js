@@ -38,27 +38,33 @@ export const remove = (id) => run("readwrite", (store) => store.delete(id));
 /** The works of all windows, the newest first. They are kept until the user deletes them. @returns {Promise<SavedWork[]>} */
 export const recent = async () => (await run("readonly", (store) => store.getAll())).sort((a, b) => b.saved - a.saved);
 
+/** @type {{id: string, release(): void} | null} */ let held = null; // the work of this window
+
 /** This window's `id`, and the id `from` whose work it starts with. A duplicated tab gets an id of its own. */
 export async function windowId() {
-  const mine = quietly(() => sessionStorage.getItem("window")) ?? crypto.randomUUID();
-  const free = await new Promise((resolve) => {
-    if (!navigator.locks) { resolve(true); return; }
-    navigator.locks.request(`studio ${mine}`, { ifAvailable: true }, (lock) => {
-      resolve(lock !== null);
-      return lock ? new Promise(() => {}) : undefined; // held until the page is closed
-    }).catch(() => resolve(true)); // storage is switched off
-  });
-  if (!free) return { id: newWindowId(), from: mine };
-  quietly(() => sessionStorage.setItem("window", mine));
-  return { id: mine, from: mine };
+  const from = quietly(() => sessionStorage.getItem("window")) ?? crypto.randomUUID();
+  return { id: await workOn(from), from };
 }
 
-/** A new id for this window: the work that it has stored stays as it is, among the recent ones. */
-export function newWindowId() {
-  const id = crypto.randomUUID();
-  quietly(() => sessionStorage.setItem("window", id));
-  navigator.locks?.request(`studio ${id}`, () => new Promise(() => {})).catch(() => {});
-  return id;
+/** Work on the stored work of an id from now on, or on a new one: without an id, and where another window works on it.
+ * Return the id; the work of before stays among the recent ones. @param {string} [id] @returns {Promise<string>} */
+export async function workOn(id) {
+  const wanted = id ?? crypto.randomUUID(), mine = await hold(wanted) ? wanted : crypto.randomUUID();
+  if (mine !== wanted) await hold(mine);
+  quietly(() => sessionStorage.setItem("window", mine));
+  return mine;
+}
+
+/** Hold the lock of a work until this window holds another or is closed. Return false if another window has it.
+ * @param {string} id @returns {Promise<boolean>} */
+function hold(id) {
+  return new Promise((resolve) => {
+    if (!navigator.locks || held?.id === id) { resolve(true); return; }
+    navigator.locks.request(`studio ${id}`, { ifAvailable: true }, (lock) => {
+      resolve(lock !== null);
+      return lock ? new Promise((release) => { held?.release(); held = { id, release: () => release(null) }; }) : undefined;
+    }).catch(() => resolve(true)); // storage is switched off
+  });
 }
 
 /** The result of an action, or null where the browser's storage is full or switched off. @template Result @param {() => Result} action */

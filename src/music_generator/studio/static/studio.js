@@ -45,7 +45,7 @@ export class Studio {
 
   /** @param {File} file */
   async open(file) {
-    if (isProject(file)) { this.openWork(await readProject(file)); return; }
+    if (isProject(file)) { await this.openWork(await readProject(file)); return; }
     const { piece, remarks } = await server.readMidi(file);
     const name = withoutExtension(file.name);
     this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
@@ -63,10 +63,10 @@ export class Studio {
     if (remarks.length) this.announce(remarks.join("; "));
   }
 
-  /** Open a piece with its history, in the place of the present one. @param {StoredWork} work */
-  openWork(work) {
+  /** Open a piece with its history, in the place of the present one. @param {StoredWork} work @param {string} [id] of a stored one */
+  async openWork(work, id) {
     this.settle();
-    this.leave();
+    await this.leave(id);
     this.restore(work);
     this.#announcePiece();
   }
