@@ -139,6 +139,21 @@ def answer_delays(browser: Any, address: str, runs: int) -> list[float]:
     return delays
 
 
+def frames(page: Any) -> dict[str, float]:
+    """Scroll and zoom, with more and less of the piece in sight; return the figures of the frames."""
+    figures: dict[str, float] = {}
+    for kind in ("scroll", "zoom"):
+        for where, factor in (("whole piece in sight", None), ("10 s in sight", 100), ("2 min in sight", 8)):
+            page.evaluate("studioPage.roll.fit(null, true)")
+            if factor:
+                page.evaluate(f"studioPage.roll.zoom({factor}, 300, true)")
+            page.wait_for_timeout(300)
+            rate, longest = page.evaluate(FRAMES, kind)
+            figures[f"{kind}, {where}: frames/s"] = rate
+            figures[f"{kind}, {where}: longest frame, ms"] = longest
+    return figures
+
+
 def measure(runs: int) -> dict[str, float]:
     """Return all figures, in milliseconds or frames per second."""
     figures: dict[str, float] = {}
@@ -168,15 +183,7 @@ def measure(runs: int) -> dict[str, float]:
             figures["click to the first notes drawn, ms"] = median(first for first, _ in timings)
             figures["click to all 4 variations, ms"] = median(last for _, last in timings)
             figures["20 minutes, 20,000 notes: opened, ms"] = 1000 * opened(page, made(1200, 20_000), Path(name))
-            for kind in ("scroll", "zoom"):
-                for where, factor in (("whole piece in sight", None), ("10 s in sight", 100), ("2 min in sight", 8)):
-                    page.evaluate("studioPage.roll.fit(null, true)")
-                    if factor:
-                        page.evaluate(f"studioPage.roll.zoom({factor}, 300, true)")
-                    page.wait_for_timeout(300)
-                    rate, longest = page.evaluate(FRAMES, kind)
-                    figures[f"{kind}, {where}: frames/s"] = rate
-                    figures[f"{kind}, {where}: longest frame, ms"] = longest
+            figures |= frames(page)
             page.evaluate("studioPage.studio.setSpan(600, 608)")
             timings = []
             for _ in range(max(3, runs // 4)):
@@ -189,6 +196,7 @@ def measure(runs: int) -> dict[str, float]:
             page.keyboard.press("Space")
             until(page, "studioPage.player.playing && !studioPage.player.waiting")
             figures["space to sound, in the middle of it, ms"] = 1000 * (time.perf_counter() - begun)
+            figures |= {f"while it plays, {name}": figure for name, figure in frames(page).items()}
             delays = answer_delays(browser, address, runs)
             figures["traded phrase: end of the rest to the answer's first note, ms"] = 1000 * median(delays)
             figures["the longest of them, ms"] = 1000 * max(delays)

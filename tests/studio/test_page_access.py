@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from studio_browser import MARKS, Page, address, browser, page, piece  # noqa: F401
+from test_page_midi import FAKE, turn_on
+from test_page_tracks import opened
 
 from music_generator.music.performance import Performance
 
@@ -30,7 +32,7 @@ def chosen(page: Page) -> None:
     page.until("studio.choice && !studio.choice.writing")
 
 
-def states(page: Page, piece: Performance) -> Iterator[str]:
+def states(page: Page, piece: Performance, band: Path) -> Iterator[str]:
     """Bring the page into each of its states; yield their names."""
     yield "empty"
     page.open(piece)
@@ -50,19 +52,40 @@ def states(page: Page, piece: Performance) -> Iterator[str]:
     page.drop(b"no MIDI", "notes.mid")
     page.until("!document.getElementById('error').hidden")
     yield "an error"
+    page.click("#dismiss")
+    opened(page, band)
+    yield "tracks"
+    if page.page.locator("#midi").is_visible():  # not on a phone
+        page.click("#midi")
+        yield "midi-box"
+        page.press("Escape")
+        turn_on(page)
+        page.press("r")
+        page.until("studio.recording !== null")
+        yield "recording"
+        page.press("Escape")
+    page.page.reload()
+    page.page.wait_for_timeout(400)  # it is stored
+    page.page.evaluate("sessionStorage.clear()")  # a new window, which shows the recent ones
+    page.page.reload()
+    page.ready()
+    page.page.wait_for_selector("#recent-list button")
+    yield "recent"
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser, address, piece, scheme, width):
+def test_axe_finds_nothing_serious(browser, address, piece, tmp_path, scheme, width):
     if not AXE.exists():
         pytest.skip("axe-core is not here: `make page-tools`, which needs npm")
     context = browser.new_context(
         viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce", has_touch=width < 760
     )
     context.add_init_script(path=AXE)
+    context.add_init_script(FAKE)
     page = Page(context.new_page(), address)
-    found = {name: violations for name in states(page, piece) if (violations := page.page.evaluate(FOUND))}
+    reached = states(page, piece, tmp_path / "band.mid")
+    found = {name: violations for name in reached if (violations := page.page.evaluate(FOUND))}
     context.close()
     assert found == {}
 
