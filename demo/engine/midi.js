@@ -17,28 +17,30 @@ export function readPiece(bytes, track, maxOtherNotes) {
   const file = parseMidi(bytes);
   if (file.form > 1 && file.tracks.length > 1) throw new MidiError(`MIDI type ${file.form} is not supported; export it as type 0 or 1`);
   const allParts = findParts(file), parts = chooseParts(allParts, track), tempoMap = tempoMapOf(file);
-  const all = notesOf(file, parts), notes = onPiano(all), leftOut = textOfLeftOut(allParts, parts, all.length - notes.length);
-  if (!notes.length) throw new MidiError(`it has no notes of a piano${leftOut ? `: ${leftOut}` : ""}`);
+  const all = notesOf(file, parts), notes = onPiano(all), offPiano = all.length - notes.length;
+  if (!notes.length) throw new MidiError(`it has no notes of a piano${textOfLeftOut(allParts, parts, offPiano)}`);
   const source = new Source(file, { allParts, parts }), presses = pressTable(pedalsOf(file, allParts, parts), file);
   const made = new Performance(inSeconds(notes, NOTE_FIELDS, tempoMap), inSeconds(presses, PEDAL_FIELDS, tempoMap), tempoMap, source);
-  const chosen = allParts.length > parts.length ? [`read ${listed(parts.map(partText))}`] : [];
+  const remarks = [...file.faults, ...(offPiano ? [`left out ${textOfOffPiano(offPiano)}`] : [])];
   const piece = { notes: made.notes, pedals: made.pedals, tempo_map: tempoMap.toJson(), source: source.json };
-  return { piece, remarks: [...file.faults, ...chosen, ...(leftOut ? [leftOut] : [])], ...partsToJson(source, maxOtherNotes) };
+  return { piece, remarks, ...partsToJson(source, maxOtherNotes) };
 }
 
 const counted = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
 const listed = (items) => (items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${items.at(-1)}` : items.join());
 const sumOfNotes = (parts) => parts.reduce((sum, { notes }) => sum + notes, 0);
 
-/** One line about what of a file is not in the piece, empty if everything is. */
+const textOfOffPiano = (number) => `${counted(number, "note")} outside the piano's keys ${LOWEST_PITCH}-${HIGHEST_PITCH}`;
+
+/** What of a file is not in the piece, after a colon; empty if everything is. */
 function textOfLeftOut(allParts, parts, offPiano) {
   const others = allParts.filter((part) => !parts.includes(part) && !isDrums(part)), rest = others.slice(MOST_NAMED);
   const counts = others.slice(0, MOST_NAMED).map((part) => `${counted(part.notes, "note")} of ${partText(part)}`);
   if (rest.length) counts.push(`${counted(sumOfNotes(rest), "note")} of ${rest.length} other parts`);
   const drums = sumOfNotes(allParts.filter(isDrums));
   if (drums) counts.push(counted(drums, "drum note"));
-  if (offPiano) counts.push(`${counted(offPiano, "note")} outside the piano's keys ${LOWEST_PITCH}-${HIGHEST_PITCH}`);
-  return counts.length ? `left out ${listed(counts)}` : "";
+  if (offPiano) counts.push(textOfOffPiano(offPiano));
+  return counts.length ? `: left out ${listed(counts)}` : "";
 }
 
 /** The parts of a file with the notes of those that are not the piece; of over `most` the first ones, up to second `cut`. */

@@ -63,6 +63,9 @@ interface Part {
   track: number; name: string; channel: number; program: number; drums: boolean; chosen: boolean; count: number; notes: Row[];
 }
 
+/** What a MIDI file holds: the piece, remarks about it, and its parts. */
+interface Reading { piece: PieceJson; remarks: string[]; parts: Part[] }
+
 /** A note of another track. */
 interface OtherNote extends MusicEvent { program: number; isDrum: boolean }
 

@@ -65,9 +65,17 @@ class MidiReading:
         if self.drum_notes:
             counts.append(_count(self.drum_notes, "drum note"))
         if self.notes_off_piano:
-            outside = f"outside the piano's keys {LOWEST_PITCH}-{HIGHEST_PITCH}"
-            counts.append(f"{_count(self.notes_off_piano, 'note')} {outside}")
+            counts.append(self._off_piano)
         return f"left out {_listed(counts)}" if counts else ""
+
+    @property
+    def _off_piano(self) -> str:
+        return f"{_count(self.notes_off_piano, 'note')} outside the piano's keys {LOWEST_PITCH}-{HIGHEST_PITCH}"
+
+    @property
+    def remarks_on_chosen(self) -> tuple[str, ...]:
+        """What must be said where the other parts are seen: faults, and notes of the chosen parts that are left out."""
+        return (*self.faults, *[f"left out {self._off_piano}"] * bool(self.notes_off_piano))
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -81,3 +81,6 @@ export function clock(seconds, digits = 1) {
   const minutes = Math.floor(total / 60), rest = (total - 60 * minutes).toFixed(digits);
   return `${sign}${minutes}:${rest.padStart(digits ? 3 + digits : 2, "0")}`;
 }
+
+/** The name of a part of a file. @param {Part} part */
+export const partName = ({ name, track }) => name || `Track ${track}`;

@@ -35,7 +35,7 @@ export const info = async () => reply((await request("info")).json());
 /** @returns {Promise<{piece: PieceJson}>} */
 export const example = async () => reply((await request("example")).json());
 /** The piece of a MIDI file, remarks about it, and its parts; `track` chooses which of them are the piece.
- * @param {File} file @param {number | null} track @returns {Promise<{piece: PieceJson, remarks: string[]}>} */
+ * @param {File} file @param {number | null} track @returns {Promise<Reading>} */
 export async function readMidi(file, track = null) {
   const query = track === null ? "" : `?track=${encodeURIComponent(track)}`;
   try { return await reply((await request(`read${query}`, file)).json()); } catch (error) {

@@ -3,7 +3,7 @@
 import { Editor } from "./editor.js";
 import { extent } from "./editing.js";
 import { History } from "./history.js";
-import { countNotes, endOf, fromJson, isNote, keyName, toJson, toTick } from "./piece.js";
+import { countNotes, endOf, fromJson, isNote, keyName, partName, toJson, toTick } from "./piece.js";
 import { isProject, readProject } from "./project.js";
 import * as server from "./server.js";
 import { Time } from "./time.js";
@@ -46,21 +46,26 @@ export class Studio {
   /** @param {File} file */
   async open(file) {
     if (isProject(file)) { await this.openWork(await readProject(file)); return; }
-    const { piece, remarks } = await server.readMidi(file);
-    const name = withoutExtension(file.name);
-    this.#replacePiece(`Open ${file.name}`, fromJson(piece), { ...factsOf(piece), name });
-    this.#announcePiece();
-    if (remarks.length) this.announce(`${file.name}: ${remarks.join("; ")}`);
+    const answer = await server.readMidi(file), name = withoutExtension(file.name);
+    this.#replacePiece(`Open ${file.name}`, fromJson(answer.piece), { ...factsOf(answer.piece), name });
+    this.#announceRead(file.name, answer);
   }
 
   /** Work on another track of the piece's file, as the file is now. @param {number} track */
   async chooseTrack(track) {
     this.settle();
     const { events, facts } = this.history, file = await server.midi(toJson(events, facts));
-    const { piece, remarks } = await server.readMidi(new File([file], this.name), track);
+    const answer = await server.readMidi(new File([file], this.name), track), { piece } = answer;
     this.#replacePiece(`Track ${track}`, fromJson(piece), { ...factsOf(piece), name: facts.name });
+    this.#announceRead(this.name, answer);
+  }
+
+  /** Say what of a file was opened. @param {string} name @param {Reading} reading */
+  #announceRead(name, { parts, remarks }) {
     this.#announcePiece();
-    if (remarks.length) this.announce(remarks.join("; "));
+    const chosen = parts.filter((each) => each.chosen).map(partName).join(", ");
+    const said = parts.length > 1 ? [`${chosen} is the piece, the other tracks stay as they are`, ...remarks] : remarks;
+    if (said.length) this.announce(`${name}: ${said.join("; ")}`);
   }
 
   /** Open a piece with its history, in the place of the present one. @param {StoredWork} work @param {string} [id] of a stored one */

@@ -1,6 +1,6 @@
 // The tracks of the piece's file: which of them is the piece; the others are shown faintly, heard, and exported untouched.
 import { $, make } from "./panels.js";
-import { HIGHEST, LOWEST, toJson } from "./piece.js";
+import { HIGHEST, LOWEST, partName, toJson } from "./piece.js";
 import * as server from "./server.js";
 import * as store from "./store.js";
 
@@ -38,11 +38,11 @@ export class Tracks {
 
   /** @param {Part} part */
   #item(part) {
-    const { track, name, channel, count, drums, chosen } = part;
+    const { track, channel, count, drums, chosen } = part;
     const kind = drums ? "drums" : `channel ${channel}`, notes = `${count} note${count === 1 ? "" : "s"}`;
     const button = make("button", { type: "button", disabled: drums, title: drums ? "Drums are no piano" : "Work on this track",
       onclick: () => this.run(() => this.studio.chooseTrack(track)) },
-      make("b", { textContent: name || `Track ${track}` }), make("small", { textContent: `${kind} · ${notes}` }));
+      make("b", { textContent: partName(part) }), make("small", { textContent: `${kind} · ${notes}` }));
     button.setAttribute("aria-pressed", String(chosen));
     return make("li", {}, button);
   }
