@@ -279,7 +279,8 @@ def read_piece(data: bytes, track: str | None, max_other_notes: int) -> Json:
     if not len(reading.performance):
         raise MidiError(None, f"it has no notes of a piano{f': {reading.left_out}' if reading.left_out else ''}")
     piece = reading.performance
-    return {"piece": piece_to_json(piece), "remarks": reading.remarks_on_chosen} | parts_to_json(piece.source, max_other_notes)
+    parts = parts_to_json(piece.source, max_other_notes)
+    return {"piece": piece_to_json(piece), "remarks": reading.remarks_on_chosen} | parts
 
 
 def steering_to_json(config: ModelConfig) -> Json:
