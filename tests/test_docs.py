@@ -159,6 +159,22 @@ def test_the_notebook_runs(at_a_prompt, monkeypatch):
     assert kinds.count("text/html") == 1  # the sound
 
 
+# --- the pictures
+
+
+def test_the_moving_picture_is_short_and_small():
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow, which comes with matplotlib")
+    path, seconds = DOCS / "studio-infill.webp", 0.0
+    with image.open(path) as moving:
+        assert moving.n_frames > 20
+        for number in range(moving.n_frames):
+            moving.seek(number)
+            moving.load()
+            seconds += moving.info["duration"] / 1000
+    assert path.stat().st_size < 600_000
+    assert 4 <= seconds <= 8
+
+
 # --- the site
 
 
