@@ -17,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import mido
 import pytest
 import typer
 
@@ -85,7 +86,7 @@ def at_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", "faq.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", "faq.md", "musicians.md"])
 def test_every_block_is_run_or_says_why_not(name):
     found = blocks(DOCS / name)
     assert len(found) == (DOCS / name).read_text("utf-8").count("\n```") / 2
@@ -110,6 +111,27 @@ def test_the_tutorial_works(at_a_prompt):
 @pytest.mark.slow
 def test_the_answers_work(at_a_prompt):
     assert run_page(DOCS / "faq.md", at_a_prompt) > 5
+
+
+@pytest.mark.slow
+def test_what_musicians_are_told_works(at_a_prompt):
+    write_song(at_a_prompt / "song.mid", "Piano", "Bass")
+    write_song(at_a_prompt / "melody.mid", "Melody")
+    assert run_page(DOCS / "musicians.md", at_a_prompt) == 4
+    tasks = sorted(path.name.partition("-seed")[0] for path in (at_a_prompt / "music").glob("*.mid"))
+    assert tasks == ["accompany", "bridge", "continue", *["infill"] * 6, "lead-in"]
+
+
+def write_song(path: Path, *tracks: str) -> None:
+    """A MIDI file of 32 bars of quarter notes at 120 a minute in each track, an octave apart."""
+    song = mido.MidiFile(type=1, ticks_per_beat=480)
+    for channel, name in enumerate(tracks):
+        track = song.add_track(name)
+        for beat in range(128):
+            pitch = 72 - 12 * channel + (0, 2, 4, 7, 9, 7, 4, 2)[beat % 8]
+            track.append(mido.Message("note_on", channel=channel, note=pitch, velocity=70))
+            track.append(mido.Message("note_off", channel=channel, note=pitch, time=480))
+    song.save(path)
 
 
 def test_the_readme_works_in_python(at_a_prompt):
