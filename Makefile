@@ -35,8 +35,9 @@ test: ## the quick tests; MAESTRO_DIR=folder adds those on the real files, REQUI
 test-slow: ## the other tests
 	python -m pytest -m slow
 
-docs: ## the documentation site in site/, offline; NO_MKDOCS_2_WARNING: its theme's news are not ours
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+docs: ## the documentation site in site/, offline; a broken link or a page that is not in its navigation fails
+	rm -rf site
+	python docs/make_site.py site
 
 demo: ## the studio's page as static files in site/demo/; `make docs` empties site/, so after it
 	python tools/make_demo.py site/demo

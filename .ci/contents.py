@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "music_generator"
 LARGEST_WHEEL, LARGEST_ARCHIVE = 30e6, 35e6  # bytes
 # in both; the licences are named by the wheel's metadata too
@@ -34,8 +35,11 @@ NEEDED = [
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt",
             f"licenses/src/{PACKAGE}/sound/salamander/LICENSE"]  # fmt: skip
-IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml",
-              "hatch_build.py", "docs/model.md", "tests/conftest.py", f"src/{PACKAGE}/cli/main.py"]  # fmt: skip
+IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "hatch_build.py",
+              "hatch_readme.py", "docs/model.md", "docs/conf.py", "tests/conftest.py",
+              f"src/{PACKAGE}/cli/main.py"]  # fmt: skip
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
+REPOSITORY_URL = re.compile(r"^Project-URL: Repository, (\S+?)/?$", re.MULTILINE)
 # built: one in a wheel for one platform, none in a wheel for any, nor in the archive
 KERNEL = re.compile(r"libkernel\.\w+$")
 # the one MIDI file, which the bundled model wrote, and the piano's samples
@@ -59,12 +63,30 @@ def wheel_faults(path: Path) -> list[str]:
     """What is wrong with a wheel: it holds the package and its metadata, nothing else."""
     with zipfile.ZipFile(path) as wheel:
         names = [name for name in wheel.namelist() if not name.endswith("/")]
+        described = [wheel.read(name).decode("utf-8") for name in names if name.endswith(".dist-info/METADATA")]
     infos = {name.split("/")[0] for name in names if name.split("/")[0].endswith(".dist-info")}
     needed = NEEDED + [f"{info}/{name}" for info in infos for name in IN_WHEEL]
     strangers = [f"{name} is outside the package" for name in names if name.split("/")[0] not in {PACKAGE, *infos}]
     kernels, wanted = [name for name in names if KERNEL.search(name)], 0 if path.stem.endswith("-any") else 1
     strangers += [f"it has {len(kernels)} built kernels, not {wanted}"] if len(kernels) != wanted else []
-    return faults(names, needed) + strangers + too_large(path, LARGEST_WHEEL)
+    described_faults = [fault for metadata in described for fault in description_faults(metadata)]
+    return faults(names, needed) + strangers + described_faults + too_large(path, LARGEST_WHEEL)
+
+
+def description_faults(metadata: str) -> list[str]:
+    """What is wrong with the description's pictures, which an index shows, where the repository's address is known."""
+    address = REPOSITORY_URL.search(metadata)
+    if not address:
+        return []
+    found = []
+    for picture in PICTURE.findall(metadata):
+        # the address, how the file is shown, the version, and the path
+        path = picture.removeprefix(f"{address[1]}/").split("/", 2)[-1]
+        if "://" not in picture:
+            found.append(f"{picture} of the description is not absolute")
+        elif picture.startswith(address[1]) and not (REPOSITORY / path).is_file():
+            found.append(f"{picture} of the description is no file of the repository")
+    return found
 
 
 def archive_faults(path: Path) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +19,7 @@ from test_architecture import REPOSITORY
 SCRIPT = REPOSITORY / ".ci" / "contents.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from contents import IN_ARCHIVE, IN_WHEEL, NEEDED, archive_faults, wheel_faults  # noqa: E402
+from contents import IN_ARCHIVE, IN_WHEEL, NEEDED, PICTURE, archive_faults, description_faults, wheel_faults  # noqa: E402
 
 KERNEL = "music_generator/engine/libkernel.so"
 WHEEL = [*NEEDED, *(f"music_generator_rnn-1.dist-info/{name}" for name in IN_WHEEL)]
@@ -101,3 +105,54 @@ def test_the_script_fails_if_anything_is_wrong(tmp_path):
         1,
         f"FAULT made-1-py3-none-any.whl: {WHEEL[0]} is missing",
     )
+
+
+# --- the description that an index shows
+
+ADDRESS = "https://example.org/me/music"
+
+
+def described(folder: Path, urls: str) -> dict[str, Any]:
+    """The package's metadata as a build has it, with something added to `pyproject.toml`."""
+    pytest.importorskip("hatchling", reason="the package is built with hatchling, of the extra `dev`")
+    for name in ("README.md", "hatch_readme.py", "hatch_build.py"):
+        shutil.copy(REPOSITORY / name, folder)
+    (folder / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text("utf-8") + urls, "utf-8")
+    command = [sys.executable, "-m", "hatchling", "metadata"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    metadata: dict[str, Any] = json.loads(done.stdout)
+    return metadata
+
+
+def test_without_an_address_the_description_is_the_readme(tmp_path):
+    readme = described(tmp_path, "")["readme"]
+    assert readme == {"content-type": "text/markdown", "text": (REPOSITORY / "README.md").read_text("utf-8")}
+    assert description_faults(readme["text"]) == []
+
+
+def test_with_an_address_every_link_of_the_description_is_absolute_and_to_a_file_of_the_repository(tmp_path):
+    metadata = described(tmp_path, f'\n[project.urls]\nRepository = "{ADDRESS}/"\n')
+    text, version = metadata["readme"]["text"], metadata["version"]
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^()\s]+)\)", text)]
+    own = [link for link in links if link.startswith(ADDRESS)]
+    assert all(re.match("https?://", link) for link in links)
+    assert len(PICTURE.findall(text)) == len([link for link in own if "/raw/" in link]) > 4
+    paths = [re.sub(rf"^{ADDRESS}/(raw|blob)/v{version}/", "", link) for link in own]
+    assert len(paths) > 20
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    assert f"({ADDRESS}/blob/v{version}/docs/studio.md#without-installing)" in text
+    assert f"({ADDRESS}/raw/v{version}/docs/studio-infill.webp)]({ADDRESS}/blob/v{version}/docs/studio.md)" in text
+    assert description_faults(f"Project-URL: Repository, {ADDRESS}/\n\n{text}") == []
+
+
+def test_a_picture_that_an_index_cannot_show_is_named(tmp_path):
+    files = [name for name in WHEEL if not name.endswith("METADATA")]
+    path = wheel(tmp_path, files)
+    metadata = f"Project-URL: Repository, {ADDRESS}\n\n![a](docs/loss.png) ![b]({ADDRESS}/raw/v1/docs/none.png)\n"
+    with zipfile.ZipFile(path, "a") as opened:
+        opened.writestr("music_generator_rnn-1.dist-info/METADATA", metadata)
+    assert wheel_faults(path) == [
+        "docs/loss.png of the description is not absolute",
+        f"{ADDRESS}/raw/v1/docs/none.png of the description is no file of the repository",
+    ]

@@ -17,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import mido
 import pytest
 import typer
 
@@ -85,7 +86,7 @@ def at_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", "faq.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", "faq.md", "musicians.md"])
 def test_every_block_is_run_or_says_why_not(name):
     found = blocks(DOCS / name)
     assert len(found) == (DOCS / name).read_text("utf-8").count("\n```") / 2
@@ -110,6 +111,27 @@ def test_the_tutorial_works(at_a_prompt):
 @pytest.mark.slow
 def test_the_answers_work(at_a_prompt):
     assert run_page(DOCS / "faq.md", at_a_prompt) > 5
+
+
+@pytest.mark.slow
+def test_what_musicians_are_told_works(at_a_prompt):
+    write_song(at_a_prompt / "song.mid", "Piano", "Bass")
+    write_song(at_a_prompt / "melody.mid", "Melody")
+    assert run_page(DOCS / "musicians.md", at_a_prompt) == 3
+    tasks = sorted(path.name.partition("-seed")[0] for path in (at_a_prompt / "music").glob("*.mid"))
+    assert tasks == ["accompany", "bridge", "continue", *["infill"] * 6, "lead-in"]
+
+
+def write_song(path: Path, *tracks: str) -> None:
+    """A MIDI file of 32 bars of quarter notes at 120 a minute in each track, an octave apart."""
+    song = mido.MidiFile(type=1, ticks_per_beat=480)
+    for channel, name in enumerate(tracks):
+        track = song.add_track(name)
+        for beat in range(128):
+            pitch = 72 - 12 * channel + (0, 2, 4, 7, 9, 7, 4, 2)[beat % 8]
+            track.append(mido.Message("note_on", channel=channel, note=pitch, velocity=70))
+            track.append(mido.Message("note_off", channel=channel, note=pitch, time=480))
+    song.save(path)
 
 
 def test_the_readme_works_in_python(at_a_prompt):
@@ -159,6 +181,22 @@ def test_the_notebook_runs(at_a_prompt, monkeypatch):
     assert kinds.count("text/html") == 1  # the sound
 
 
+# --- the pictures
+
+
+def test_the_moving_picture_is_short_and_small():
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow, which comes with matplotlib")
+    path, seconds = DOCS / "studio-infill.webp", 0.0
+    with image.open(path) as moving:
+        assert moving.n_frames > 20
+        for number in range(moving.n_frames):
+            moving.seek(number)
+            moving.load()
+            seconds += moving.info["duration"] / 1000
+    assert path.stat().st_size < 600_000
+    assert 4 <= seconds <= 8
+
+
 # --- the site
 
 
@@ -184,16 +222,21 @@ class Loaded(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it."""
-    for module in ("mkdocs", "material", "mkdocstrings_handlers.python"):
-        pytest.importorskip(module, reason="the site is built with mkdocs, of the extra `docs`")
+    needs_sphinx()
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    surroundings = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=surroundings, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    done = run_python(str(DOCS / "make_site.py"), str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def needs_sphinx() -> None:
+    for module in ("sphinx", "furo", "myst_parser", "sphinx_copybutton"):
+        pytest.importorskip(module, reason="the site is built with Sphinx, of the extra `docs`")
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 def text_of(page: Path) -> str:
@@ -211,8 +254,9 @@ def test_the_site_loads_nothing_from_elsewhere(site):
 
 
 def test_what_is_not_for_readers_is_not_on_the_site(site):
-    assert not [*site.rglob("*.py"), *site.rglob("*.csv")]
-    assert (site / "notebook.ipynb").is_file()
+    assert not [*site.rglob("*.py"), *site.rglob("*.csv"), *site.rglob("*.md*")]
+    (notebook,) = re.findall(r'href="([^"]*notebook\.ipynb)"', (site / "notebook.html").read_text("utf-8"))
+    assert (site / notebook).read_bytes() == NOTEBOOK.read_bytes()
 
 
 def test_every_command_and_option_is_on_the_page(site):
@@ -233,6 +277,9 @@ def test_every_public_name_has_its_docstring_on_the_page(site):
             assert not [name for name in names if f'id="{module}.{name}"' not in page]
     assert "Play a performance on the grand piano" in page
     assert "The sound ends when the last string is silent" in page
+    assert str(REPOSITORY) not in page  # of a constant that is a path
+    assert "&lt;factory&gt;" not in page  # of a dataclass's field: no Python
+    assert not re.search(r"\(<em>\w+,</em>\)", page)  # of attributes that share a line: taken for a type
 
 
 def test_the_model_card_is_the_bundles_own(site):
@@ -241,15 +288,52 @@ def test_the_model_card_is_the_bundles_own(site):
 
 
 def test_a_link_that_leaves_the_site_is_refused(monkeypatch):
-    pytest.importorskip("mkdocs", reason="the site is built with mkdocs, of the extra `docs`")
     monkeypatch.syspath_prepend(str(DOCS))
-    import hooks
+    import make_site
 
-    turned = hooks.with_site_links("[a](docs/model.md#network) [b](CHANGELOG.md) [c](https://example.org)", "README.md")
+    turned = make_site.with_site_links(
+        "[a](docs/model.md#network) [b](CHANGELOG.md) [c](https://example.org)", "README.md"
+    )
     assert turned == "[a](model.md#network) [b](changelog.md) [c](https://example.org)"
-    assert hooks.with_site_links("[a](../README.md#measured)", "docs/faq.md") == "[a](index.md#measured)"
-    with pytest.raises(hooks.PluginError, match=r"README\.md links to src/x\.py, which is not on the site"):
-        hooks.with_site_links("[a](src/x.py)", "README.md")
+    assert make_site.with_site_links("[a](../README.md#measured)", "docs/faq.md") == "[a](index.md#measured)"
+    with pytest.raises(make_site.SiteError, match=r"README\.md links to src/x\.py, which is not on the site"):
+        make_site.with_site_links("[a](src/x.py)", "README.md")
+
+
+FAULTY = """# Pages
+
+[a](nowhere.md) [b](other.md#nowhere) [c](#nowhere) [d](../README.md) ![e](nowhere.png)
+
+```{toctree}
+other
+nopage
+```
+"""
+
+
+def test_a_fault_of_a_page_fails_the_build(tmp_path):
+    needs_sphinx()
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for name, text in (("index", FAULTY), ("other", "# Other\n"), ("left", "# Left out\n")):
+        (pages / f"{name}.md").write_text(text, "utf-8")
+    program = "import make_site, pathlib, sys; sys.exit(make_site.build(*map(pathlib.Path, sys.argv[1:])))"
+    path = f"import sys; sys.path.insert(0, {str(DOCS)!r}); "
+    done = run_python("-c", path + program, str(pages), str(tmp_path / "site"))
+    said = [line.partition("WARNING: ")[2] for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert len(said) == 7
+    faults = ["'nowhere.md'", "in doc 'other': 'nowhere'", "not found: 'nowhere'", "'../README.md'",
+              "not readable: nowhere.png", "nonexisting document 'nopage'", "in any toctree"]  # fmt: skip
+    assert [fault for fault in faults if not any(fault in line for line in said)] == []
+
+
+def test_every_page_is_in_the_navigation_once(site):
+    page = (site / "faq.html").read_text("utf-8")
+    _, _, sidebar = page.partition('<div class="sidebar-tree">')
+    linked = re.findall(r'href="([\w/-]+\.html|#)"', sidebar.partition("</div>")[0])
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")} - {"search.html"}
+    assert sorted(linked) == sorted(pages - {"faq.html"} | {"#"})
 
 
 # --- the site in a browser
@@ -288,9 +372,9 @@ def test_the_site_is_read_and_searched_with_the_cable_pulled(served):
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.goto(f"{served}index.html")
-        page.click("input.md-search__input")
-        page.keyboard.type("key recency")
-        page.click(".md-search-result__link[href*='model.html'] >> nth=0")  # the results change while one types
+        page.fill("input.sidebar-search", "key recency")
+        page.keyboard.press("Enter")
+        page.click("ul.search a[href*='model.html'] >> nth=0")
         page.wait_for_url("**/model.html*")
         browser.close()
     assert len(asked) > 5

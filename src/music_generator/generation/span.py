@@ -126,8 +126,10 @@ class Span:
     All times are on one time line.
 
     Attributes:
-        past, future: what comes before and after.
-        start, end: the span, in seconds.
+        past: what comes before.
+        future: what comes after.
+        start: where the span begins, in seconds.
+        end: where it ends, in seconds.
         notes: the span ends with the last of that many notes.
         kept: notes of the span that stay; the others are written around them.
         closes: the piece ends with the span, where there is no future.

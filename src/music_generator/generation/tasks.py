@@ -29,7 +29,8 @@ class Generated:
 
     Attributes:
         performance: the whole piece.
-        start, end: the onsets of what was written lie in [start, end), in seconds.
+        start: the onsets of what was written lie in [`start`, `end`), in seconds.
+        end: see `start`.
         seed: gives the same music again.
         tokens: how many were written.
         seconds_taken: of computing, to read and to write; a share of it for pieces that were written side by side.

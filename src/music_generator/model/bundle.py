@@ -36,6 +36,7 @@ FORMAT = 3
 CHECKED_SUFFIX = ".safetensors"  # of what is loaded; texts beside it may be edited
 FACTS_FILE, WEIGHTS_FILE = "bundle.json", "weights.safetensors"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+"""The folder of the bundled model."""
 PRETRAINED_NAME = "pretrained"  # names it wherever a model is asked for
 BUNDLE_FOLDER = "model"  # of a training run: holds its bundle
 MOST_FACTS_BYTES, MOST_BYTES = 4_000_000, 1 << 31  # of the facts; of a file that is loaded

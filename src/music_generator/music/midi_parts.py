@@ -26,7 +26,8 @@ class Part:
     """The notes of one channel in one track.
 
     Attributes:
-        track, channel: Where they are, both counted from 0.
+        track: The track in which they are, counted from 0.
+        channel: Their channel, counted from 0.
         name: The name of the track; empty without one.
         program: The sound of General MIDI, counted from 0.
         notes: The number of notes.
