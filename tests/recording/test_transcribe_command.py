@@ -15,7 +15,7 @@ from known_events import KnownEvents, assert_events, write_sound
 from music_generator.cli import main as cli
 from music_generator.describe import describe
 from music_generator.music.midi import read_midi
-from music_generator.recording import transkun
+from music_generator.recording import extra, transkun
 from music_generator.recording.chunks import Event
 
 PIECE = [Event(60 + i % 12, 0.5 * i, 0.5 * i + 0.4, 50 + i) for i in range(18)] + [Event(-64, 1.0, 8.5, 90)]
@@ -40,13 +40,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture
 def _extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transkun, "is_installed", lambda: True)
+    monkeypatch.setattr(extra, "is_installed", lambda: True)
     monkeypatch.setattr(transkun, "Transkun", lambda: KnownEvents(PIECE))
 
 
 @pytest.fixture
 def _no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transkun, "is_installed", lambda: False)
+    monkeypatch.setattr(extra, "is_installed", lambda: False)
 
 
 @pytest.mark.usefixtures("_extra")

@@ -9,7 +9,7 @@ from known_events import KnownEvents, assert_events, write_sound
 
 import music_generator
 from music_generator.errors import MissingDependencyError, RecordingError
-from music_generator.recording import can_transcribe, transcribe, transkun
+from music_generator.recording import can_transcribe, extra, transcribe, transkun
 from music_generator.recording.audio import SAMPLE_RATE
 from music_generator.recording.chunks import Event
 from music_generator.recording.transcription import open_transcription
@@ -31,7 +31,7 @@ PIECE = [
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> KnownEvents:
     known = KnownEvents(PIECE)
-    monkeypatch.setattr(transkun, "is_installed", lambda: True)
+    monkeypatch.setattr(extra, "is_installed", lambda: True)
     monkeypatch.setattr(transkun, "Transkun", lambda: known)
     return known
 
@@ -85,14 +85,14 @@ def test_a_silent_chunk_is_not_given_to_the_network(tmp_path, network):
 
 
 def test_no_notes_are_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(transkun, "is_installed", lambda: True)
+    monkeypatch.setattr(extra, "is_installed", lambda: True)
     monkeypatch.setattr(transkun, "Transkun", lambda: KnownEvents([Event(-64, 1.0, 2.0, 100)]))
     with pytest.raises(RecordingError, match=r"take\.wav: no notes of a piano were found in it"):
         transcribe(write_sound(tmp_path / "take.wav", 5.0))
 
 
 def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(transkun, "is_installed", lambda: False)
+    monkeypatch.setattr(extra, "is_installed", lambda: False)
     assert not can_transcribe()
     with pytest.raises(MissingDependencyError, match=r'take\.wav is a recording: .*pip install "\.\[transcribe\]"'):
         transcribe(write_sound(tmp_path / "take.wav", 5.0))

@@ -79,9 +79,8 @@ def test_rates_channels_and_formats_give_the_same_notes(tmp_path, sample_rate, c
 def test_what_is_no_piano_gives_some_notes_or_one_line(tmp_path):
     """Noise that swells and fades as speech does."""
     rng, time = np.random.default_rng(1), np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
-    speech = (
-        0.2 * rng.standard_normal(len(time)) * np.abs(np.sin(2 * np.pi * 3 * time)) * np.sin(2 * np.pi * 150 * time)
-    )
+    swell, voice = np.abs(np.sin(2 * np.pi * 3 * time)), np.sin(2 * np.pi * 150 * time)
+    speech = 0.2 * rng.standard_normal(len(time)) * swell * voice
     soundfile.write(tmp_path / "speech.wav", speech, SAMPLE_RATE)
     try:
         found = transcribe(tmp_path / "speech.wav")

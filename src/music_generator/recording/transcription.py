@@ -7,7 +7,7 @@ from pathlib import Path
 
 from music_generator.errors import RecordingError
 from music_generator.music.performance import Performance
-from music_generator.recording import transkun
+from music_generator.recording import extra, transkun
 from music_generator.recording.audio import QUIET_PEAK, SAMPLE_RATE, Recording, examine
 from music_generator.recording.chunks import CHUNK_SAMPLES, FIRST_FRAME, KEYS, Joiner, Network, chunks, known_in_next
 from music_generator.sound.waveform import peak_of
@@ -17,7 +17,7 @@ Progress = Callable[[float, float], None]  # seconds done, seconds in all
 
 def can_transcribe() -> bool:
     """Return whether the extra `transcribe` is installed."""
-    return transkun.is_installed()
+    return extra.is_installed()
 
 
 def transcribe(path: str | Path, *, progress: Progress | None = None) -> Performance:
@@ -57,7 +57,7 @@ def open_transcription(path: str | Path) -> tuple[Recording, Generator[float, No
     """
     recording = examine(path)
     if not can_transcribe():
-        raise transkun.missing(f"{path} is a recording")
+        raise extra.missing(f"{path} is a recording")
     return recording, _steps(recording, transkun.Transkun())
 
 

@@ -1,7 +1,7 @@
 """The network that transcribes a chunk: Transkun 2 of the package `transkun`, with the weights that lie in it.
 
-Yujia Yan and Zhiyao Duan, Scoring Time Intervals Using Non-Hierarchical Transformer for Automatic Piano Transcription
-(2024), https://arxiv.org/abs/2404.09466.
+Yujia Yan and Zhiyao Duan, Scoring intervals using non-hierarchical transformer for automatic piano transcription
+(ISMIR 2024), https://arxiv.org/abs/2404.09466.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,18 +19,6 @@ from music_generator.errors import MissingDependencyError, how_to_install
 from music_generator.recording.chunks import CHUNK_SAMPLES, HOP_SAMPLES, KEYS, Array, Event
 
 WEIGHTS = "pretrained/2.0"  # .conf and .pt, in the package
-
-
-def is_installed() -> bool:
-    """Return whether the libraries of the extra `transcribe` are here; none is loaded."""
-    return all(find_spec(name) for name in ("torch", "transkun", "soxr"))
-
-
-def missing(reason: str) -> MissingDependencyError:
-    """Return the error that says how to install the extra."""
-    return MissingDependencyError(
-        f"{reason}: to have it transcribed, install the extra: {how_to_install('transcribe')}"
-    )
 
 
 class Transkun:
