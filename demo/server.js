@@ -53,6 +53,11 @@ export async function readMidi(file, track = null) {
   }
 }
 
+/** The page alone has no network that hears. */
+export async function* transcribe(file) { // eslint-disable-line require-yield
+  throw new RefusedError({ code: "recording", message: `${file.name} is a recording: the studio on your own computer transcribes it (music-generator studio)` });
+}
+
 /** The parts of the file that a piece is from; the notes of the others up to second `cut`. */
 export const parts = (piece) => ask("parts", { piece });
 export const midi = async (piece) => new Blob([await ask("midi", { piece })], { type: "audio/midi" });

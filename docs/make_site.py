@@ -34,6 +34,7 @@ NAVIGATION = {
     "musicians": "For musicians",
     "studio": "The studio",
     "sound": "Sound",
+    "recordings": "Recordings",
     "commands": "Commands",
     "api": "Python API",
     "model": "How it works",

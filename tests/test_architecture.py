@@ -28,6 +28,7 @@ TABLE: dict[str, set[str]] = {
     "parallel": {"errors"},
     "music": {"errors", "files"},
     "sound": {"errors", "files", "music"},
+    "recording": {"errors", "files", "music", "sound"},
     "data": {"checks", "errors", "files", "music", "parallel"},
     "model": {"checks", "errors", "files", "music", "parallel"},
     "engine": {"checks", "errors", "model", "music"},
@@ -36,15 +37,17 @@ TABLE: dict[str, set[str]] = {
     "plots": {"errors", "files", "model", "music", "training"},
     "export": {"checks", "errors", "files", "generation", "music", "plots", "sound"},
     "evaluation": {"checks", "data", "engine", "errors", "files", "generation", "model", "music", "plots", "training"},
-    "describe": {"data", "engine", "errors", "model", "music", "sound", "training"},
-    "studio": {"checks", "engine", "errors", "files", "generation", "model", "music", "plots", "sound"},
+    "describe": {"data", "engine", "errors", "model", "music", "recording", "sound", "training"},
+    "studio": {"checks", "engine", "errors", "files", "generation", "model", "music", "plots", "recording",
+               "sound"},
     "cli": {"data", "describe", "engine", "errors", "evaluation", "export", "files", "generation", "model", "music",
-            "parallel", "plots", "sound", "studio", "training"},
+            "parallel", "plots", "recording", "sound", "studio", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 NEEDS_TORCH = {"model.network", "model.memory", "model.export", "training.batches", "training.checkpoint",
-               "training.muon", "training.likelihood", "training.trainer", "training.release"}  # fmt: skip
-HEAVY = ("torch", "accelerate", "matplotlib", "soundfile", "fluidsynth", "starlette", "uvicorn")
+               "training.muon", "training.likelihood", "training.trainer", "training.release",
+               "recording.transkun"}  # fmt: skip
+HEAVY = ("torch", "accelerate", "matplotlib", "soundfile", "soxr", "transkun", "fluidsynth", "starlette", "uvicorn")
 
 
 def tree(path: Path) -> ast.Module:
@@ -131,6 +134,7 @@ def test_generation_imports_neither_training_nor_torch_modules():
         "export",
         "generation",
         "generation.batch",
+        "recording",
         "data.prepare",
         "describe",
         "evaluation",

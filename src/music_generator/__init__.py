@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from music_generator.music.midi import read_midi as read_midi
     from music_generator.music.midi import write_midi as write_midi
     from music_generator.music.performance import Performance as Performance
+    from music_generator.recording import transcribe as transcribe
     from music_generator.sound import render as render
     from music_generator.sound import write_audio as write_audio
 
@@ -50,6 +51,7 @@ _HOME = {
     "read_midi": "music.midi",
     "render": "sound",
     "score": "generation.scoring",
+    "transcribe": "recording",
     "variations": "generation",
     "write_audio": "sound",
     "write_midi": "music.midi",

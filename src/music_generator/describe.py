@@ -1,4 +1,4 @@
-"""Plain facts about a MIDI file, a corpus, a model bundle, a training run or MAESTRO."""
+"""Plain facts about a MIDI file, a recording, a corpus, a model bundle, a training run or MAESTRO."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from music_generator.errors import BundleError, CorpusError, InputError
 from music_generator.model import bundle
 from music_generator.music import midi
 from music_generator.music.performance import PEDAL_NAMES, Performance
+from music_generator.recording.audio import examine, is_recording_file
 from music_generator.sound import read_index
 from music_generator.training.history import HISTORY_FILE, describe_history
 from music_generator.training.options import RUN_FILE, read_run
@@ -24,7 +25,8 @@ def describe(what: str | Path) -> dict[str, Any]:
     """Return facts about a file or folder, by name.
 
     Args:
-        what: A MIDI file, a prepared corpus, a training run, a MAESTRO folder, or a model as `find_bundle` takes it.
+        what: A MIDI file, a recording, a prepared corpus, a training run, a MAESTRO folder, or a model as `find_bundle`
+            takes it.
 
     Raises:
         InputError: It does not exist or is none of these.
@@ -32,7 +34,7 @@ def describe(what: str | Path) -> dict[str, Any]:
     """
     path = Path(what)
     if path.is_file():
-        return _midi(path)
+        return _recording(path) if is_recording_file(path) else _midi(path)
     if (path / "corpus.json").exists():
         return _corpus(path)
     if (path / RUN_FILE).exists():
@@ -46,6 +48,16 @@ def describe(what: str | Path) -> dict[str, Any]:
             raise InputError(f"{path}: no such file or folder") from None
         raise InputError(f"{path}: neither a MIDI file nor a corpus, model, run or MAESTRO folder") from None
     return _bundle(folder)
+
+
+def _recording(path: Path) -> dict[str, Any]:
+    recording = examine(path)
+    return {
+        "kind": "recording",
+        "seconds": round(recording.seconds, 3),
+        "sample rate": recording.sample_rate,
+        "channels": recording.channels,
+    }
 
 
 def _midi(path: Path) -> dict[str, Any]:

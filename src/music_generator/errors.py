@@ -14,6 +14,7 @@ __all__ = [
     "MissingDependencyError",
     "MusicGeneratorError",
     "PathError",
+    "RecordingError",
     "TrainingError",
 ]
 
@@ -44,6 +45,10 @@ class PathError(MusicGeneratorError):
 
 class MidiError(PathError):
     """A file is not MIDI, is damaged, or contains nothing that can be used."""
+
+
+class RecordingError(PathError):
+    """A file cannot be read as sound, is damaged, silent or too long, or contains no notes."""
 
 
 class CorpusError(PathError):

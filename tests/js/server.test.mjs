@@ -45,3 +45,21 @@ test("a job that failed and a stream that breaks off are errors", async () => {
   answering(lines({ type: "job", job: "j" }));
   await assert.rejects(collect(server.write({})), /does not answer/);
 });
+
+test("a recording is transcribed where the server can and it is not too large", async () => {
+  const limits = { recording_bytes: 2 ** 21 }, progress = { type: "transcribed", seconds: 8, of: 12 }, piece = { type: "piece", piece: {}, remarks: [] };
+  const asked = [], file = new File(["RIFF"], "take.wav");
+  const serving = (info, ...messages) => {
+    globalThis.fetch = async (url) => { asked.push(url); return new Response(url === "api/info" ? JSON.stringify(info) : lines(...messages)); };
+  };
+  serving({ no_recordings: null, limits }, progress, piece, { type: "done" });
+  assert.deepEqual(await collect(server.transcribe(file)), [progress, piece, { type: "done" }]);
+  assert.deepEqual(asked.splice(0), ["api/info", "api/transcribe"]);
+  serving({ no_recordings: null, limits }, { type: "failed", error: { code: "recording", message: "it is silent" } });
+  await assert.rejects(collect(server.transcribe(file)), { message: "take.wav: it is silent" });
+  serving({ no_recordings: "this is a recording: install the extra", limits });
+  await assert.rejects(collect(server.transcribe(file)), { message: "take.wav: this is a recording: install the extra" });
+  serving({ no_recordings: null, limits: { recording_bytes: 3 } });
+  await assert.rejects(collect(server.transcribe(file)), { code: "limit" });
+  assert.deepEqual(asked.slice(2), ["api/info", "api/info"]);
+});

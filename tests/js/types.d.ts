@@ -120,6 +120,16 @@ interface BeginMessage {
   commands: (string | null)[]; no_command: string | null; tempo_map: TempoMap | null; source: Source | null;
 }
 
+/** The messages of transcribing a recording. */
+type Transcribed =
+  | { type: "job"; job: string }
+  | { type: "transcribed"; seconds: number; of: number }
+  | { type: "piece"; piece: PieceJson; remarks: string[] }
+  | { type: "done" | "cancelled" };
+
+/** How far a recording is transcribed, in seconds of it, and the same in words. */
+interface TranscribingProgress { text: string; done: number; of: number }
+
 /** Why the server refused a request. */
 interface Refusal { code: string; message: string }
 
@@ -127,7 +137,8 @@ interface Refusal { code: string; message: string }
 interface Info {
   composers: string[]; formats: string[]; uses_future: boolean;
   defaults: { variations: number; temperature: number; top_p: number; piece_seconds: number; join_seconds: number };
-  limits: { variations: number };
+  limits: { variations: number; recording_bytes: number };
+  no_recordings: string | null;
   steering: Record<string, { from: number; to: number } | null>;
 }
 
@@ -325,5 +336,5 @@ interface PageElement {
 /** Who is told of the studio's changes, errors (in one line), news, and events as they are written. */
 interface StudioListener {
   changed(what: StudioChange): void; failed(message: string): void; announce(message: string): void; streamed(events: MusicEvent[]): void;
-  leave(id?: string): Promise<void>;
+  leave(id?: string): Promise<void>; transcribing(progress: TranscribingProgress | null): void;
 }

@@ -39,9 +39,9 @@ SECONDS = 15.0  # the longest wait
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run the studio as a process; yield its address and the process."""
-    command = [sys.executable, "-m", "music_generator", "studio", "--no-browser", "--port", "0"]
+def serving(*program: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the studio as a process, or `program` with its options; yield its address and the process."""
+    command = [sys.executable, *(program or ("-m", "music_generator")), "studio", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout

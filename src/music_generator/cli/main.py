@@ -49,6 +49,11 @@ COMMANDS = {
     "accompany": Command(
         "generate", "Write music around notes that stay, such as a melody.", ("accompany melody.mid --density 8",)
     ),
+    "transcribe": Command(
+        "transcribe",
+        "Turn a recording of a piano into a MIDI file.",
+        ("transcribe take.wav", "transcribe take.mp3 --out take.mid"),
+    ),
     "studio": Command("studio", "Open a page to see, hear and change a piece.", ("studio",)),
     "composers": Command("media", "List the composers that a model knows.", ("composers", "composers --json")),
     "render": Command(

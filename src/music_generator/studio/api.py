@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from music_generator.engine.engine import Engine
-from music_generator.errors import InputError, MidiError, MusicGeneratorError
+from music_generator.errors import InputError, MidiError, MusicGeneratorError, RecordingError
 from music_generator.generation import SamplingOptions, generate, to_compose, to_infill
 from music_generator.generation.keep import NAMES
 from music_generator.generation.span import MOST_RETURNS
@@ -32,6 +32,7 @@ from music_generator.sound import FORMATS, steady_gain
 from music_generator.studio.jobs import BusyError, Ended, Job, Jobs, UnexpectedError
 from music_generator.studio.options import StudioOptions
 from music_generator.studio.parts import parts_to_json
+from music_generator.studio.recordings import check_installed, no_recordings, receiving, remove, transcription_steps
 from music_generator.studio.render import RenderedAudio, excerpt, render_picture, render_sound
 from music_generator.studio.schema import (
     Json,
@@ -65,6 +66,7 @@ _REFUSALS: tuple[tuple[type[MusicGeneratorError], str, int], ...] = (
     (JobCancelledError, "cancelled", 409),
     (UnexpectedError, "unexpected", 500),
     (MidiError, "midi", 422),
+    (RecordingError, "recording", 422),
     (MusicGeneratorError, "input", 422),
 )
 
@@ -82,19 +84,20 @@ class Studio:
 
     @asynccontextmanager
     async def running(self, _app: object) -> AsyncIterator[None]:
-        """Run the threads for writing and export while the server runs."""
+        """Run the threads for writing, export and transcribing while the server runs."""
         self.writing, self.export = (Jobs(self.options.max_jobs) for _ in range(2))
+        self.transcribing = Jobs(self.options.max_recordings)
         self.parsers = anyio.CapacityLimiter(self.options.max_parsed)
         self.writing.submit(_warm_up(self.engine))
         try:
             yield
         finally:
-            for jobs in (self.writing, self.export):
+            for jobs in (self.writing, self.export, self.transcribing):
                 jobs.close()
 
     def cancel_jobs(self) -> None:
         """End all jobs at once: the studio is being ended."""
-        for jobs in (self.writing, self.export):
+        for jobs in (self.writing, self.export, self.transcribing):
             jobs.cancel_all()
 
     def routes(self) -> list[Route]:
@@ -103,6 +106,7 @@ class Studio:
             ("info", self.info, "GET"),
             ("example", self.example, "GET"),
             ("read", self.read, "POST"),
+            ("transcribe", self.transcribe, "POST"),
             ("parts", self.parts, "POST"),
             ("write", self.write, "POST"),
             ("midi", self.midi, "POST"),
@@ -133,12 +137,14 @@ class Studio:
                     "written_seconds": options.max_written_seconds,
                     "sound_seconds": options.max_sound_seconds,
                     "body_bytes": options.max_body_bytes,
+                    "recording_bytes": options.max_recording_bytes,
                     "request_seconds": options.request_timeout_seconds,
                     "events": options.max_events,
                     "other_notes": options.max_other_notes,
                     "jobs": options.max_jobs,
                 },
                 "formats": FORMATS,
+                "no_recordings": no_recordings(),
             }
         )
 
@@ -150,6 +156,14 @@ class Studio:
         """Return the piece of a MIDI file's bytes, and its parts; `?track=` chooses which of them are the piece."""
         body, track = await self.read_body(request), get_text(dict(request.query_params), "track")
         return await self._in_thread(lambda: JSONResponse(read_piece(body, track, self.options.max_other_notes)))
+
+    async def transcribe(self, request: Request) -> Response:
+        """Stream the messages of transcribing a recording. The job ends if the client disconnects."""
+        check_installed()
+        with receiving() as (path, take):
+            await _take_body(request, self.options.max_recording_bytes, self.options.recording_timeout_seconds, take)
+            job = self.transcribing.submit(transcription_steps(path))
+        return StreamingResponse(_json_lines(self.transcribing, job, path), media_type="application/x-ndjson")
 
     async def parts(self, request: Request) -> Response:
         """Return the parts of the file that a piece is from."""
@@ -181,8 +195,9 @@ class Studio:
         return write(self.engine, request, span)
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a writing job; its stream ends with `cancelled`."""
-        return JSONResponse({"cancelled": self.writing.cancel(request.path_params["job"])})
+        """Cancel a job that writes or transcribes; its stream ends with `cancelled`."""
+        job = request.path_params["job"]
+        return JSONResponse({"cancelled": self.writing.cancel(job) or self.transcribing.cancel(job)})
 
     async def sound(self, request: Request) -> Response:
         """Return a sound file of a piece or of a span of it."""
@@ -231,20 +246,26 @@ class Studio:
 
     async def read_body(self, request: Request) -> bytes:
         """Return the body of a request. Raises `LimitError` if it is too large or arrives too slowly."""
-        limit, seconds, body = self.options.max_body_bytes, self.options.request_timeout_seconds, bytearray()
-        error = LimitError(f"the request is too large: it may have at most {limit / (1 << 20):g} MB")
-        length = request.headers.get("content-length", "0")
-        if len(length) > 18 or (length.isdecimal() and int(length) > limit):
-            raise error
-        try:
-            with anyio.fail_after(seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > limit:
-                        raise error
-        except TimeoutError:
-            raise LimitError(f"the request took over {seconds:g} s to arrive") from None
+        body = bytearray()
+        await _take_body(request, self.options.max_body_bytes, self.options.request_timeout_seconds, body.extend)
         return bytes(body)
+
+
+async def _take_body(request: Request, limit: int, seconds: float, take: Callable[[bytes], object]) -> None:
+    """Pass each part of a request's body on. Raises `LimitError` over `limit` bytes or after `seconds`."""
+    error = LimitError(f"the request is too large: it may have at most {limit / (1 << 20):g} MB")
+    length, taken = request.headers.get("content-length", "0"), 0
+    if len(length) > 18 or (length.isdecimal() and int(length) > limit):
+        raise error
+    try:
+        with anyio.fail_after(seconds):
+            async for chunk in request.stream():
+                taken += len(chunk)
+                if taken > limit:
+                    raise error
+                take(chunk)
+    except TimeoutError:
+        raise LimitError(f"the request took over {seconds:g} s to arrive") from None
 
 
 async def job_result(request: Request, jobs: Jobs, steps: Generator[Any, None, None]) -> Any:
@@ -307,8 +328,8 @@ def _warm_up(engine: Engine) -> Generator[None, None, None]:
     yield
 
 
-async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
-    """Yield the messages of a job as lines of JSON: its id, its results, and how it ended."""
+async def _json_lines(jobs: Jobs, job: Job, scratch: Path | None = None) -> AsyncIterator[bytes]:
+    """Yield the messages of a job as lines of JSON: its id, its results, and how it ended; then remove its file."""
     pause = 0.0  # `begin` is ready before the first notes, which must not wait for it
     try:
         yield _json_line({"type": "job", "job": job.id})
@@ -318,6 +339,8 @@ async def _json_lines(jobs: Jobs, job: Job) -> AsyncIterator[bytes]:
             pause = STREAM_PAUSE_SECONDS
     finally:
         jobs.cancel(job.id)
+        if scratch:
+            remove(scratch)
 
 
 def _json_line(message: Json) -> bytes:
@@ -346,8 +369,8 @@ def _with_refusals(call: Callable[[Request], Awaitable[Response]]) -> Callable[[
 def error_to_json(error: MusicGeneratorError) -> Json:
     """Return the `code`, the one-line `message` and the `field` of an error, null if it is about no field.
 
-    A MIDI file's message does not name the file.
+    The message about a file does not name it: the server does not know its name.
     """
     code = next(code for kind, code, _ in _REFUSALS if isinstance(error, kind))
-    message, field = in_words(error.reason if isinstance(error, MidiError) else str(error))
+    message, field = in_words(error.reason if isinstance(error, MidiError | RecordingError) else str(error))
     return {"code": code, "message": " ".join(message.split()), "field": field}

@@ -23,10 +23,13 @@ class StudioOptions:
         max_written_seconds: The longest span that is written at once.
         max_sound_seconds: The longest sound file.
         max_body_bytes: The largest request.
+        max_recording_bytes: The largest recording.
         request_timeout_seconds: The time in which a request must arrive.
+        recording_timeout_seconds: The time in which a recording must arrive.
         max_events: The most notes, and the most pedal presses, of a piece.
         max_other_notes: The most notes of a file's other parts that are sent to be shown.
         max_jobs: The most jobs of each kind (writing, export) that run or wait.
+        max_recordings: The most recordings that are transcribed or wait.
         max_parsed: The most requests that are parsed at once; others wait, so that memory stays bounded.
     """
 
@@ -37,10 +40,13 @@ class StudioOptions:
     max_written_seconds: float = 1800.0
     max_sound_seconds: float = 1800.0
     max_body_bytes: int = 16 << 20
+    max_recording_bytes: int = 200 << 20
     request_timeout_seconds: float = 20.0
+    recording_timeout_seconds: float = 120.0
     max_events: int = 200_000
     max_other_notes: int = 20_000
     max_jobs: int = 16
+    max_recordings: int = 4
     max_parsed: int = 2
 
     def __post_init__(self) -> None:

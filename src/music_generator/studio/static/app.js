@@ -27,7 +27,7 @@ const LEAD = 2; // seconds before a variation from which it is heard
 /** @type {string | null} */
 let windowId = null;
 let saveTimer = 0, canStore = true, isByMouse = false, looping = false, statusTimer = 0, frame = 0;
-const studio = new Studio({ changed, failed, announce, streamed, leave });
+const studio = new Studio({ changed, failed, announce, streamed, leave, transcribing });
 const roll = new Roll($("roll"), $("base"), $("overlay"), studio.time);
 const player = new Player(playerChanged, showSounding);
 player.heard = server.keepOffline;
@@ -121,6 +121,14 @@ function announce(message) {
   status.classList.add("visible");
   clearTimeout(statusTimer);
   statusTimer = setTimeout(() => status.classList.remove("visible"), Math.max(STATUS_TIME, READING_TIME * message.length));
+}
+
+/** @param {TranscribingProgress | null} progress */
+function transcribing(progress) {
+  $("transcribing").hidden = !progress;
+  if (!progress) return;
+  $("transcribing-text").textContent = progress.text;
+  Object.assign($("transcribing-bar"), { value: progress.done, max: progress.of });
 }
 
 /** Run an action and show its error. @param {() => unknown} action */
@@ -259,7 +267,7 @@ const ACTIONS = {
     if (pointers.active) pointers.cancel();
     else if (studio.recording) studio.recording.stop();
     else if (studio.choice) writer.discard();
-    else studio.deselect();
+    else if (!studio.recordings.cancel()) studio.deselect();
   },
   spanStart() {
     const { playhead: at, span } = studio;
@@ -311,6 +319,7 @@ const CLICKS = {
   play: togglePlay, loop: toggleLoop, "to-start": () => seek(0), fit: () => roll.fit(), help: showHelp, theme: toggleTheme,
   "save-project": saveProject, undo: () => studio.undo(), redo: () => studio.redo(), "zoom-in": () => roll.zoom(1.5), "zoom-out": () => roll.zoom(1 / 1.5),
   open: chooseFile, new: () => studio.newPiece(), "empty-open": chooseFile, "empty-compose": () => write("compose"),
+  "stop-transcribing": () => studio.recordings.cancel(),
   "empty-example": () => run(() => studio.openExample()), dismiss: () => { $("error").hidden = true; },
 };
 for (const [id, action] of Object.entries(CLICKS)) onClick(id, () => action());

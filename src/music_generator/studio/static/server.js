@@ -38,10 +38,22 @@ export const example = async () => reply((await request("example")).json());
  * @param {File} file @param {number | null} track @returns {Promise<Reading>} */
 export async function readMidi(file, track = null) {
   const query = track === null ? "" : `?track=${encodeURIComponent(track)}`;
-  try { return await reply((await request(`read${query}`, file)).json()); } catch (error) {
-    if (error instanceof RefusedError && error.code === "midi") error.message = `${file.name}: ${error.message}`; // the server does not know the name
-    throw error;
-  }
+  try { return await reply((await request(`read${query}`, file)).json()); } catch (error) { throw named(error, file); }
+}
+
+/** An error with the name of the file that it is about, which the server does not know. @param {unknown} error @param {File} file */
+function named(error, file) {
+  if (error instanceof RefusedError && ["midi", "recording"].includes(error.code)) error.message = `${file.name}: ${error.message}`;
+  return error;
+}
+
+/** The messages of transcribing a recording; the last one but `done` has the piece as `readMidi` gives it.
+ * @param {File} file @param {AbortSignal} [signal] @returns {AsyncGenerator<Transcribed>} */
+export async function* transcribe(file, signal) {
+  const { no_recordings: refusal, limits: { recording_bytes: most } } = await info();
+  if (refusal) throw new RefusedError({ code: "recording", message: `${file.name}: ${refusal}` });
+  if (file.size > most) throw new RefusedError({ code: "limit", message: `${file.name}: a recording may have at most ${Math.floor(most / 2 ** 20)} MB; cut it, or use music-generator transcribe` });
+  try { yield* messages("transcribe", file, signal); } catch (error) { throw named(error, file); }
 }
 
 /** The parts of the file that a piece is from; the notes of the others up to second `cut`.
@@ -62,8 +74,11 @@ export async function sound(piece, { from, to, format }) {
 
 /** The messages of a writing job, one by one as they arrive.
  * @param {object} task @param {AbortSignal} [signal] @returns {AsyncGenerator<Message>} */
-export async function* write(task, signal) {
-  const response = await request("write", json(task), { signal });
+export const write = (task, signal) => messages("write", json(task), signal);
+
+/** The messages of a job. @param {string} path @param {BodyInit} body @param {AbortSignal} [signal] @returns {AsyncGenerator<any>} */
+async function* messages(path, body, signal) {
+  const response = await request(path, body, { signal });
   const reader = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", ended = false;
   while (true) {

@@ -5,13 +5,14 @@ import { extent } from "./editing.js";
 import { History } from "./history.js";
 import { countNotes, endOf, fromJson, isNote, keyName, partName, toJson, toTick } from "./piece.js";
 import { isProject, readProject } from "./project.js";
+import { isRecording, Recordings } from "./recordings.js";
 import * as server from "./server.js";
 import { Time } from "./time.js";
 import { notesBetween, VOICES } from "./voices.js";
 import { factsOf, selectedNotes, Writer } from "./writer.js";
 
 /** @param {string} fileName */
-const withoutExtension = (fileName) => fileName.replace(/\.(midi?|kar|rmi|smf|json)$/i, "");
+const withoutExtension = (fileName) => fileName.replace(/\.(midi?|kar|rmi|smf|json|wav|flac|ogg|mp3|aiff?|au|caf)$/i, "");
 
 export class Studio {
   history = new History();
@@ -26,7 +27,8 @@ export class Studio {
   /** @type {Preview | null} */ preview = null; // while a gesture changes the piece
 
   /** @param {StudioListener} listener */
-  constructor({ changed, failed, announce, streamed, leave }) {
+  constructor({ changed, failed, announce, streamed, leave, transcribing }) {
+    this.recordings = new Recordings(transcribing);
     this.changed = changed;
     this.failed = failed;
     this.announce = announce;
@@ -46,9 +48,18 @@ export class Studio {
   /** @param {File} file */
   async open(file) {
     if (isProject(file)) { await this.openWork(await readProject(file)); return; }
-    const answer = await server.readMidi(file), name = withoutExtension(file.name);
-    this.#replacePiece(`Open ${file.name}`, fromJson(answer.piece), { ...factsOf(answer.piece), name });
-    this.#announceRead(file.name, answer);
+    const read = await this.#read(file), name = withoutExtension(file.name);
+    if (!read) return;
+    this.#replacePiece(`Open ${file.name}`, fromJson(read.piece), { ...factsOf(read.piece), name });
+    this.#announceRead(file.name, read);
+  }
+
+  /** The piece of a MIDI file or of a recording; null if the user cancels it. @param {File} file */
+  async #read(file) {
+    if (!await isRecording(file)) return server.readMidi(file);
+    const read = await this.recordings.read(file);
+    if (!read) this.announce(`Cancelled: ${file.name} is not opened`);
+    return read;
   }
 
   /** Work on another track of the piece's file, as the file is now. @param {number} track */
@@ -101,9 +112,10 @@ export class Studio {
 
   /** @param {File} file */
   async openSecond(file) {
-    const { piece } = await server.readMidi(file);
+    const read = await this.#read(file);
+    if (!read) return;
     const name = withoutExtension(file.name);
-    this.setSecond({ name, piece });
+    this.setSecond({ name, piece: read.piece });
     this.announce(`Bridge leads to ${name}`);
   }
 
