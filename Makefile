@@ -38,8 +38,9 @@ test-slow: ## the other tests
 docs: ## the documentation site in site/, offline; a broken link or a page that is not in its navigation fails
 	rm -rf site
 	python docs/make_site.py site
+	$(MAKE) --no-print-directory demo
 
-demo: ## the studio's page as static files in site/demo/; `make docs` empties site/, so after it
+demo: ## the studio's page as static files in site/demo/
 	python tools/make_demo.py site/demo
 
 wheel: ## the wheel and the source archive in dist/, checked and tried in clean environments

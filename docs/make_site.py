@@ -50,6 +50,8 @@ NAVIGATION = {
     "releasing": "Releases",
     "changelog": "Changelog",
 }
+DEMO = "demo/index.html"  # the studio's page without a server, which `make docs` puts beside the pages
+DEMO_SECTION = "docs/studio.md#without-installing"  # tells of it, where there is no site
 NOT_PAGES = ("*.py", "*.csv", "__pycache__")
 MOST_OF_A_VALUE = 120  # characters of a constant that is shown
 WIDTH = "80"  # columns of the help, whatever the terminal has
@@ -90,10 +92,19 @@ def write_pages(folder: Path) -> None:
 def made_pages() -> dict[str, str]:
     """The pages that are not files in `docs`."""
     pages = {page: (REPOSITORY / source).read_text("utf-8") for page, source in SHOWN.items()}
-    pages["index.md"] += "\n" + navigation()
+    pages["index.md"] = with_demo(pages["index.md"]) + "\n" + navigation()
     pages["commands.md"] = commands_page()
     pages["notebook.md"] = notebook_page((DOCS / "notebook.ipynb").read_text("utf-8"))
     return pages
+
+
+def with_demo(readme: str) -> str:
+    """The README with its first picture leading to the demo itself, as it is on the site."""
+    picture = re.compile(rf"\[(!\[[^]]*\]\([^)]*\))\]\({re.escape(DEMO_SECTION)}\)")
+    page, count = picture.subn(rf'<a href="{DEMO}">\1</a>', readme)
+    if count != 1:
+        raise SiteError(f"README.md has {count} pictures that lead to {DEMO_SECTION}, not one")
+    return page
 
 
 def navigation() -> str:

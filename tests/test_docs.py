@@ -287,6 +287,14 @@ def test_the_model_card_is_the_bundles_own(site):
     assert 'href="experiments.html"' in (site / "model-card.html").read_text("utf-8")
 
 
+def test_the_first_picture_leads_to_the_page_itself(site):
+    home = (site / "index.html").read_text("utf-8")
+    assert re.search(r'<a href="demo/index.html">\s*<img alt="A composed piece', home)
+    assert home.index("demo/index.html") < home.index("studio-infill")
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    assert re.search(r"^docs:.*\n(\t.*\n)*\t\$\(MAKE\) \S+ demo\n", makefile, re.M), "`make docs` makes it"
+
+
 def test_a_link_that_leaves_the_site_is_refused(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     import make_site
