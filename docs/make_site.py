@@ -49,7 +49,7 @@ NAVIGATION = {
     "releasing": "Releases",
     "changelog": "Changelog",
 }
-NOT_PAGES = ("*.py", "*.csv", "__pycache__")
+NOT_PAGES = ("*.py", "*.csv", "__pycache__", "static")
 MOST_OF_A_VALUE = 120  # characters of a constant that is shown
 WIDTH = "80"  # columns of the help, whatever the terminal has
 LINK = re.compile(r"(\]\()([^()\s#]+)")
