@@ -52,7 +52,7 @@ NAVIGATION = {
 }
 DEMO = "demo/index.html"  # the studio's page without a server, which `make docs` puts beside the pages
 DEMO_SECTION = "docs/studio.md#without-installing"  # tells of it, where there is no site
-NOT_PAGES = ("*.py", "*.csv", "__pycache__")
+NOT_PAGES = ("*.py", "*.csv", "__pycache__", "static")
 MOST_OF_A_VALUE = 120  # characters of a constant that is shown
 WIDTH = "80"  # columns of the help, whatever the terminal has
 LINK = re.compile(r"(\]\()([^()\s#]+)")
