@@ -35,8 +35,8 @@ NEEDED = [
 ]
 IN_WHEEL = ["METADATA", "entry_points.txt", "licenses/LICENSE", f"licenses/src/{PACKAGE}/licences/CC-BY-NC-SA-4.0.txt",
             f"licenses/src/{PACKAGE}/sound/salamander/LICENSE"]  # fmt: skip
-IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md", "hatch_build.py",
-              "hatch_readme.py", "docs/model.md", "docs/conf.py", "tests/conftest.py",
+IN_ARCHIVE = ["pyproject.toml", "LICENSE", "README.md", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md",
+              "hatch_build.py", "hatch_readme.py", "docs/model.md", "docs/conf.py", "tests/conftest.py",
               f"src/{PACKAGE}/cli/main.py"]  # fmt: skip
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
 REPOSITORY_URL = re.compile(r"^Project-URL: Repository, (\S+?)/?$", re.MULTILINE)

@@ -122,10 +122,11 @@ export class Span {
     return heldOver(this.past.pedals, this.end).filter(([, , pedal]) => written.pedals.some((press) => press[2] === pedal));
   }
 
-  /** Let the written pedals end with the piece. */
+  /** Let the written pedals end with the piece, or the span. */
   #withPedalsEnded(whole) {
     if (!whole.notes.length || !whole.pedals.length) return whole;
-    const end = whole.notes.reduce((last, [onset, duration]) => Math.max(last, onset + duration), 0) + PEDAL_TAIL_SECONDS;
+    const last = whole.notes.reduce((end, [onset, duration]) => Math.max(end, onset + duration), 0);
+    const end = (this.future.hasEvents ? Math.min(last, this.end) : last) + PEDAL_TAIL_SECONDS;
     const pedals = whole.pedals.map(([onset, duration, ...press]) => {
       const isWritten = onset >= this.start && onset < this.end;
       return [onset, isWritten ? Math.min(duration, end - onset) : duration, ...press];

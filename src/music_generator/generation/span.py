@@ -34,7 +34,7 @@ LOWEST_TEMPERATURE = 0.01
 MOST_NOTES_PER_SECOND = 100
 SHIFT_TEMPERATURE = 0.95  # of the others': a steadier rhythm, docs/experiments.md
 MOST_RETURNS = 5  # of `SamplingOptions.returns`
-PEDAL_TAIL_SECONDS = 1.0  # that a pedal may outlast the last note of a piece
+PEDAL_TAIL_SECONDS = 1.0  # that a written pedal may outlast the last note of a piece, or a span with a future
 NULL_PER_RETURN = 0.02  # share that one of them takes off the memory's score of nothing
 
 
@@ -192,10 +192,11 @@ class Span:
         return held[np.isin(held["pedal"], written.pedals["pedal"])]
 
     def _with_pedals_ended(self, whole: Performance) -> Performance:
-        """Let the written pedals end with the piece: what sounds on after the last note is no music."""
+        """Let the written pedals end with the piece, or the span: what follows it is not theirs to colour."""
         if not len(whole.notes) or not len(whole.pedals):
             return whole
-        end = float((whole.notes["onset"] + whole.notes["duration"]).max()) + PEDAL_TAIL_SECONDS
+        last = float((whole.notes["onset"] + whole.notes["duration"]).max())
+        end = (min(last, self.end) if len(onsets(self.future)) else last) + PEDAL_TAIL_SECONDS
         pedals = whole.pedals.copy()
         written = (pedals["onset"] >= self.start) & (pedals["onset"] < self.end)
         pedals["duration"][written] = np.minimum(pedals["duration"], end - pedals["onset"])[written]
