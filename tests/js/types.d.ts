@@ -124,7 +124,7 @@ interface BeginMessage {
 type Transcribed =
   | { type: "job"; job: string }
   | { type: "transcribed"; seconds: number; of: number }
-  | { type: "piece"; piece: PieceJson; remarks: string[] }
+  | { type: "piece"; piece: PieceJson; remarks: string[]; parts: Part[] }
   | { type: "done" | "cancelled" };
 
 /** How far a recording is transcribed, in seconds of it, and the same in words. */

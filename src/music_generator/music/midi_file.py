@@ -287,11 +287,9 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
     if not len(begins):
         return _without_events(kind, data), []
     starts = message[begins]
-    byte = padded[starts]
-    own = byte >= 0x80  # a status byte of its own
-    last = np.maximum.accumulate(np.where(own & (byte < SYSEX), np.arange(len(byte)), -1))
-    status, first, second = np.where(own, byte, byte[last]), padded[starts + own], padded[starts + own + 1]
-    broken = (ends > len(data)) | (~own & (last < 0))
+    status, own = _statuses(padded[starts])
+    first, second = padded[starts + own], padded[starts + own + 1]
+    broken = (ends > len(data)) | (status < 0x80)
     count, faults = len(starts), list[str]()
     if broken.any():
         finished = np.flatnonzero((status == META) & (first == END_OF_TRACK))
@@ -302,6 +300,15 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
     ticks = np.cumsum(_variable_lengths(padded, begins)[0])
     columns = [column[:count] for column in (ticks, status, first, second, starts, ends)]
     return Track(kind, data[: ends[count - 1]], *columns), faults
+
+
+def _statuses(byte: Array) -> tuple[Array, Array]:
+    """Return the status byte of each event, below 128 where it has none, and whether it is its own first byte `byte`."""
+    own = byte >= 0x80
+    if own.all():
+        return byte, own
+    last = np.maximum.accumulate(np.where(own & (byte < SYSEX), np.arange(len(byte)), -1))
+    return np.where(own, byte, np.where(last < 0, 0, byte[last])), own
 
 
 def _without_events(kind: bytes, data: bytes) -> Track:

@@ -91,16 +91,16 @@ class MidiSource:
 def find_parts(file: MidiFile) -> tuple[Part, ...]:
     """Return the parts that have notes, by track and channel."""
     programs, notes = _programs(file), note_table(file)
-    counts = np.bincount(_places(notes))
-    first = np.full(len(counts), np.iinfo(np.int64).max)
-    np.minimum.at(first, _places(notes), notes["start"])
+    order = np.argsort(_places(notes), kind="stable")
+    places, begins, counts = np.unique(_places(notes)[order], return_index=True, return_counts=True)
+    first = np.minimum.reduceat(notes["start"][order], begins) if len(begins) else begins
     found = []
-    for place in np.flatnonzero(counts).tolist():
+    for place, tick, count in zip(places.tolist(), first.tolist(), counts.tolist(), strict=True):
         number, channel = divmod(place, 16)
         own = programs[channel]
-        i = int(np.searchsorted(own["tick"], first[place], side="right"))
+        i = int(np.searchsorted(own["tick"], tick, side="right"))
         program = int(own["program"][i - 1]) if i else 0
-        found.append(Part(number, channel, file.tracks[number].name, program, int(counts[place])))
+        found.append(Part(number, channel, file.tracks[number].name, program, count))
     return tuple(found)
 
 

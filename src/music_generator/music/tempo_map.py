@@ -64,6 +64,8 @@ class TempoMap:
     def ticks_to_seconds(self, ticks: Array) -> Array:
         """Return the second of each tick, float64 of the same shape; the inverse of `seconds_to_ticks`."""
         starts, seconds, rates = self._changes
+        if len(starts) == 1:
+            return np.asarray(ticks * rates[0])
         i = np.searchsorted(starts, ticks, side="right") - 1
         return np.asarray(seconds[i] + (ticks - starts[i]) * rates[i])
 

@@ -42,7 +42,7 @@ export class Recordings {
     const begun = performance.now();
     for await (const message of server.transcribe(file, signal)) {
       if (message.type === "transcribed") this.#show(file, message.seconds, message.of, (performance.now() - begun) / 1000);
-      if (message.type === "piece") return { ...message, parts: [] }; // a recording has no tracks
+      if (message.type === "piece") return message;
     }
     return null;
   }
