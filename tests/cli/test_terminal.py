@@ -18,6 +18,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import soundfile
 
 from music_generator.music.midi import write_midi
 from music_generator.music.performance import NOTE_DTYPE, Performance
@@ -227,3 +228,31 @@ def test_ctrl_c_while_modules_load_shows_no_traceback(tmp_path, module):
 def test_without_stderr_there_is_no_bar(tmp_path, tiny_bundle):
     assert shell(f"{typed('generate', '--seconds', 1, *music(tiny_bundle))} > results 2>&-", tmp_path) == ""
     assert (tmp_path / "results").read_text("utf-8").count("new notes") == 3
+
+
+TRANSCRIBE = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parents[1] / "recording")!r})
+from known_events import KnownEvents
+from music_generator.__main__ import main
+from music_generator.recording import extra, transkun
+
+class Slow(KnownEvents):
+    def events(self, *arguments):
+        time.sleep(0.2)
+        return super().events(*arguments)
+
+extra.is_installed = lambda: True
+transkun.Transkun = lambda: Slow([])
+main()
+"""
+
+
+def test_transcribing_shows_the_time_left_and_ctrl_c_ends_it(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(44_100 * 600, 0.1, np.float32), 44_100)
+    terminal = Terminal([sys.executable, "-W", "error", "-c", TRANSCRIBE, "transcribe", "a.wav"], tmp_path)
+    terminal.wait_until(lambda: re.search(r"\d:\d\d:\d\d", terminal.text))
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert terminal.text.count(HIDDEN) == terminal.text.count(SHOWN)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]

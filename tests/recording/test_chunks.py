@@ -13,12 +13,12 @@ from music_generator.recording.audio import SAMPLE_RATE
 from music_generator.recording.chunks import (
     CHUNK_SAMPLES,
     LEAD_SAMPLES,
-    MARGIN_SAMPLES,
     STEP_SAMPLES,
     Event,
     Joiner,
     chunks,
     known_in_next,
+    share_done,
 )
 
 
@@ -37,9 +37,11 @@ def test_chunks_hold_the_sound_between_silence(seconds, size):
     for start, samples in found:
         assert samples.shape == (2, CHUNK_SAMPLES)
         np.testing.assert_array_equal(samples.T, padded[start + LEAD_SAMPLES :][:CHUNK_SAMPLES])
-    ends = [start + CHUNK_SAMPLES for start, _ in found]  # the last one alone reaches beyond the end
-    assert ends[-1] >= len(sound) + MARGIN_SAMPLES
-    assert all(end < len(sound) + MARGIN_SAMPLES for end in ends[:-1])
+    assert len(sound) - STEP_SAMPLES <= found[-1][0] < len(sound)  # the last one begins before the end
+    shares = [share_done(start, len(sound) / SAMPLE_RATE) for start, _ in found]
+    assert shares[-1] == 1.0
+    assert shares == sorted(set(shares))
+    np.testing.assert_allclose(np.diff([0, *shares[:-1]]), STEP_SAMPLES / (len(sound) + LEAD_SAMPLES))
 
 
 def peak_bytes(minutes: float) -> int:

@@ -53,7 +53,7 @@ def messages(client: TestClient, data: bytes) -> list[dict[str, Any]]:
 def test_a_recording_is_opened_as_a_piece(client, tmp_path):
     job, *progress, opened, done = messages(client, write_sound(tmp_path / "take.wav", 12.0).read_bytes())
     assert (set(job), done) == ({"type", "job"}, {"type": "done"})
-    assert progress == [{"type": "transcribed", "seconds": s, "of": 12.0} for s in (0.0, 8.0, 12.0)]
+    assert progress == [{"type": "transcribed", "seconds": s, "of": 12.0} for s in (0.0, 4.81, 9.61, 12.0)]
     assert opened.pop("type") == "piece"
     assert_events(piece_from_json(opened.pop("piece"), "piece", 100), PIECE)
     assert opened == {"remarks": [], "parts": [], "cut": None}

@@ -115,6 +115,7 @@ def test_the_extra_is_named(run, tmp_path):
         (lambda path: soundfile.write(path, np.zeros(0), 44_100), "there is no sound in it"),
         (lambda path: soundfile.write(path, np.zeros(99_999), 44_100), "it is silent"),
         (lambda path: path.unlink(missing_ok=True), "no such file"),
+        (lambda path: path.write_bytes(b"\xff\xfb\x90\x64" + bytes(999)), "it cannot be read as sound"),
     ],
 )
 def test_bad_recordings_are_one_line(run, tmp_path, write, reason):
@@ -124,6 +125,12 @@ def test_bad_recordings_are_one_line(run, tmp_path, write, reason):
     assert err.startswith(f"music-generator: take.wav: {reason}")
     assert err.count("\n") == 1
     assert not (tmp_path / "take.mid").exists()
+
+
+@pytest.mark.usefixtures("_extra")
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_a_folder_is_no_recording(run, folder):
+    assert run("transcribe", folder) == (2, "", f"music-generator: {folder} is a folder: name a sound file\n")
 
 
 @pytest.mark.usefixtures("_extra")

@@ -11,7 +11,7 @@ import music_generator
 from music_generator.errors import MissingDependencyError, RecordingError
 from music_generator.recording import can_transcribe, extra, transcribe, transkun
 from music_generator.recording.audio import SAMPLE_RATE
-from music_generator.recording.chunks import Event
+from music_generator.recording.chunks import LEAD_SAMPLES, STEP_SAMPLES, Event
 from music_generator.recording.transcription import open_transcription
 
 PIECE = [
@@ -41,7 +41,8 @@ def test_events_come_back_across_chunks(tmp_path, network, channels):
     path, reported = write_sound(tmp_path / "take.wav", 33.4, channels=channels), []
     performance = transcribe(path, progress=lambda done, seconds: reported.append((round(done, 2), seconds)))
     assert_events(performance, PIECE)
-    assert reported == [(8.0, 33.4), (16.01, 33.4), (24.02, 33.4), (32.03, 33.4), (33.4, 33.4)]
+    step = 33.4 * STEP_SAMPLES / (33.4 * SAMPLE_RATE + LEAD_SAMPLES)
+    assert reported == [*((round(step * i, 2), 33.4) for i in range(1, 6)), (33.4, 33.4)]
     assert {samples.shape[0] for samples in network.heard} == {channels}
 
 
@@ -62,8 +63,8 @@ def test_the_network_hears_every_rate_alike(tmp_path, network, sample_rate):
 def test_steps_are_as_many_as_chunks(tmp_path, network):
     recording, steps = open_transcription(write_sound(tmp_path / "take.wav", 20.0))
     assert (recording.seconds, recording.channels) == (20.0, 1)
-    assert [round(done, 1) for done in steps] == [8.0, 16.0, 20.0]
-    assert len(network.heard) == 3
+    assert [round(done, 1) for done in steps] == [5.7, 11.4, 17.2, 20.0]
+    assert len(network.heard) == 4
 
 
 def test_what_progress_raises_ends_it(tmp_path, network):

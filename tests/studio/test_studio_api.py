@@ -942,6 +942,7 @@ def test_info_has_the_defaults_and_limits_of_the_options(client):
         "written_seconds": LIMITS.max_written_seconds,
         "sound_seconds": LIMITS.max_sound_seconds,
         "body_bytes": LIMITS.max_body_bytes,
+        "recording_bytes": LIMITS.max_recording_bytes,
         "request_seconds": LIMITS.request_timeout_seconds,
         "events": LIMITS.max_events,
         "other_notes": LIMITS.max_other_notes,

@@ -25,11 +25,11 @@ from music_generator.music.performance import LONGEST_SECONDS
 
 
 def generate(
-    primer: Annotated[Path | None, typer.Option(readable=False, help="MIDI file to continue")] = None,
+    primer: Annotated[Path | None, typer.Option(readable=False, help="MIDI file or recording to continue")] = None,
     start: Annotated[
         float | None, typer.Option("--from", help="second of the primer to continue from  [default: its end]")
     ] = None,
-    future: Annotated[Path | None, typer.Option(readable=False, help="MIDI file to lead into")] = None,
+    future: Annotated[Path | None, typer.Option(readable=False, help="MIDI file or recording to lead into")] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -121,7 +121,7 @@ def _with_end_and_recall(
 
 
 def infill(
-    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file or recording")],
     start: Annotated[float, typer.Option("--from", help="second at which the gap starts")],
     end: Annotated[float, typer.Option("--to", help="second at which it ends")],
     keep: Annotated[str | None, typer.Option(help=f"notes of the gap that stay: {', '.join(NAMES)}")] = None,
@@ -158,7 +158,7 @@ def infill(
 
 
 def accompany(
-    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file or recording")],
     keep: Annotated[str, typer.Option(help=f"notes of the piece that stay: {', '.join(NAMES)}")] = "all",
     track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    pieces: Annotated[list[Path], typer.Argument(readable=False, help="MIDI files", metavar="PIECE...")],
+    pieces: Annotated[list[Path], typer.Argument(readable=False, help="MIDI files or recordings", metavar="PIECE...")],
     format: options.Format = Export.format,
     bits: Annotated[int, typer.Option(help="of a sample in WAV and FLAC: 16 or 24")] = SoundOptions.bits,
     normalise: Annotated[
@@ -89,7 +89,7 @@ def _write_beside(performance: Performance, path: Path, wanted: SoundOptions) ->
 
 
 def plot(
-    what: Annotated[Path, typer.Argument(readable=False, help="MIDI file or folder of a training run")],
+    what: Annotated[Path, typer.Argument(readable=False, help="MIDI file, recording or folder of a training run")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="picture, .png, .svg or .pdf  [default: beside the MIDI file]")
     ] = None,
@@ -108,7 +108,7 @@ def plot(
 
 
 def score(
-    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file")],
+    piece: Annotated[Path, typer.Argument(readable=False, help="MIDI file or recording")],
     track: options.Track = None,
     composer: options.Composer = SamplingOptions.composer,
     out: Annotated[
@@ -156,7 +156,7 @@ def _score_facts(scored: PieceScore, picture: Path | None) -> dict[str, Any]:
 
 def info(
     what: Annotated[
-        str, typer.Argument(help="MIDI file, corpus, model, training run or MAESTRO folder")
+        str, typer.Argument(help="MIDI file, recording, corpus, model, training run or MAESTRO folder")
     ] = PRETRAINED_NAME,
     as_json: options.Json = False,
 ) -> None:

@@ -49,6 +49,8 @@ def transcribe(
 
 
 def _midi_path(recording: Path, out: Path | None) -> Path:
+    if recording.is_dir():
+        raise InputError(f"{recording} is a folder: name a sound file")
     if out is None:
         return recording.with_suffix(".mid")
     return out / f"{recording.stem}.mid" if out.is_dir() else out

@@ -1,7 +1,7 @@
 """Overlapping chunks of a recording, and the notes and pedals that they have, joined across chunks.
 
 The network hears 16 s at a time; each chunk begins about 8 s after the last one. So memory does not grow with the
-recording, and what sounds at the end of a chunk is heard again, with what follows, in the next one.
+recording, every moment is heard twice, and what sounds at the end of a chunk is heard whole in the next one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ CHUNK_SAMPLES = 16 * SAMPLE_RATE
 STEP_SAMPLES = 345 * HOP_SAMPLES  # from one chunk to the next: 8 s, in whole frames
 LEAD_SAMPLES = 8 * SAMPLE_RATE  # of silence before the recording, in the first chunk
 FIRST_FRAME = LEAD_SAMPLES // HOP_SAMPLES  # of the recording, in the first chunk
-MARGIN_SAMPLES = SAMPLE_RATE // 2  # by which the last chunk goes beyond the end, so that all notes end in it
 
 PEDAL_KEYS = {-64: SUSTAIN, -67: UNA_CORDA}
 """The network's keys below the piano's: a pedal's controller, negative."""
@@ -85,10 +84,15 @@ def chunks(blocks: Iterable[Array], channels: int) -> Iterator[tuple[int, Array]
         while len(held) >= CHUNK_SAMPLES:
             yield start, held[:CHUNK_SAMPLES].T
             start, held = start + STEP_SAMPLES, held[STEP_SAMPLES:]
-    while len(held) > CHUNK_SAMPLES - STEP_SAMPLES - MARGIN_SAMPLES or start < 0:
+    while len(held):
         silence = np.zeros((CHUNK_SAMPLES - len(held), channels), np.float32)
         yield start, np.concatenate([held, silence]).T
         start, held = start + STEP_SAMPLES, held[STEP_SAMPLES:]
+
+
+def share_done(start: int, seconds: float) -> float:
+    """Return the share of the chunks of `seconds` of sound that is done with the one that begins at sample `start`."""
+    return min((start + LEAD_SAMPLES + STEP_SAMPLES) / (seconds * SAMPLE_RATE + LEAD_SAMPLES), 1.0)
 
 
 def known_in_next(known: Iterable[int]) -> list[int]:

@@ -9,7 +9,7 @@ from music_generator.errors import RecordingError
 from music_generator.music.performance import Performance
 from music_generator.recording import extra, transkun
 from music_generator.recording.audio import QUIET_PEAK, SAMPLE_RATE, Recording, examine
-from music_generator.recording.chunks import CHUNK_SAMPLES, FIRST_FRAME, KEYS, Joiner, Network, chunks, known_in_next
+from music_generator.recording.chunks import FIRST_FRAME, KEYS, Joiner, Network, chunks, known_in_next, share_done
 from music_generator.sound.waveform import peak_of
 
 Progress = Callable[[float, float], None]  # seconds done, seconds in all
@@ -70,7 +70,7 @@ def _steps(recording: Recording, network: Network) -> Generator[float, None, Per
             events, known = network.events(samples, known)
             joiner.add(events, start / SAMPLE_RATE)
         known = known_in_next(known)
-        yield min((start + CHUNK_SAMPLES) / SAMPLE_RATE, recording.seconds)
+        yield recording.seconds * share_done(start, recording.seconds)
     performance = joiner.performance()
     if not len(performance):
         raise RecordingError(recording.path, "no notes of a piano were found in it")
