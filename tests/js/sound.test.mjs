@@ -128,6 +128,25 @@ test("beyond the budget the tones that were used longest ago are dropped, never 
   assert.equal(near.row.file, "60-2.mp3");
 });
 
+test("what is in use is not dropped for another layer of a key that sounds, but for a key that would be silent", async () => {
+  const { samples, fetched, open } = library(2);
+  samples.index = { tones: new Map([[60, [row("60-0.mp3"), row("60-1.mp3"), row("60-3.mp3")]]]) };
+  for (const name of ["60-0.mp3", "60-1.mp3"]) {
+    const loading = samples.load(row(name));
+    open();
+    await loading;
+    samples.get(row(name)); // is played
+  }
+  await samples.load(row("60-3.mp3"));
+  assert.deepEqual(fetched, ["60-0.mp3", "60-1.mp3"]);
+  assert.equal(samples.get(row("60-3.mp3")), null);
+  assert.ok(samples.nearest(samples.index.tones.get(60), 3));
+  const silent = samples.load({ ...row("64-0.mp3"), key: 64 });
+  open();
+  await silent;
+  assert.ok(samples.get({ ...row("64-0.mp3"), key: 64 }));
+});
+
 test("a file that is missing is an error, and is tried again", async () => {
   const { samples, fetched, open } = library(4);
   for (let i = 0; i < 2; i++) {

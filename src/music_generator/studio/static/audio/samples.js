@@ -5,6 +5,7 @@ import { Index } from "./voices.js";
 export const SAMPLE_RATE = 44_100; // of the files, and of all audio of the page
 const TOGETHER = 3; // files that are fetched and decoded at once: the browser keeps connections for the other requests
 const MIDDLE_LAYER = 2; // is loaded first: it stands for the other layers until they are there
+const IN_USE = 30_000; // milliseconds after which a recording that was not played may be dropped for another
 const BUDGET_SECONDS = Math.min(700, 140 * (globalThis.navigator?.deviceMemory ?? 4)); // of decoded sound: 250 MB at most
 
 export class Samples {
@@ -12,6 +13,7 @@ export class Samples {
   /** @type {Map<string, {row: Sample, promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void}>} */
   #pending = new Map(); // by file
   /** @type {string[]} */ #waiting = []; // files in the order in which they are to be loaded
+  /** @type {Map<string, number>} */ #played = new Map(); // file → the time at which it was last needed
   #loading = 0;
   #seconds = 0;
 
@@ -44,6 +46,7 @@ export class Samples {
     if (!buffer) return null;
     this.#buffers.delete(row.file);
     this.#buffers.set(row.file, buffer); // now the most recently used
+    this.#played.set(row.file, performance.now());
     return buffer;
   }
 
@@ -56,7 +59,8 @@ export class Samples {
     return buffer ? { row: near, buffer } : null;
   }
 
-  /** Decode a recording, `urgent` ones first. @param {Sample} row @returns {Promise<void>} */
+  /** Decode a recording, `urgent` ones first. Where all that is decoded is in use, it is not, and another layer of its key
+   * stands in: dense music would decode without end. @param {Sample} row @returns {Promise<void>} */
   load(row, urgent = true) {
     if (this.#buffers.has(row.file)) return Promise.resolve();
     const known = this.#pending.get(row.file);
@@ -85,12 +89,20 @@ export class Samples {
     const { row, resolve, reject } = pending;
     this.#loading++;
     try {
-      this.#keep(row, await decode(await (await this.#fetch(file)).arrayBuffer(), row.seconds));
+      if (this.#hasRoom(row)) this.#keep(row, await decode(await (await this.#fetch(file)).arrayBuffer(), row.seconds));
       resolve();
     } catch (error) { reject(error); }
     this.#pending.delete(file);
     this.#loading--;
     this.#next();
+  }
+
+  /** @param {Sample & {key?: number}} row */
+  #hasRoom({ file, key, seconds }) {
+    if (this.#seconds + seconds <= this.budget || isKept(file)) return true;
+    if (!this.index?.tones.get(key ?? -1)?.some((row) => this.#buffers.has(row.file))) return true; // the key would be silent
+    const oldest = [...this.#buffers.keys()].find((each) => !isKept(each)) ?? "";
+    return performance.now() - (this.#played.get(oldest) ?? 0) > IN_USE;
   }
 
   /** Keep a decoded recording, and drop the least recently used tones beyond the budget. @param {Sample} row @param {AudioBuffer} buffer */
