@@ -164,7 +164,7 @@ def _ended_by_all_off(notes: Array, following: Array, track: Track) -> Array:
     `following` is the event that ends each note, -1 for none.
     """
     is_control = (track.status & 0xF0) == CONTROL
-    all_off = np.flatnonzero(is_control & np.isin(track.first, (ALL_SOUND_OFF, ALL_NOTES_OFF)))
+    all_off = np.flatnonzero(is_control & ((track.first == ALL_SOUND_OFF) | (track.first == ALL_NOTES_OFF)))
     for channel in np.unique(track.status[all_off] & 0x0F).tolist():
         places = all_off[(track.status[all_off] & 0x0F) == channel]
         after = np.append(places, len(track.ticks))[np.searchsorted(places, notes["on"])]
@@ -185,14 +185,17 @@ def pedal_table(file: MidiFile) -> Array:
     for number, track in enumerate(file.tracks):
         control = np.flatnonzero((track.status & 0xF0) == CONTROL)
         controller = track.first[control]
-        for pedal, wanted in enumerate(PEDAL_CONTROLLERS):
-            at = control[(controller == wanted) | (controller == RESET_CONTROLLERS)]
-            rows = np.zeros(len(at), PEDALS)
-            own = track.first[at] == wanted
-            rows["tick"], rows["track"], rows["channel"] = track.ticks[at], number, track.status[at] & 0x0F
-            rows["pedal"], rows["event"] = pedal, np.where(own, at, -1)
-            rows["value"] = np.where(own, np.minimum(track.second[at], 127), 0)
-            found.append(rows)
+        is_reset = controller == RESET_CONTROLLERS
+        places = [control[(controller == wanted) | is_reset] for wanted in PEDAL_CONTROLLERS]
+        at = np.concatenate(places)
+        rows = np.empty(len(at), PEDALS)
+        rows["tick"], rows["event"], rows["track"] = track.ticks[at], at, number
+        rows["channel"], rows["value"] = track.status[at] & 0x0F, np.minimum(track.second[at], 127)
+        rows["pedal"] = np.repeat(range(len(places)), [len(each) for each in places])
+        if is_reset.any():
+            releases = track.first[at] == RESET_CONTROLLERS
+            rows["event"][releases], rows["value"][releases] = -1, 0
+        found.append(rows)
     return _joined([rows for rows in found if len(rows)], PEDALS)
 
 

@@ -52,9 +52,9 @@ def _without_overlaps(events: Array, key: str) -> Array:
 
     Of two events of one key with the same onset the longer stays.
     """
-    onset, keys = events["onset"], events[key]
-    later, higher = np.diff(onset), np.diff(keys)
-    if not ((later > 0) | ((later == 0) & (higher > 0))).all():
+    onset, keys = np.ascontiguousarray(events["onset"]), events[key]
+    is_next = onset[1:] > onset[:-1]
+    if not is_next.all() and not (is_next | ((onset[1:] == onset[:-1]) & (keys[1:] > keys[:-1]))).all():
         events = events[np.lexsort((-events["duration"], keys, onset))]
     order, room = _rooms(events, key)
     if (room == 0).any():
@@ -70,9 +70,11 @@ def _rooms(events: Array, key: str) -> tuple[Array, Array]:
 
     The seconds are infinite where none follows; the last event of the order is left out.
     """
-    order = np.argsort(events[key], kind="stable")
-    room = np.diff(events["onset"][order])
-    room[np.diff(events[key][order]) != 0] = np.inf
+    keys = np.ascontiguousarray(events[key])
+    order = np.argsort(keys, kind="stable")
+    onset, keys = events["onset"][order], keys[order]
+    room = onset[1:] - onset[:-1]
+    room[keys[1:] != keys[:-1]] = np.inf
     return order, room
 
 
