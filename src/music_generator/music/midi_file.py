@@ -303,7 +303,7 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
 
 
 def _statuses(byte: Array) -> tuple[Array, Array]:
-    """Return the status byte of each event, below 128 where it has none, and whether it is its own first byte `byte`."""
+    """Return the status byte of each event, below 128 where it has none, and whether its first byte is one."""
     own = byte >= 0x80
     if own.all():
         return byte, own
