@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 
@@ -113,7 +114,7 @@ def test_rates_that_no_recording_has_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["flac", "mp3", "ogg"])
-def test_files_that_are_cut_off(tmp_path, form):
+def test_files_that_are_cut_off(tmp_path, capfd, form):
     """The half of a FLAC or OGG file is refused; that of an MP3 file is a shorter MP3 file where its head allows."""
     path = write_sound(tmp_path / f"take.{form}", 20.0)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -124,6 +125,8 @@ def test_files_that_are_cut_off(tmp_path, form):
     else:
         assert form != "flac"
         assert 8 < recording.seconds < 12
+    os.write(2, b"stderr is back")
+    assert capfd.readouterr().err == "stderr is back"  # the decoder itself has said nothing
 
 
 @pytest.mark.parametrize(

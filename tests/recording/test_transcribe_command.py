@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +182,14 @@ def test_a_recording_is_played_drawn_and_scored(run, tmp_path):
 def test_info_describes_a_recording_without_the_extra(tmp_path):
     path = write_sound(tmp_path / "take.flac", 2.0, 48_000, 2)
     assert describe(path) == {"kind": "recording", "seconds": 2.0, "sample rate": 48_000, "channels": 2}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell of Windows closes no stderr")
+def test_a_recording_is_read_where_stderr_is_closed(tmp_path):
+    path = write_sound(tmp_path / "take.ogg", 2.0)
+    command = f"exec {shlex.quote(sys.executable)} -m music_generator info {shlex.quote(str(path))} --json 2>&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["seconds"] == pytest.approx(2.0, abs=0.01)
 
 
 def test_assert_events_sees_a_difference():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,9 +30,12 @@ QUIET_PEAK = 1e-4
 """The largest sample, -80 dB, below which sound is silence; dither of 16 bits is at 3e-5."""
 BLOCK_SAMPLES = 1 << 18  # of all channels together
 HEAD_BYTES = 12
+STDERR = 2  # its file descriptor
 READABLE = (
     "WAV, FLAC, OGG and MP3 can be read; a program such as ffmpeg makes one of other files: ffmpeg -i FILE take.wav"
 )
+
+_stderr_lock = Lock()
 
 # first bytes of files of sound or film: of the kinds that can be read, and of those about which one line says more
 _HEADS = (b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff", b"RF64", b"\x1a\x45\xdf\xa3")
@@ -170,8 +176,11 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         if not path.stat().st_size:
             raise RecordingError(path, "the file is empty")
-        with path.open("rb") as data, soundfile.SoundFile(data) as file:
-            yield file
+        with path.open("rb") as data:
+            with _quiet_decoder():
+                file = soundfile.SoundFile(data)
+            with file:
+                yield file
     except FileNotFoundError:
         raise RecordingError(path, "no such file") from None
     except OSError as error:
@@ -180,12 +189,29 @@ def _opened(path: Path) -> Iterator[Any]:
         raise RecordingError(path, f"it cannot be read as sound; {READABLE}") from error
 
 
+@contextmanager
+def _quiet_decoder() -> Iterator[None]:
+    """Keep the decoder of MP3 from writing to stderr: what is wrong with a file is said in one line of our own."""
+    with _stderr_lock:
+        kept = None if sys.__stderr__ is None else os.dup(STDERR)  # where it is closed, a file may have its number
+        try:
+            if kept is not None:
+                with Path(os.devnull).open("wb") as nothing:
+                    os.dup2(nothing.fileno(), STDERR)
+            yield
+        finally:
+            if kept is not None:
+                os.dup2(kept, STDERR)
+                os.close(kept)
+
+
 def _read(path: Path, file: Any) -> Iterator[Array]:
     """Yield float32 blocks of shape (samples, channels). Raises `RecordingError` where the file is damaged."""
     soundfile, frames = require_soundfile("recordings"), 0
     while True:
         try:
-            block: Array = file.read(max(1, BLOCK_SAMPLES // file.channels), dtype="float32", always_2d=True)
+            with _quiet_decoder():
+                block: Array = file.read(max(1, BLOCK_SAMPLES // file.channels), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise _cut_off(path, frames / file.samplerate) from error
         if not len(block):
