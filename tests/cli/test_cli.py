@@ -978,7 +978,7 @@ def track(events: str) -> bytes:
 
 NOTE = "00 90 3c 40 60 80 3c 40"
 BAD_FILES = {
-    "not MIDI": (b"RIFF....WAVEfmt and so on", "not a MIDI file"),
+    "not MIDI": (b"PK\x03\x04 and so on", "not a MIDI file"),
     "empty": (b"", "the file is empty"),
     "cut off in its header": (header()[:10], "cut off in its header"),
     "cut off before a track": (header(2) + track(NOTE) + b"MTr", "cut off"),
