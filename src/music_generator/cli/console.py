@@ -88,6 +88,7 @@ class Progress(AbstractContextManager["Progress"]):
         """Remove the bar."""
         if self._bar:
             self._bar.stop()
+            self._bar.console.show_cursor()  # a Ctrl-C may have come between the two halves of a stop in `print`
 
     def update(self, done: float, total: float | None) -> None:
         """Show that `done` of `total` are done."""
