@@ -71,8 +71,10 @@ def test_json_and_the_file_of_out(run, tmp_path):
     assert (code, err, facts.pop("seconds_taken") >= 0) == (0, "", True)
     assert facts.pop("seconds") == pytest.approx(9.5, abs=0.06)
     assert facts == {"files": ["new/other.mid"], "notes": 18, "pedal_presses": 1}
-    (tmp_path / "folder").mkdir()
-    assert json.loads(run("transcribe", "take.mp3", "--out", "folder", "--json")[1])["files"] == ["folder/take.mid"]
+    (tmp_path / "No. 3").mkdir()
+    for folder in ("No. 3", "new", "newer"):  # a name that does not end in .mid is a folder, made if missing
+        facts = json.loads(run("transcribe", "take.mp3", "--out", folder, "--json")[1])
+        assert facts["files"] == [f"{folder}/take.mid"]
 
 
 @pytest.mark.usefixtures("_extra")
@@ -96,6 +98,21 @@ def test_where_nothing_can_be_written_is_said_before_the_work(run, tmp_path, mon
     code, out, err = run("transcribe", "take.wav", "--out", "take.wav/a.mid")
     assert (code, out) == (2, "")
     assert "cannot write take.wav/a.mid" in err
+    line = "music-generator: `--out` must be a folder or a file that ends in .mid, not other.wav\n"
+    assert run("transcribe", "take.wav", "--out", "other.wav") == (2, "", line)
+
+
+@pytest.mark.usefixtures("_extra")
+@pytest.mark.parametrize(
+    "arguments",
+    [("generate", "--primer", "take.wav"), ("infill", "take.wav", "--from", 1, "--to", 2), ("accompany", "take.wav")],
+)
+def test_options_are_checked_before_the_work(run, tmp_path, monkeypatch, arguments):
+    write_sound(tmp_path / "take.wav", 9.5)
+    (tmp_path / "music").write_bytes(b"mine")
+    monkeypatch.setattr(transkun, "Transkun", lambda: pytest.fail("the work began"))
+    line = "music-generator: cannot write into music: it is a file, not a folder\n"
+    assert run(*arguments) == (2, "", line)
 
 
 @pytest.mark.usefixtures("_no_extra")
@@ -133,6 +150,13 @@ def test_bad_recordings_are_one_line(run, tmp_path, write, reason):
 @pytest.mark.parametrize("folder", [".", "..", "/"])
 def test_a_folder_is_no_recording(run, folder):
     assert run("transcribe", folder) == (2, "", f"music-generator: {folder} is a folder: name a sound file\n")
+
+
+@pytest.mark.parametrize("name", ["song.mid", "song.wav"])
+def test_a_midi_file_is_no_recording(run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"MThd\x00\x00\x00\x06\x00\x00\x00\x00\x01\xe0")
+    line = f"music-generator: {name} is a MIDI file already: name a sound file\n"
+    assert run("transcribe", name) == (2, "", line)
 
 
 @pytest.mark.usefixtures("_extra")

@@ -65,12 +65,13 @@ def generate(
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    name, span = _plan(primer, start, future, seconds, notes, track)
-    span = _with_end_and_recall(span, primer, future, open_end, recall)
-    export = Export(out, name, not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
+    # the options first: a recording takes long to transcribe
+    export = Export(out, "piece", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
-    _write(Request(span, sampling, model), export, batch, as_json, [primer, future])
+    name, span = _plan(primer, start, future, seconds, notes, track)
+    span = _with_end_and_recall(span, primer, future, open_end, recall)
+    _write(Request(span, sampling, model), replace(export, name=name), batch, as_json, [primer, future])
 
 
 def _plan(
@@ -150,10 +151,10 @@ def infill(
     The rest of the piece stays as it is. With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     kept = None if keep is None else read_keep(keep)
-    span = tasks.to_infill(read_piece(piece, track), start, end, keep=kept)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
+    span = tasks.to_infill(read_piece(piece, track), start, end, keep=kept)
     _write(Request(span, sampling, model), export, batch, as_json, [piece])
 
 
@@ -184,10 +185,11 @@ def accompany(
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    span = tasks.to_accompany(read_piece(piece, track), keep=read_keep(keep))
+    kept = read_keep(keep)
     export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
+    span = tasks.to_accompany(read_piece(piece, track), keep=kept)
     _write(Request(span, sampling, model), export, batch, as_json, [piece])
 
 

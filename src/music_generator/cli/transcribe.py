@@ -33,7 +33,7 @@ def transcribe(
     """
     path = _midi_path(recording, out)
     check_out(path, recording)
-    _check_folder(path)
+    _check_path(path)
     begun = time.perf_counter()
     performance, seconds = read_recording(recording, hidden=as_json)
     data = write_midi(performance)
@@ -51,13 +51,24 @@ def transcribe(
 def _midi_path(recording: Path, out: Path | None) -> Path:
     if recording.is_dir():
         raise InputError(f"{recording} is a folder: name a sound file")
+    if _is_midi(recording):
+        raise InputError(f"{recording} is a MIDI file already: name a sound file")
     if out is None:
         return recording.with_suffix(".mid")
-    return out / f"{recording.stem}.mid" if out.is_dir() else out
+    return out / f"{recording.stem}.mid" if out.is_dir() or not out.suffix else out
 
 
-def _check_folder(path: Path) -> None:
-    """Check that a file can be made, before the work is done. Raises `InputError`."""
+def _is_midi(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"MThd"
+
+
+def _check_path(path: Path) -> None:
+    """Check that a MIDI file can be made, before the work is done. Raises `InputError`."""
+    if path.suffix.lower() not in (".mid", ".midi"):
+        raise InputError(f"`--out` must be a folder or a file that ends in .mid, not {path}")
     folder = next(each for each in path.absolute().parents if each.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InputError(f"cannot write {path}: {folder} is no folder that can be written to")
