@@ -280,15 +280,16 @@ def _track(path: Any, kind: bytes, data: bytes) -> tuple[Track, list[str]]:
     padded = np.frombuffer(data + bytes(16), np.uint8)
     message, following = _steps(padded, len(data))
     places = _walk(following, len(data))
-    byte = padded[message[places[:-1]]]
+    byte = padded.take(message.take(places[:-1]))
     if ((byte[:-1] & 0xE0 == PROGRAM) & (byte[1:] < 0x80)).any():
         places = _walk_with_programs(data, message, following)
     begins, ends = places[:-1], places[1:]
     if not len(begins):
         return _without_events(kind, data), []
-    starts = message[begins]
-    status, own = _statuses(padded[starts])
-    first, second = padded[starts + own], padded[starts + own + 1]
+    starts = message.take(begins)
+    status, own = _statuses(padded.take(starts))
+    data_begins = starts + own
+    first, second = padded.take(data_begins), padded.take(data_begins + 1)
     broken = (ends > len(data)) | (status < 0x80)
     count, faults = len(starts), list[str]()
     if broken.any():
@@ -327,8 +328,8 @@ def _steps(padded: Array, size: int) -> tuple[Array, Array]:
     for i in range(1, 4):  # a delta time has up to four bytes
         message += longer
         longer &= more[i : size + i]
-    byte = padded[message]
-    following = message + _SIZES[byte]
+    byte = padded.take(message)  # twice as fast as an index of int32
+    following = message + _SIZES.take(byte)
     sized = np.flatnonzero((byte == META) | (byte == SYSEX) | (byte == CONTINUATION))
     at = np.minimum(message[sized] + 1 + (byte[sized] == META), size)
     value, width = _variable_lengths(padded, at)
