@@ -58,6 +58,12 @@ POLICY = (
 HEAD = f"""<meta charset="utf-8">
 <meta http-equiv="content-security-policy" content="{POLICY}">
 <meta name="referrer" content="no-referrer">"""
+STYLE = '<link rel="stylesheet" href="static/style.css">'
+NEEDS_SERVER_STYLE = f"""{STYLE}
+<link rel="stylesheet" href="static/needs_server.css">"""
+NEEDS_SERVER = """<body>
+<p id="needs-server">This page is still loading. Opened as a file it cannot load: start
+  <code>python -m http.server</code> in its folder, and open the address that it prints.</p>"""
 PIANO_CREDIT = "  <p>The piano:"
 MODEL_CREDIT = """  <p>Everything runs in this browser, and your music stays in it. The model was trained on {data};
     its weights are under <a href="static/engine/LICENSE.txt" target="_blank">{licence}</a>, and <a
@@ -122,7 +128,8 @@ def index_page(bundle: Bundle) -> str:
     """Return the studio's page with a security policy of its own, which no server sends, and the model's licence."""
     page = (STATIC / "index.html").read_text("utf-8")
     credit = MODEL_CREDIT.format_map({"data": "data of its own", "licence": "a licence of its own"} | bundle.provenance)
-    for old, new in (('<meta charset="utf-8">', HEAD), (PIANO_CREDIT, credit + PIANO_CREDIT)):
+    changes = {'<meta charset="utf-8">': HEAD, STYLE: NEEDS_SERVER_STYLE, "<body>": NEEDS_SERVER}
+    for old, new in (changes | {PIANO_CREDIT: credit + PIANO_CREDIT}).items():
         assert page.count(old) == 1, f"the page has not one {old}"
         page = page.replace(old, new)
     return page

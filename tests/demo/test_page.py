@@ -85,6 +85,16 @@ def opened(chromium: Any, site: Site, form: dict[str, Any]) -> Iterator[Page]:
     assert all(size >= 0 for _, size in site.sent), "a file is missing"
 
 
+def test_opened_as_a_file_the_page_says_what_it_needs(browser, demo):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((demo / "index.html").as_uri())
+    text = page.locator("#needs-server")
+    assert text.is_hidden()
+    text.wait_for(state="visible")
+    assert "python -m http.server" in text.inner_text()
+    page.close()
+
+
 @pytest.fixture
 def site(demo: Path) -> Iterator[Site]:
     site = Site(demo)
@@ -125,6 +135,7 @@ def test_a_new_piece_sounds_after_little_is_loaded(browser, site, form):
         loaded = sum(size for second, size in site.sent if second < heard_at)
         assert 7e6 < loaded < FIRST_NOTE_BYTES
         page.until("player.now > 0.5")
+        assert page.page.locator("#needs-server").is_hidden()
 
 
 def test_a_piece_is_made_and_exported(browser, site, tmp_path):
