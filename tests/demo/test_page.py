@@ -92,6 +92,10 @@ def test_opened_as_a_file_the_page_says_what_it_needs(browser, demo):
     assert text.is_hidden()
     text.wait_for(state="visible")
     assert "python -m http.server" in text.inner_text()
+    box = text.bounding_box()
+    on_top = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('#needs-server') !== null",
+                           [box["x"] + box["width"] / 2, box["y"] + 8])  # fmt: skip
+    assert on_top
     page.close()
 
 
