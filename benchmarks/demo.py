@@ -6,7 +6,6 @@ FOLDER is a demo of `make demo`. Each run is a first visit: nothing is kept from
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -17,9 +16,9 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from studio import CHROMIUM, until
+
 RUNS = 3
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 HAS_NOTES = "studioPage.studio.events.length > 0"
 SOUNDS = "(({ player }) => player.playing && !player.waiting && player.sampler.voices.length > 0)(studioPage)"
 HEARD_AT = """(({ player }) => {
@@ -54,12 +53,6 @@ class Files(SimpleHTTPRequestHandler):
             super().copyfile(source, outputfile)
 
 
-def wait(page: Any, condition: str) -> None:
-    """Wait until a condition holds."""
-    while not page.evaluate(condition):
-        page.wait_for_timeout(10)
-
-
 def first_visit(page: Any, address: str, sent: list[tuple[float, int]]) -> str:
     """Compose and play as soon as there is a note; return what it took."""
     sent.clear()
@@ -69,9 +62,9 @@ def first_visit(page: Any, address: str, sent: list[tuple[float, int]]) -> str:
     ready = time.time() - start
     page.evaluate(HEARD_AT)
     page.click("#empty-compose")
-    wait(page, HAS_NOTES)
+    until(page, HAS_NOTES)
     page.click("#play")
-    wait(page, SOUNDS)
+    until(page, SOUNDS)
     heard_at = page.evaluate("heardAt")
     seconds, megabytes = heard_at - start, sum(size for second, size in sent if second < heard_at) / 1e6
     return f"usable after {ready:.2f} s, a new piece sounds after {seconds:.2f} s and {megabytes:.1f} MB"

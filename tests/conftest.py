@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
-sys.path += [str(TESTS / "studio"), str(TESTS.parent / "tools")]  # of `studio_browser` and `make_demo`
+# of `studio_browser`, of `make_demo`, and of the benchmark `demo`
+sys.path += [str(TESTS / "studio"), str(TESTS.parent / "tools"), str(TESTS.parent / "benchmarks")]
 
 # markers whose tests must run: skipped, they fail (`REQUIRE=browser`)
 REQUIRED = [name for name in os.environ.get("REQUIRE", "").split(",") if name]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from studio_browser import CHROMIUM, Page, browser
 
+from demo import Files
 from music_generator.engine.engine import Engine
 from music_generator.generation import SamplingOptions, generate, to_compose, to_infill
 from music_generator.music.midi import read_midi, write_midi
@@ -32,21 +32,8 @@ KEPT = """(async () => { const counts = await Promise.all((await caches.keys()).
     (await (await caches.open(name)).keys()).length)); return Math.max(0, ...counts); })()"""
 
 
-class _Files(SimpleHTTPRequestHandler):
-    """Files, and what was asked for: `sent` has the second and the bytes of each, -1 where there is no such file."""
-
-    def __init__(self, *arguments: Any, sent: list[tuple[float, int]], **options: Any) -> None:
-        self.sent = sent
-        super().__init__(*arguments, **options)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Send a file."""
-        self.sent.append((time.time(), os.fstat(source.fileno()).st_size))
-        with suppress(ConnectionError):  # the page was closed
-            super().copyfile(source, outputfile)
+class _Files(Files):
+    """Files, and what was asked for: `sent` has -1 bytes where there is no such file."""
 
     def send_error(self, *arguments: Any, **options: Any) -> None:
         """Refuse."""
