@@ -5,7 +5,8 @@ import { NOISE_BLOCK_TOKENS, UNIFORMS } from "./noise.js";
 import { NO_ONSET, NUM_KEYS } from "./tokens.js";
 
 export const MAX_FIXED = 1024; // fixed entries of a memory: a future's, and a passage's to come back to
-export const LAGS = 256; // tokens, the longest distance at which habituation sees a repetition
+export const LAGS = 1024; // tokens, the longest distance at which a match is seen
+const HABITUATION_LAGS = 256; // at which habituation sees a repetition
 export const WRITING = 0, DONE = 1, INVALID = 2;
 
 /** The fields of a span's state in their order, see engine/rules.py, and what they are where nothing else is said. */
@@ -25,7 +26,8 @@ const ARRAYS = (kernel, allClasses) => ({ // in the order of `Slots` in kernel.h
   states: [f32, kernel.config.forward_layers * kernel.stateRows * kernel.config.forward_size],
   context: [f32, kernel.contextSize], future_context: [f32, kernel.contextSize], inverse_temperature: [f32, 1],
   top_p: [f32, 1], null_factor: [f32, 1], density: [i32, 1], loudness: [i32, 1], recent_keys: [i32, LAGS],
-  lag_counts: [f32, LAGS], habituation: [f32, 3], noise: [f32, NOISE_BLOCK_TOKENS * allClasses],
+  lag_counts: [f32, HABITUATION_LAGS], match_lengths: [i32, LAGS], habituation: [f32, 3], match_nats: [f32, 1],
+  noise: [f32, NOISE_BLOCK_TOKENS * allClasses],
   uniforms: [f32, NOISE_BLOCK_TOKENS * UNIFORMS], forced: null, drawn: [i32, TOKEN_COLUMNS], logits: null,
 });
 
@@ -73,10 +75,11 @@ export class Slots {
   attach(slot, past, span, drawing) {
     for (const name of ["states", "context", "last_onset", "last_release", "recent_keys"]) this.of(name, slot).set(past[name]);
     this.memory.restore(slot, past.memory);
-    this.of("lag_counts", slot).fill(0);
+    for (const name of ["lag_counts", "match_lengths"]) this.of(name, slot).fill(0);
     const numbers = {
       composer: past.composer, inverse_temperature: 1 / drawing.temperature, top_p: drawing.topP,
       density: drawing.density, loudness: drawing.loudness, null_factor: drawing.nullFactor,
+      match_nats: drawing.matchNats,
     };
     for (const [name, value] of Object.entries(numbers)) this.of(name, slot)[0] = value;
     this.of("habituation", slot).set(drawing.habituation);
@@ -92,6 +95,16 @@ export class Slots {
       this.of("next_onset", slot).set(future.nextOnset);
     }
     this.memory.setFixed(slot, entries, future?.first);
+  }
+
+  /** Take the key of a token that was written into what is counted of a slot's keys: engine/rules.py. */
+  countKey(slot, key) {
+    const [recentKeys, lagCounts, matchLengths] = ["recent_keys", "lag_counts", "match_lengths"].map((name) => this.of(name, slot));
+    const keep = this.of("habituation", slot)[2];
+    lagCounts.forEach((count, lag) => { lagCounts[lag] = Math.fround(count * keep) + Number(recentKeys[lag] === key); });
+    matchLengths.forEach((length, lag) => { matchLengths[lag] = recentKeys[lag] === key ? length + 1 : 0; });
+    recentKeys.copyWithin(1, 0);
+    recentKeys[0] = key;
   }
 
   setSpan(slot, span) { this.of("span", slot).set(SPAN_FIELDS.map((name) => span[name])); }

@@ -6,7 +6,7 @@ import { NUM_KEYS, TICKS_PER_SECOND, decode, encode } from "./tokens.js";
 import { searchSorted } from "./tempo_map.js";
 
 const LOWEST_TEMPERATURE = 0.01, MOST_NOTES_PER_SECOND = 100, SHIFT_TEMPERATURE = 0.95, MOST_RETURNS = 5;
-const PEDAL_TAIL_SECONDS = 1, NULL_PER_RETURN = 0.02, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
+const PEDAL_TAIL_SECONDS = 1, NULL_PER_RETURN = 0.02, MATCH_NATS_PER_RETURN = 1, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
 const HABITUATION = [24, 0.15, 1 - 1 / 64]; // from which count on, nats, what a count keeps: engine/rules.py
 export const LONGEST_REST_SECONDS = 4, LONGEST_REPEAT = 8;
 
@@ -54,7 +54,8 @@ export class SamplingOptions {
     const classOf = (name) => (this[name] === null ? 0 : 1 + searchSorted(edges[name], this[name], "right"));
     return {
       temperature: this.temperature, topP: this.top_p, density: classOf("density"), loudness: classOf("loudness"),
-      nullFactor: 1 - NULL_PER_RETURN * this.returns, habituation: HABITUATION,
+      nullFactor: 1 - NULL_PER_RETURN * this.returns, matchNats: MATCH_NATS_PER_RETURN * this.returns,
+      habituation: HABITUATION,
     };
   }
 

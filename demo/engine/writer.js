@@ -3,7 +3,7 @@ import { MAX_CONTEXT } from "./engine.js";
 import { InputError, float, general } from "./errors.js";
 import { NoiseSource } from "./noise.js";
 import { LONGEST_SECONDS, LOWEST_PITCH } from "./performance.js";
-import { DONE, INVALID, LAGS, WRITING, spanState } from "./slots.js";
+import { DONE, INVALID, WRITING, spanState } from "./slots.js";
 import { LONGEST_REPEAT, LONGEST_REST_SECONDS, SamplingOptions } from "./span.js";
 import { rint, searchSorted } from "./tempo_map.js";
 import { KEYS, TICKS_PER_SECOND, classesOf, encode, onsetTicks } from "./tokens.js";
@@ -88,18 +88,11 @@ class Writer {
     slots.setSpan(slot, state);
     this.engine.kernel.force(slots, slot, [...classesOf(this.engine.edges, row), row[0], duration]);
     slots.of("last_release", slot)[key] = release;
-    habituate(slots.of("recent_keys", slot), slots.of("lag_counts", slot), key, slots.of("habituation", slot)[2]);
+    slots.countKey(slot, key);
     const repeats = key === state.repeated_key ? state.repeats + 1 : 1;
     Object.assign(state, { now: onset, last_key: key, last_note: onset, repeats, repeated_key: key });
     return row;
   }
-}
-
-/** Count a token's key at all lags and make it the latest of the recent ones: engine/rules.py. */
-function habituate(recentKeys, lagCounts, key, keep) {
-  for (let lag = 0; lag < LAGS; lag++) lagCounts[lag] = Math.fround(lagCounts[lag] * keep) + Number(recentKeys[lag] === key);
-  recentKeys.copyWithin(1, 0);
-  recentKeys[0] = key;
 }
 
 /** Writers side by side: they use the first slots; when one leaves, the last one moves to its slot. */

@@ -11,7 +11,7 @@ import numpy as np
 from music_generator.engine.engine import Engine
 from music_generator.engine.memory import ENTRY_MULTIPLE, EVENT_UNITS, GROUP_UNITS, Entries, Memories
 from music_generator.engine.noise import NoiseSource
-from music_generator.engine.rules import LAGS, Habituation, SpanState
+from music_generator.engine.rules import HABITUATION_LAGS, LAGS, Habituation, SpanState
 from music_generator.engine.slots import CLASS_SLICES, Drawing, Slots
 from music_generator.model.config import (
     DIRECTIONS,
@@ -86,7 +86,8 @@ def fill_slot(slots: Slots, slot: int, seed: int, composers: int = 1, *, has_fut
     slots.next_onset[slot] = slots.resume_tick[slot] + rng.integers(0, 900, NUM_KEYS)
     slots.next_onset[slot, ::5] = NO_ONSET
     slots.recent_keys[slot] = rng.integers(-1, NUM_KEYS, LAGS)
-    slots.lag_counts[slot] = rng.uniform(0, 40, LAGS) * (rng.random(LAGS) < 0.1)
+    slots.lag_counts[slot] = rng.uniform(0, 40, HABITUATION_LAGS) * (rng.random(HABITUATION_LAGS) < 0.1)
+    slots.match_lengths[slot] = rng.integers(0, 9, LAGS) * (slots.recent_keys[slot] >= 0)
     fill_memory(slots.memory, slot, np.random.default_rng([seed, 18]))
     drawing = some_drawing(rng)
     slots.density[slot], slots.loudness[slot] = drawing.density, drawing.loudness
@@ -107,6 +108,7 @@ def some_drawing(rng: np.random.Generator) -> Drawing:
         int(told[0] * rng.integers(1, DENSITIES)),
         int(told[1] * rng.integers(1, LOUDNESSES)),
         float(rng.uniform(0.8, 1.2)),
+        float(rng.uniform(-2, 4)),
         Habituation(float(rng.uniform(5, 30)), float(rng.uniform(0, 0.5)), float(rng.uniform(8, 100))),
     )
 

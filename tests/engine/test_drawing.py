@@ -42,7 +42,7 @@ def repeated(engine: Engine, count: int, *, has_future: bool = False, seed: int 
     slots = engine.slots(count, fixed=0)
     slots.logits = np.zeros((count, ALL_CLASSES), np.float32)
     fill_slot(slots, 0, seed, 1 + len(engine.config.composers))
-    slots.has_future[:], slots.habituation[:] = has_future, (NO_ONSET, 0, 1)
+    slots.has_future[:], slots.habituation[:], slots.match_nats[:] = has_future, (NO_ONSET, 0, 1), 0
     for slot in range(1, count):
         slots.move(0, slot)
     draw_noise(slots)

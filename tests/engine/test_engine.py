@@ -123,11 +123,14 @@ def test_only_the_last_tokens_are_read(exact: Engine, rows: Array, monkeypatch: 
 
 
 def test_as_many_tokens_are_read_as_promised(exact: Engine, rows: Array) -> None:
-    """One more than `MAX_CONTEXT` changes nothing but that the past is cut."""
+    """Some more than `MAX_CONTEXT` change nothing but that the past is cut, and the keys that are known."""
     long = np.resize(rows, MAX_CONTEXT + 5)
     last = long[-MAX_CONTEXT:]
     first_tick = int(long["shift"][:5].sum())
-    assert_same(exact.read_past(long), exact.read_past(last, 0, first_tick, cut=True))
+    read = exact.read_past(long)
+    assert read.recent_keys[MAX_CONTEXT:][:5].tolist() == long["key"][4::-1].tolist()
+    read.recent_keys[MAX_CONTEXT:] = -1
+    assert_same(read, exact.read_past(last, 0, first_tick, cut=True))
     future = exact.read_future(long, 9)
     np.testing.assert_array_equal(future.context, exact.read_futures(long[:MAX_CONTEXT], cut=True)[0].context)
     assert (future.next_onset[future.next_onset < NO_ONSET] <= 9 + long["shift"][1:MAX_CONTEXT].sum()).all()

@@ -16,8 +16,11 @@ from music_generator.engine.kernel import Kernel
 from music_generator.engine.reference import Reference
 from music_generator.engine.rules import (
     DONE,
+    HABITUATION_LAGS,
     INVALID,
     LAGS,
+    LEAST_MATCH_LAG,
+    MATCH_TOKENS,
     SPAN_DTYPE,
     WRITING,
     Constraints,
@@ -27,12 +30,13 @@ from music_generator.engine.rules import (
     begin_at_span_start,
     come_before_kept_note,
     constrain,
+    count_key,
     end_before_span_end,
-    habituate,
     keep_keys_in_order,
     keep_repeats_short,
     keep_rests_short,
     repeats_at_end,
+    returning_key,
     tiredness,
     too_high,
     wait_for_a_key,
@@ -303,15 +307,16 @@ def test_repeats_at_the_end(keys: list[int], wanted: tuple[int, int]) -> None:
 # --- habituation
 
 
-def habituated(keys: Array, options: Habituation) -> tuple[Array, Array]:
-    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(LAGS, np.float32)
+def counted(keys: Array, options: Habituation) -> tuple[Array, Array, Array]:
+    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(HABITUATION_LAGS, np.float32)
+    match_lengths = np.zeros(LAGS, np.int32)
     for key in keys.tolist():
-        habituate(recent_keys, lag_counts, key, np.float32(options.keep))
-    return recent_keys, lag_counts
+        count_key(recent_keys, lag_counts, match_lengths, key, np.float32(options.keep))
+    return recent_keys, lag_counts, match_lengths
 
 
 def test_recent_keys_and_how_often_each_lag_repeated() -> None:
-    recent_keys, lag_counts = habituated(np.array([5, 7, 5, 7, 5]), Habituation(window=2))
+    recent_keys, lag_counts, _ = counted(np.array([5, 7, 5, 7, 5]), Habituation(window=2))
     assert recent_keys[:6].tolist() == [5, 7, 5, 7, 5, -1]
     assert lag_counts[:5].tolist() == [0, 1 + 0.5 + 0.25, 0, 1, 0]
     assert not lag_counts[5:].any()
@@ -319,7 +324,7 @@ def test_recent_keys_and_how_often_each_lag_repeated() -> None:
 
 def test_the_key_that_a_lag_says_next_becomes_less_likely() -> None:
     """By nats for each count above the limit; of several lags the most counts."""
-    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(LAGS, np.float32)
+    recent_keys, lag_counts = np.full(LAGS, -1, np.int32), np.zeros(HABITUATION_LAGS, np.float32)
     recent_keys[:4], lag_counts[[0, 1, 3, 9]] = (60, 62, 64, 62), (24, 26, 34, 90)
     found = tiredness(recent_keys, lag_counts, np.float32(24), np.float32(0.5))
     assert np.flatnonzero(found).tolist() == [62]  # lag 10 says nothing: there is no event
@@ -333,13 +338,53 @@ def test_a_circle_tires(period: int) -> None:
     """Whatever the figure is, its next key loses more and more nats, and no other; what does not repeat loses none."""
     options, lost = Habituation(), []
     for count in (20, 100, 700):
-        recent_keys, lag_counts = habituated(np.arange(count) % period, options)
+        recent_keys, lag_counts, _ = counted(np.arange(count) % period, options)
         taken = tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats))
         lost.append(float(taken[count % period]))
         assert np.flatnonzero(taken).tolist() == ([count % period] if lost[-1] else [])
     assert 0 == lost[0] < 2 < lost[1] < lost[2]
-    recent_keys, lag_counts = habituated(np.random.default_rng(1).integers(0, KEYS, 700), options)
+    recent_keys, lag_counts, _ = counted(np.random.default_rng(1).integers(0, KEYS, 700), options)
     assert not tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats)).any()
+
+
+# --- matches
+
+
+def returning(keys: Array) -> tuple[int, int]:
+    """The key that should come next, and the length of the longest match that is far enough."""
+    recent_keys, _, match_lengths = counted(keys, Habituation())
+    return returning_key(recent_keys, match_lengths), int(match_lengths[LEAST_MATCH_LAG - 1 :].max())
+
+
+def test_a_match_says_what_came_next() -> None:
+    theme, between = np.arange(8), np.arange(40, 40 + 2 * LEAST_MATCH_LAG)
+    for heard in range(9):
+        expected = heard if heard >= MATCH_TOKENS else -1
+        wanted = int(between[0]) if heard == 8 else expected
+        assert returning(np.concatenate([theme, between, theme[:heard]])) == (wanted, heard)
+
+
+def test_the_longest_match_counts_and_of_several_the_latest() -> None:
+    gap = np.arange(40, 40 + LEAST_MATCH_LAG)
+    long, short = [1, 2, 3, 4, 5, 6, 30], [9, 3, 4, 5, 6, 31]
+    assert returning(np.concatenate([long, gap, short, gap, [1, 2, 3, 4, 5, 6]])) == (30, 6)
+    assert returning(np.concatenate([long, gap, short, gap, [2, 3, 4, 5, 6]])) == (30, 5)
+    assert returning(np.concatenate([long, gap, short, gap, [3, 4, 5, 6]])) == (31, 4)
+
+
+@pytest.mark.parametrize("period", [1, 3, LEAST_MATCH_LAG - 1, LEAST_MATCH_LAG])
+def test_a_figure_of_few_tokens_is_no_match(period: int) -> None:
+    """But its repetition farther back is: it is heard at every multiple of its length."""
+    keys = np.arange(period + MATCH_TOKENS) % period
+    assert returning(keys) == ((MATCH_TOKENS % period, MATCH_TOKENS) if period == LEAST_MATCH_LAG else (-1, 0))
+
+
+def test_a_match_reaches_back_as_far_as_the_keys_that_are_kept() -> None:
+    theme = np.arange(MATCH_TOKENS)
+    for between, found in ((LAGS - MATCH_TOKENS, 50), (LAGS - MATCH_TOKENS + 1, -1)):
+        rest = np.full(between, 50)
+        rest[1::2] = 51
+        assert returning(np.concatenate([theme, rest, theme]))[0] == found
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ enum { INT8, FLOAT32 };
 /* The shape of every memory: see model/config.py, whose numbers these are. */
 enum {
     EVENT_HEADS = 4, GROUP_HEADS = 2, MEMORY_HEADS = 6, FINGERPRINT = 64, VALUE = 64, EVENT_TAPS = 8, GROUP_TAPS = 6,
-    GROUP_TICKS = 3, INTERVAL_REACH = 48, ROLL_CENTRE = 45, LOW_BEFORE = 60, ENTRY_COLUMNS = 8, LAGS = 256
+    GROUP_TICKS = 3, INTERVAL_REACH = 48, ROLL_CENTRE = 45, LOW_BEFORE = 60, ENTRY_COLUMNS = 8, LAGS = 1024,
+    HABITUATION_LAGS = 256, MATCH_TOKENS = 4, LEAST_MATCH_LAG = 25
 };
 
 /* What a model is. */
@@ -85,8 +86,10 @@ typedef struct {
     const float *null_factor;                        /* (N) of the memory's score of nothing */
     const int32_t *density, *loudness;               /* (N), (N) classes, 0 if not told */
     int32_t *recent_keys;                            /* (N, LAGS), the latest first, -1 where there is none */
-    float *lag_counts;                               /* (N, LAGS) */
+    float *lag_counts;                               /* (N, HABITUATION_LAGS) */
+    int32_t *match_lengths;                          /* (N, LAGS) */
     const float *habituation;                        /* (N, 3): from which count on, nats, what a count keeps */
+    const float *match_nats;                         /* (N) added to the key with which a match goes on */
     const float *noise, *uniforms;                   /* (N, block, A), (N, block, 3) */
     const Drawn *forced;                             /* (N), or null: the token is drawn */
     Drawn *drawn;                                    /* (N) */

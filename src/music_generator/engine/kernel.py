@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.memory import ENTRY_COLUMNS, MEMORY_DTYPE, Memories
-from music_generator.engine.rules import LAGS, SPAN_DTYPE, WRITING
+from music_generator.engine.rules import HABITUATION_LAGS, LAGS, LEAST_MATCH_LAG, MATCH_TOKENS, SPAN_DTYPE, WRITING
 from music_generator.engine.slots import Slots
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
 from music_generator.model.config import (
@@ -74,7 +74,7 @@ class Config(Structure):
 _SLOT_ARRAYS = (
     "span", "composer", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "states", "context",
     "future_context", "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts",
-    "habituation", "noise", "uniforms", "forced", "drawn", "logits",
+    "match_lengths", "habituation", "match_nats", "noise", "uniforms", "forced", "drawn", "logits",
 )  # fmt: skip
 _MEMORY_ARRAYS = ("fingerprints", "sums", "events", "bonus", "pending", "state")
 
@@ -95,7 +95,7 @@ _CONTRACT = (
     CONTRACT_VERSION, ctypes.sizeof(Config), 4 * TOKEN_COLUMNS, 4 * DRAWN_COLUMNS, SPAN_DTYPE.itemsize,
     ctypes.sizeof(_Slots), MEMORY_DTYPE.itemsize, ctypes.sizeof(_Memories),
     EVENT_HEADS, GROUP_HEADS, FINGERPRINT, VALUE, EVENT_TAPS, GROUP_TAPS, GROUP_TICKS, INTERVAL_REACH, ROLL_CENTRE,
-    LOW_BEFORE, ENTRY_COLUMNS, LAGS, ENTRY_MULTIPLE,
+    LOW_BEFORE, ENTRY_COLUMNS, LAGS, HABITUATION_LAGS, MATCH_TOKENS, LEAST_MATCH_LAG, ENTRY_MULTIPLE,
 )  # fmt: skip
 
 

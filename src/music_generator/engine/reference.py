@@ -33,7 +33,7 @@ from music_generator.engine.rules import (
     SpanState,
     accept,
     constrain,
-    habituate,
+    returning_key,
     tiredness,
     too_high,
 )
@@ -318,6 +318,9 @@ class Reference:
     def _draw_key(self, slots: Slots, slot: int, logits: Array, constraints: Constraints, onset: int) -> int:
         above, nats, _ = slots.habituation[slot]
         logits = logits - tiredness(slots.recent_keys[slot], slots.lag_counts[slot], above, nats)
+        if self.memory is not None:
+            returning = returning_key(slots.recent_keys[slot], slots.match_lengths[slot])
+            logits[returning] += slots.match_nats[slot] if returning >= 0 else f32(0)
         span = SpanState(*slots.span[slot].tolist())
         blocked = constraints.free_from > onset
         blocked[too_high(span, onset) :] = True
@@ -415,7 +418,7 @@ class Reference:
         accepted = span.done == WRITING and accept(span, shift_class, key, shift_ticks, duration_ticks)
         slots.span[slot] = astuple(span)
         if accepted:
-            habituate(slots.recent_keys[slot], slots.lag_counts[slot], key, slots.habituation[slot, 2])
+            slots.count_key(slot, key)
         if not accepted:
             return 0, -1, 0, 0
         return shift_ticks, key, max(1, value_in_bin("velocity", velocity_class, uniform)), duration_ticks

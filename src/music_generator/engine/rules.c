@@ -72,13 +72,17 @@ static int too_high(const SpanState *span, int keys, int32_t onset)
     return span->kept_key >= 0 && onset == span->end - 1 ? span->kept_key : keys;
 }
 
-/* How often a key was the one that many tokens before, fading; the key is then the latest. */
-static void habituate(int32_t *recent_keys, float *lag_counts, int32_t key, float keep)
+/* Count a token's key at all lags and make it the latest of the recent ones. */
+static void count_key(const Slots *slots, int64_t slot, int32_t key)
 {
-    for (int lag = 0; lag < LAGS; lag++) {
+    int32_t *recent_keys = slots->recent_keys + slot * LAGS, *match_lengths = slots->match_lengths + slot * LAGS;
+    float *lag_counts = slots->lag_counts + slot * HABITUATION_LAGS, keep = slots->habituation[slot * 3 + 2];
+    for (int lag = 0; lag < HABITUATION_LAGS; lag++) {
         lag_counts[lag] *= keep;
         lag_counts[lag] += recent_keys[lag] == key ? 1.0f : 0.0f;
     }
+    for (int lag = 0; lag < LAGS; lag++)
+        match_lengths[lag] = recent_keys[lag] == key ? match_lengths[lag] + 1 : 0;
     for (int lag = LAGS - 1; lag > 0; lag--)
         recent_keys[lag] = recent_keys[lag - 1];
     recent_keys[0] = key;
@@ -90,7 +94,7 @@ static void tire(const int32_t *recent_keys, const float *lag_counts, const floa
 {
     for (int key = 0; key < keys; key++)
         taken[key] = 0.0f;
-    for (int lag = 0; lag < LAGS; lag++)
+    for (int lag = 0; lag < HABITUATION_LAGS; lag++)
         if (lag_counts[lag] > habituation[0] && recent_keys[lag] >= 0) {
             float nats = (lag_counts[lag] - habituation[0]) * habituation[1];
             int key = recent_keys[lag];
@@ -98,6 +102,19 @@ static void tire(const int32_t *recent_keys, const float *lag_counts, const floa
         }
     for (int key = 0; key < keys; key++)
         logits[key] = logits[key] - taken[key];
+}
+
+/* The key that came next where the longest match is, the latest of several; -1 if none is long enough. */
+static int32_t returning_key(const int32_t *recent_keys, const int32_t *match_lengths)
+{
+    int32_t longest = 0, lag = LEAST_MATCH_LAG - 1;
+    for (int i = lag; i < LAGS; i++)
+        longest = max_int(longest, match_lengths[i]);
+    if (longest < MATCH_TOKENS)
+        return -1;
+    while (match_lengths[lag] != longest)
+        lag++;
+    return recent_keys[lag];
 }
 
 /* The shift waits until a key is free, if need be past `latest`. */

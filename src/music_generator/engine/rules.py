@@ -21,7 +21,10 @@ Array = NDArray[Any]
 
 WRITING, DONE, INVALID = range(3)
 MOST_NATS = 100.0  # of `Habituation`
-LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
+LAGS = 1024  # tokens, the longest distance at which a match is seen
+HABITUATION_LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
+MATCH_TOKENS = 4  # from this length on, a match makes what came next there likelier
+LEAST_MATCH_LAG = 25  # tokens from an event to what it matches, at least: figures go on by themselves
 f32 = np.float32
 
 
@@ -190,17 +193,38 @@ class Habituation:
         return 1 - 1 / self.window
 
 
-def habituate(recent_keys: Array, lag_counts: Array, key: int, keep: np.float32) -> None:
-    """Count a token's key at all lags and make it the latest of the recent ones: (LAGS,) each, changed in place."""
+def count_key(recent_keys: Array, lag_counts: Array, match_lengths: Array, key: int, keep: np.float32) -> None:
+    """Count a token's key at all lags and make it the latest of the recent ones; all arrays are changed in place.
+
+    Args:
+        recent_keys: the keys of the last tokens, the latest first; -1 where there is none, (LAGS,).
+        lag_counts: how often the key was the one that many tokens before, fading, (HABITUATION_LAGS,).
+        match_lengths: how many of the last tokens in a row had the key that came that many tokens before, (LAGS,).
+        key: of the token.
+        keep: what is left of a count.
+    """
+    same = recent_keys == key
     lag_counts *= keep
-    lag_counts += recent_keys == key
+    lag_counts += same[:HABITUATION_LAGS]
+    match_lengths[:] = np.where(same, match_lengths + 1, 0)
     recent_keys[1:], recent_keys[0] = recent_keys[:-1].copy(), key
+
+
+def returning_key(recent_keys: Array, match_lengths: Array) -> int:
+    """Return the key that came next where the longest match is, the latest of several; -1 if none is long enough.
+
+    What a model writes returns less surely than music by people, in which it finds the way on as often as they do: its
+    returns are not exact, so that those places differ which all fit. The longest match decides between them.
+    """
+    far = match_lengths[LEAST_MATCH_LAG - 1 :]
+    found = int(far.argmax())
+    return int(recent_keys[LEAST_MATCH_LAG - 1 + found]) if far[found] >= MATCH_TOKENS else -1
 
 
 def tiredness(recent_keys: Array, lag_counts: Array, above: np.float32, nats: np.float32) -> Array:
     """Return what habituation takes off the logit of each key: (K,)."""
     taken = np.zeros(NUM_KEYS, f32)
-    over = np.flatnonzero((lag_counts > above) & (recent_keys >= 0))
+    over = np.flatnonzero((lag_counts > above) & (recent_keys[:HABITUATION_LAGS] >= 0))
     np.maximum.at(taken, recent_keys[over], (lag_counts[over] - above) * nats)
     return taken
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from music_generator.engine.memory import Entries, Memories
 from music_generator.engine.noise import NOISE_BLOCK_TOKENS, UNIFORMS, NoiseSource
-from music_generator.engine.rules import LAGS, SPAN_DTYPE, Habituation, SpanState
+from music_generator.engine.rules import HABITUATION_LAGS, LAGS, SPAN_DTYPE, Habituation, SpanState, count_key
 from music_generator.model.config import CLASSES, FIELDS, NO_ONSET, ModelConfig
 from music_generator.music.tokens import NUM_KEYS
 
@@ -74,6 +74,7 @@ class Drawing:
         temperature, top_p: see `SamplingOptions`.
         density, loudness: classes, 0 if not told.
         null_factor: of the memory's score of nothing: the lower, the more returns.
+        match_nats: what is added to the logit of the key with which a match goes on; 0 without a memory.
         habituation: what takes keys off that have come at the same distance too often.
     """
 
@@ -82,6 +83,7 @@ class Drawing:
     density: int = 0
     loudness: int = 0
     null_factor: float = 1.0
+    match_nats: float = 0.0
     habituation: Habituation = field(default_factory=Habituation)
 
 
@@ -120,7 +122,8 @@ class Slots:
         self.density, self.loudness = zeros(dtype=np.int32), zeros(dtype=np.int32)
         self.memory = Memories(config, size, precision, fixed)
         self.recent_keys = zeros(LAGS, dtype=np.int32) - np.int32(1)
-        self.lag_counts, self.habituation = zeros(LAGS), zeros(3)
+        self.lag_counts, self.match_lengths = zeros(HABITUATION_LAGS), zeros(LAGS, dtype=np.int32)
+        self.habituation, self.match_nats = zeros(3), zeros()
         self.noise, self.uniforms = zeros(self.block, ALL_CLASSES), zeros(self.block, UNIFORMS)
         self.forced = zeros(6, dtype=np.int32) if scored else None
         self.drawn = zeros(6, dtype=np.int32)  # classes of the fields, then shift and duration in ticks
@@ -131,7 +134,7 @@ class Slots:
         self.states[slot], self.context[slot], self.composer[slot] = past.states, past.context, past.composer
         self.last_onset[slot], self.last_release[slot] = past.last_onset, past.last_release
         self.memory.copy(slot, past.memory, 0)
-        self.recent_keys[slot], self.lag_counts[slot] = past.recent_keys, 0
+        self.recent_keys[slot], self.lag_counts[slot], self.match_lengths[slot] = past.recent_keys, 0, 0
         self.span[slot] = astuple(SpanState(past.now, past.last_key, past.now, NO_ONSET, past.now, NO_ONSET, NO_ONSET))
         self.set_future(slot, future)
 
@@ -150,9 +153,14 @@ class Slots:
         self.span[slot] = astuple(span)
         self.inverse_temperature[slot], self.top_p[slot] = 1 / drawing.temperature, drawing.top_p
         self.density[slot], self.loudness[slot] = drawing.density, drawing.loudness
-        self.null_factor[slot] = drawing.null_factor
+        self.null_factor[slot], self.match_nats[slot] = drawing.null_factor, drawing.match_nats
         self.habituation[slot] = drawing.habituation.above, drawing.habituation.nats, drawing.habituation.keep
         noise.fill(self.noise[slot], self.uniforms[slot])
+
+    def count_key(self, slot: int, key: int) -> None:
+        """Take the key of a token that was written into what is counted of a slot's keys."""
+        keep = self.habituation[slot, 2]
+        count_key(self.recent_keys[slot], self.lag_counts[slot], self.match_lengths[slot], key, keep)
 
     def noise_of(self, slot: int) -> tuple[Array, Array]:
         """Return the noise (A,) and the uniform numbers (3,) of a slot's next token."""

@@ -381,8 +381,12 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
         float *logits = scratch->logits + row * scratch->wide;
         const int32_t *free_from = scratch->free_from + (int64_t)row * keys, onset = scratch->onset[row];
         const int above = too_high(&slots->span[slot], keys, onset);
-        tire(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, slots->habituation + slot * 3, keys,
-             scratch->line, logits);
+        const int32_t *recent_keys = slots->recent_keys + slot * LAGS;
+        tire(recent_keys, slots->lag_counts + slot * HABITUATION_LAGS, slots->habituation + slot * 3, keys, scratch->line,
+             logits);
+        int32_t returning = returning_key(recent_keys, slots->match_lengths + slot * LAGS);
+        if (model->config.has_memory && returning >= 0)
+            logits[returning] += slots->match_nats[slot];
         for (int key = 0; key < keys; key++)
             logits[key] = free_from[key] > onset || key >= above ? MASKED : logits[key];
         slots->drawn[slot].classes[KEY] =

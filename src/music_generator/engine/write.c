@@ -28,7 +28,7 @@ static int accept(const Model *model, const Slots *slots, int64_t slot, int32_t 
         if (span->notes_left > 0 && --span->notes_left == 0)
             span->done = DONE;
     }
-    habituate(slots->recent_keys + slot * LAGS, slots->lag_counts + slot * LAGS, key, slots->habituation[slot * 3 + 2]);
+    count_key(slots, slot, key);
     row[0] = drawn->shift_ticks, row[1] = key;
     row[2] = max_int(1, value_in_bin(model, VELOCITY, drawn->classes[VELOCITY], uniforms[2]));
     row[3] = drawn->duration_ticks;

@@ -36,6 +36,7 @@ SHIFT_TEMPERATURE = 0.95  # of the others': a steadier rhythm, docs/experiments.
 MOST_RETURNS = 5  # of `SamplingOptions.returns`
 PEDAL_TAIL_SECONDS = 1.0  # that a written pedal may outlast the last note of a piece, or a span with a future
 NULL_PER_RETURN = 0.02  # share that one of them takes off the memory's score of nothing
+MATCH_NATS_PER_RETURN = 1.0  # that one of them adds to the logit of the key with which a match goes on
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class SamplingOptions:
             density=0 if self.density is None else density_class(self.density),
             loudness=0 if self.loudness is None else loudness_class(self.loudness),
             null_factor=1 - NULL_PER_RETURN * self.returns,
+            match_nats=MATCH_NATS_PER_RETURN * self.returns,
             habituation=self.habituation,
         )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from music_generator.engine.engine import MAX_CONTEXT, Engine
 from music_generator.engine.memory import Entries
 from music_generator.engine.noise import NoiseSource
-from music_generator.engine.rules import DONE, INVALID, WRITING, SpanState, habituate, repeats_at_end
+from music_generator.engine.rules import DONE, INVALID, WRITING, SpanState, repeats_at_end
 from music_generator.engine.slots import FutureContext, PastState, Slots
 from music_generator.errors import BundleError, InputError
 from music_generator.generation.span import SamplingOptions, Span, onsets, variations
@@ -151,7 +151,7 @@ class Writer:
         slots.span[slot] = astuple(state)
         self.engine.backend.step(slots, slot, 1, True, forced)
         slots.last_release[slot, key] = kept.release
-        habituate(slots.recent_keys[slot], slots.lag_counts[slot], key, slots.habituation[slot, 2])
+        slots.count_key(slot, key)
         state.now, state.last_key, state.last_note = kept.onset, key, kept.onset
         state.repeats = state.repeats + 1 if key == state.repeated_key else 1
         state.repeated_key = key

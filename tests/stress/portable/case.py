@@ -34,7 +34,8 @@ OPTIONS = SamplingOptions(seed=11)
 
 SLOT_ARRAYS = (
     "span", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "inverse_temperature", "top_p",
-    "null_factor", "density", "loudness", "recent_keys", "lag_counts", "habituation",
+    "null_factor", "density", "loudness", "recent_keys", "lag_counts", "match_lengths",
+    "habituation", "match_nats",
 )  # fmt: skip
 MEMORY_ARRAYS = ("fingerprints", "sums", "events", "bonus", "pending", "state")
 FIXED = 512  # entries of a memory

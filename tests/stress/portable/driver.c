@@ -47,7 +47,8 @@ static void write_span(const Model *model, FILE *file, int blocks)
     slots.last_onset = take_sized(file), slots.last_release = take_sized(file), slots.next_onset = take_sized(file);
     slots.inverse_temperature = take_sized(file), slots.top_p = take_sized(file), slots.null_factor = take_sized(file);
     slots.density = take_sized(file), slots.loudness = take_sized(file), slots.recent_keys = take_sized(file);
-    slots.lag_counts = take_sized(file), slots.habituation = take_sized(file);
+    slots.lag_counts = take_sized(file), slots.match_lengths = take_sized(file);
+    slots.habituation = take_sized(file), slots.match_nats = take_sized(file);
     Memories *memory = &slots.memory;
     memory->fingerprints = take_sized(file), memory->sums = take_sized(file), memory->events = take_sized(file);
     memory->bonus = take_sized(file), memory->pending = take_sized(file), memory->state = take_sized(file);

@@ -38,7 +38,8 @@ const SPAN_DONE = 14, SPAN_PLACE = 15, FIELDS = 4, BLOCK = 32;
 const MEMORY_FIELDS = ["fingerprints", "sums", "events", "bonus", "pending", "state", "fixed", "ring"];
 const SLOT_FIELDS = ["span", "composer", "has_future", "resume_tick", "last_onset", "last_release", "next_onset", "states",
   "context", "future_context", "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys",
-  "lag_counts", "habituation", "noise", "uniforms", "forced", "drawn", "logits", "block", ...MEMORY_FIELDS];
+  "lag_counts", "match_lengths", "habituation", "match_nats", "noise", "uniforms", "forced", "drawn", "logits", "block",
+  ...MEMORY_FIELDS];
 if (SLOTS !== 4 * SLOT_FIELDS.length) throw new Error("Slots of another version");
 
 const config = take(CONFIG);
@@ -71,8 +72,8 @@ function writeSpan(blocks) {
   const slots = { composer: putInts([composer]), states, context, forced: 0, logits: 0, block: BLOCK };
   slots.future_context = future.count ? encode(1, future.tokens, future.count, composer)[1] : 0;
   for (const name of ["span", "has_future", "resume_tick", "last_onset", "last_release", "next_onset",
-    "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts", "habituation",
-    ...MEMORY_FIELDS.slice(0, -2)]) slots[name] = takeSized();
+    "inverse_temperature", "top_p", "null_factor", "density", "loudness", "recent_keys", "lag_counts", "match_lengths",
+    "habituation", "match_nats", ...MEMORY_FIELDS.slice(0, -2)]) slots[name] = takeSized();
   [slots.fixed, slots.ring] = [takeInt(), takeInt()];
   const memory = putInts(MEMORY_FIELDS.map((name) => slots[name]));
   if (hasMemory) kernel.remember(model, remembered.tokens, remembered.count, memory, 0);
