@@ -20,7 +20,7 @@ from music_generator.generation import tasks
 from music_generator.generation.batch import BatchOptions, Plan, Request, plan_batch, write_batch
 from music_generator.generation.keep import NAMES, read_keep
 from music_generator.generation.span import SamplingOptions, Span
-from music_generator.model.bundle import PRETRAINED_NAME
+from music_generator.model.bundle import PRETRAINED_NAME, find_bundle
 from music_generator.music.performance import LONGEST_SECONDS
 
 
@@ -65,12 +65,16 @@ def generate(
 
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
-    # the options first: a recording takes long to transcribe
+    # all that can be checked first: a recording takes long to transcribe
+    find_bundle(model)
+    recalled = _recalled(recall, primer)
+    if open_end and future is not None:
+        raise InputError("`--open-end` does not go with `--future`: the music ends where the future begins")
     export = Export(out, "piece", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
     name, span = _plan(primer, start, future, seconds, notes, track)
-    span = _with_end_and_recall(span, primer, future, open_end, recall)
+    span = replace(span, recall=recalled, closes=span.closes and not open_end)
     _write(Request(span, sampling, model), replace(export, name=name), batch, as_json, [primer, future])
 
 
@@ -103,22 +107,17 @@ def _plan(
     return "continue", tasks.to_continue(past, seconds, start=start, notes=notes)
 
 
-def _with_end_and_recall(
-    span: Span, primer: Path | None, future: Path | None, open_end: bool, recall: str | None
-) -> Span:
-    if open_end and future is not None:
-        raise InputError("`--open-end` does not go with `--future`: the music ends where the future begins")
-    if open_end:
-        span = replace(span, closes=False)
+def _recalled(recall: str | None, primer: Path | None) -> tuple[float, float] | None:
+    """Return the seconds of the passage that the music shall come back to."""
     if recall is None:
-        return span
+        return None
     if primer is None:
         raise InputError("`--recall` names seconds of the primer: name one with `--primer`")
     try:
         first, last = map(float, recall.split("-"))
     except ValueError:
         raise InputError(f"`--recall` must be two seconds such as 12-20, not {recall!r}") from None
-    return replace(span, recall=(first, last))
+    return first, last
 
 
 def infill(
@@ -151,6 +150,7 @@ def infill(
     The rest of the piece stays as it is. With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     kept = None if keep is None else read_keep(keep)
+    find_bundle(model)
     export = Export(out, "infill", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
@@ -186,6 +186,7 @@ def accompany(
     With --shard a run that was killed resumes: the pieces that exist are kept.
     """
     kept = read_keep(keep)
+    find_bundle(model)
     export = Export(out, "accompany", not no_audio, not no_plots, format, soundfont, overwrite or shard is not None)
     batch = BatchOptions(variations, options.read_part(shard), overwrite, jobs)
     sampling = SamplingOptions(temperature, top_p, seed, composer, density=density, loudness=loudness, returns=returns)
