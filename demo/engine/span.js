@@ -6,7 +6,8 @@ import { NUM_KEYS, TICKS_PER_SECOND, decode, encode } from "./tokens.js";
 import { searchSorted } from "./tempo_map.js";
 
 const LOWEST_TEMPERATURE = 0.01, MOST_NOTES_PER_SECOND = 100, SHIFT_TEMPERATURE = 0.95, MOST_RETURNS = 5;
-const PEDAL_TAIL_SECONDS = 1, NULL_PER_RETURN = 0.02, MATCH_NATS_PER_RETURN = 1, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
+const PEDAL_TAIL_SECONDS = 1, FINAL_PEDAL_SECONDS = 3;
+const NULL_PER_RETURN = 0.02, MATCH_NATS_PER_RETURN = 1, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
 const HABITUATION = [24, 0.15, 1 - 1 / 64]; // from which count on, nats, what a count keeps: engine/rules.py
 export const LONGEST_REST_SECONDS = 4, LONGEST_REPEAT = 8;
 
@@ -127,7 +128,7 @@ export class Span {
   #withPedalsEnded(whole) {
     if (!whole.notes.length || !whole.pedals.length) return whole;
     const last = whole.notes.reduce((end, [onset, duration]) => Math.max(end, onset + duration), 0);
-    const end = (this.future.hasEvents ? Math.min(last, this.end) : last) + PEDAL_TAIL_SECONDS;
+    const end = this.future.hasEvents ? Math.min(last, this.end) + PEDAL_TAIL_SECONDS : last + FINAL_PEDAL_SECONDS;
     const pedals = whole.pedals.map(([onset, duration, ...press]) => {
       const isWritten = onset >= this.start && onset < this.end;
       return [onset, isWritten ? Math.min(duration, end - onset) : duration, ...press];

@@ -17,7 +17,7 @@ from music_generator.engine.slots import Slots
 from music_generator.errors import InputError
 from music_generator.generation import SamplingOptions, Span, compose, continue_from, generate, generate_many
 from music_generator.generation.keep import KEEP, NAMES, bass, everything, melody, read_keep
-from music_generator.generation.span import PEDAL_TAIL_SECONDS
+from music_generator.generation.span import FINAL_PEDAL_SECONDS, PEDAL_TAIL_SECONDS
 from music_generator.generation.tasks import accompany, infill, to_accompany, to_compose, to_continue, to_infill
 from music_generator.generation.writer import FARTHEST_FUTURE_SECONDS, RECALL_BONUS, BatchWriter, Writer
 from music_generator.model.config import NO_ONSET
@@ -322,7 +322,7 @@ def test_pedals_end_with_the_piece() -> None:
     rows = encode(played((1.0, 0.5, 62), (2.0, 1.0, 64), pedals=((1.5, 60.0, 1), (2.5, 60.0, 2), (9.0, 1.0, 1))))
     span = Span(past, Performance(), 1.0, 10.0, closes=True)
     whole = span.filled([list(row) for row in rows.tolist()], 0)
-    end = 3.0 + PEDAL_TAIL_SECONDS
+    end = 3.0 + FINAL_PEDAL_SECONDS
     found = {int(pedal): (onset, onset + duration) for onset, duration, pedal, _ in whole.pedals.tolist()}
     assert found == {SUSTAIN: (0.5, 50.5), 1: (1.5, end), 2: (2.5, end)}
     later = played((20.0, 5.0, 60), pedals=((19.0, 70.0, SUSTAIN),))

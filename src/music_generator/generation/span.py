@@ -34,7 +34,8 @@ LOWEST_TEMPERATURE = 0.01
 MOST_NOTES_PER_SECOND = 100
 SHIFT_TEMPERATURE = 0.95  # of the others': a steadier rhythm, docs/experiments.md
 MOST_RETURNS = 5  # of `SamplingOptions.returns`
-PEDAL_TAIL_SECONDS = 1.0  # that a written pedal may outlast the last note of a piece, or a span with a future
+PEDAL_TAIL_SECONDS = 1.0  # that a written pedal may outlast a span with a future
+FINAL_PEDAL_SECONDS = 3.0  # that it may outlast the last note of a piece
 NULL_PER_RETURN = 0.02  # share that one of them takes off the memory's score of nothing
 MATCH_NATS_PER_RETURN = 1.0  # that one of them adds to the logit of the key with which a match goes on
 
@@ -198,7 +199,8 @@ class Span:
         if not len(whole.notes) or not len(whole.pedals):
             return whole
         last = float((whole.notes["onset"] + whole.notes["duration"]).max())
-        end = (min(last, self.end) if len(onsets(self.future)) else last) + PEDAL_TAIL_SECONDS
+        has_future = bool(len(onsets(self.future)))
+        end = min(last, self.end) + PEDAL_TAIL_SECONDS if has_future else last + FINAL_PEDAL_SECONDS
         pedals = whole.pedals.copy()
         written = (pedals["onset"] >= self.start) & (pedals["onset"] < self.end)
         pedals["duration"][written] = np.minimum(pedals["duration"], end - pedals["onset"])[written]
