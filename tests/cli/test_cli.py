@@ -934,6 +934,16 @@ def change_config(folder: Path, **changes: Any) -> None:
     (folder / "bundle.json").write_text(json.dumps(facts), "utf-8")
 
 
+def test_what_can_be_checked_is_checked_before_a_piece_is_read(run):
+    """A recording takes long to transcribe."""
+    piece = ("generate", "--primer", "take.wav")
+    assert_refused(run(*piece, "--model", "nowhere"), "nowhere: no model bundle")
+    assert_refused(run("infill", "take.wav", "--from", 1, "--to", 2, "--model", "nowhere"), "nowhere: no model bundle")
+    assert_refused(run("accompany", "take.wav", "--model", "nowhere"), "nowhere: no model bundle")
+    assert_refused(run(*piece, "--recall", "2"), "`--recall` must be two seconds such as 12-20, not '2'")
+    assert_refused(run(*piece), "take.wav")
+
+
 def test_composers_are_those_of_the_model(run, tiny_bundle):
     assert run("composers") == Done(0, "Alban Berg\nFrédéric Chopin\n", "")
     done = run("composers", "--json", "--model", tiny_bundle)
