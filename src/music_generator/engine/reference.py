@@ -320,7 +320,8 @@ class Reference:
         logits = logits - tiredness(slots.recent_keys[slot], slots.lag_counts[slot], above, nats)
         if self.memory is not None:
             returning = returning_key(slots.recent_keys[slot], slots.match_lengths[slot])
-            logits[returning] += slots.match_nats[slot] if returning >= 0 else f32(0)
+            if returning >= 0:
+                logits[returning] += slots.match_nats[slot]
         span = SpanState(*slots.span[slot].tolist())
         blocked = constraints.free_from > onset
         blocked[too_high(span, onset) :] = True

@@ -74,7 +74,7 @@ class Drawing:
         temperature, top_p: see `SamplingOptions`.
         density, loudness: classes, 0 if not told.
         null_factor: of the memory's score of nothing: the lower, the more returns.
-        match_nats: what is added to the logit of the key with which a match goes on; 0 without a memory.
+        match_nats: what is added to the logit of the key with which a match goes on, if the model has a memory.
         habituation: what takes keys off that have come at the same distance too often.
     """
 

@@ -384,9 +384,11 @@ static void key_stage(const Model *model, const Slots *slots, int32_t first, int
         const int32_t *recent_keys = slots->recent_keys + slot * LAGS;
         tire(recent_keys, slots->lag_counts + slot * HABITUATION_LAGS, slots->habituation + slot * 3, keys, scratch->line,
              logits);
-        int32_t returning = returning_key(recent_keys, slots->match_lengths + slot * LAGS);
-        if (model->config.has_memory && returning >= 0)
-            logits[returning] += slots->match_nats[slot];
+        if (model->config.has_memory) {
+            int32_t returning = returning_key(recent_keys, slots->match_lengths + slot * LAGS);
+            if (returning >= 0)
+                logits[returning] += slots->match_nats[slot];
+        }
         for (int key = 0; key < keys; key++)
             logits[key] = free_from[key] > onset || key >= above ? MASKED : logits[key];
         slots->drawn[slot].classes[KEY] =

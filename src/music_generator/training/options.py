@@ -123,7 +123,8 @@ def base_of(bundle: Bundle) -> Base:
     data = [facts["base"]["data"]] if facts.get("base") else []
     data.append(facts.get("data", "unknown data"))
     sha256 = hashlib.sha256((folder / FACTS_FILE).read_bytes()).hexdigest()
-    return Base(name, sha256, " + ".join(data), facts.get("licence", "unknown"))
+    sources = dict.fromkeys(" + ".join(data).split(" + "))  # each once
+    return Base(name, sha256, " + ".join(sources), facts.get("licence", "unknown"))
 
 
 @dataclass(frozen=True)
