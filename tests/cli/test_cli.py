@@ -1305,6 +1305,17 @@ def test_of_several_processes_another_than_the_first_waits_before_it_says_what_w
     assert slept == [cli.LAUNCH_SECONDS]
 
 
+@pytest.mark.parametrize(("words", "code", "said"), [(["composers"], 0, "Chopin"), (["info", "nowhere"], 2, "no such")])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_one_of_several_processes_ends_at_once_and_says_everything(tmp_path, processes, words, code, said):
+    script = "import atexit; atexit.register(print, 'taken down'); from music_generator.cli import main; main.main()"
+    command, environment = [sys.executable, "-c", script, *words], os.environ | {"WORLD_SIZE": processes}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert ("taken down" in done.stdout) == (processes == "1")
+
+
 def test_as_a_program(tmp_path):
     (tmp_path / "bad.mid").write_bytes(b"x")
     command = [sys.executable, "-m", "music_generator", "info", "bad.mid"]

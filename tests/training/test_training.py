@@ -712,7 +712,7 @@ def test_bfloat16_trains_where_the_processor_has_it(tiny_corpus: Corpus, tmp_pat
 
 
 SCRIPT = """
-import os, sys, torch
+import sys, torch
 from music_generator.data.corpus import open_corpus
 from music_generator.training.options import read_run
 from music_generator.training.trainer import Trainer
@@ -726,9 +726,11 @@ for run in runs:
     trainer.run(until=int(until))
     gathered = trainer.accelerator.gather(torch.cat([w.detach().flatten() for w in trainer.network.parameters()])[None])
     assert torch.equal(gathered[0], gathered[1])
+"""
+END = """
+import os
 trainer.accelerator.end_training()
-sys.stdout.flush()
-os._exit(0)  # torch's own threads may abort a process that ends while the machine is busy
+os._exit(0)  # as the command does: torch's threads may abort a process that ends while the machine is busy
 """
 # both tell the number of processes by the environment
 LAUNCHERS = {
@@ -766,7 +768,7 @@ def test_two_processes_train_as_one(
     The only difference is the order of sums in float32.
     """
     whole = whole_run[0]
-    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT + END)
     two, mixed = tmp_path / "two", tmp_path / "mixed"
     for launcher, *runs in (
         ("torchrun", f"{two}:12:begin", f"{mixed}:5:begin"),
@@ -827,7 +829,6 @@ trainer.run()
 steps = trainer.accelerator.gather(torch.tensor([trainer.state.step])).tolist()
 rates = trainer.accelerator.gather(torch.tensor([trainer.learning_rate_factor])).tolist()
 assert 0 < steps[0] == steps[1] < 100_000 and rates[0] == rates[1]
-trainer.accelerator.end_training()
 """
 
 
@@ -836,7 +837,7 @@ def test_two_processes_stop_after_the_same_step(
     tiny_corpus: Corpus, whole_run: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:
     """One that gets a signal stops all; the validation of the main process ends all, and so does the time."""
-    (tmp_path / "script.py").write_text(STOPS)
+    (tmp_path / "script.py").write_text(STOPS + END)
     stopped = tmp_path / "stopped"
     folders = (stopped, tmp_path / "impatient", tmp_path / "timed")
     done = launched("torchrun", tmp_path / "script.py", tiny_corpus.folder, whole_run[0], *folders)

@@ -154,6 +154,15 @@ def main() -> None:
     """Run the command line."""
     _allow_every_character()
     try:
+        _run()
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(end.code, int):
+            _end_at_once(end.code)
+        raise
+
+
+def _run() -> None:
+    try:
         app()
     except MusicGeneratorError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":
@@ -166,6 +175,13 @@ def main() -> None:
         sys.exit(_fail(f"{error.name} is not installed; install it with: {how_to_install(extra)}"))
     except OSError as error:  # a full disk, a folder that cannot be read
         sys.exit(_fail(f"{error.filename or 'a file'}: {error.strerror or error}"))
+
+
+def _end_at_once(code: int) -> None:
+    """End one of several processes: torch's threads may abort one that Python takes down while the machine is busy."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _allow_every_character() -> None:
