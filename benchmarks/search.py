@@ -25,6 +25,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shallow": {"forward_layers": 1},
     "heads": {"head_size": 256},
     "dropout-0": {"dropout": 0.0},
+    "dropout-0.3": {"dropout": 0.3},
+    "no-memory": {"memory": 0},
+    "event-heads-2": {"patch": "event heads", "heads": 2},
+    "event-heads-8": {"patch": "event heads", "heads": 8},
     "windows-64x128": {"batch": 64, "length": 128},
     "windows-16x512": {"batch": 16, "length": 512},
     "batch-16": {"batch": 16},
@@ -52,6 +56,14 @@ def patch_bins(ratio: float) -> None:
     tokens.END, tokens.SHIFT_CLASSES = tokens.RESUME + 1, tokens.RESUME + 2
 
 
+def patch_event_heads(heads: int) -> None:
+    """A memory with another number of heads that look up events; before anything that is made of them is imported."""
+    from music_generator.model import config
+
+    config.EVENT_HEADS, config.MEMORY_HEADS = heads, heads + config.GROUP_HEADS
+    config.POINTED = tuple(range(heads, config.MEMORY_HEADS))
+
+
 def patch_roll() -> None:
     """A network that is not told what each key did last."""
     import torch
@@ -65,9 +77,11 @@ def patch_roll() -> None:
 def measure(corpus_folder: Path, name: str) -> str:
     """Train one variant and give its row."""
     variant = dict(VARIANTS[name])
-    patch, ratio, decay = variant.pop("patch", None), variant.pop("ratio", None), variant.pop("decay", None)
+    patch, ratio, decay, heads = (variant.pop(name, None) for name in ("patch", "ratio", "decay", "heads"))
     if patch == "bins":
         patch_bins(ratio)
+    if patch == "event heads":
+        patch_event_heads(heads)
     if patch == "no roll":
         patch_roll()
 

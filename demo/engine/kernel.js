@@ -146,11 +146,10 @@ export class Kernel {
   }
 
   /** Draw the random numbers of some tokens, see noise.c; `generator` (BigUint64Array) goes on. */
-  fillNoise(generator, quantiles, temperatures, tokens, noise, uniforms) {
-    const [state, factors] = this.#scratch.take(generator.byteLength, temperatures.byteLength);
+  fillNoise(generator, quantiles, temperature, classes, tokens, noise, uniforms) {
+    const [state] = this.#scratch.take(generator.byteLength);
     this.view(BigUint64Array, state, generator.length).set(generator);
-    this.view(Float32Array, factors, temperatures.length).set(temperatures);
-    this.#call("fill_noise", state, quantiles, factors, temperatures.length, tokens, noise, uniforms);
+    this.#call("fill_noise", state, quantiles, temperature, classes, tokens, noise, uniforms);
     generator.set(this.view(BigUint64Array, state, generator.length));
   }
 }

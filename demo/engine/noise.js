@@ -67,19 +67,18 @@ function generatorOf(seed) {
 export class NoiseSource {
   #engine;
   #generator;
-  #temperatures;
+  #temperature;
 
-  constructor(engine, seed, temperature, shiftTemperature) {
+  constructor(engine, seed, temperature) {
     this.#engine = engine;
     this.#generator = generatorOf(BigInt(seed));
-    this.#temperatures = new Float32Array(engine.allClasses).fill(temperature);
-    this.#temperatures.fill(shiftTemperature, 0, engine.classes.shift);
+    this.#temperature = temperature;
   }
 
   /** Draw the random numbers of a slot's next tokens. */
   fill(slots, slot) {
-    const { kernel, quantiles } = this.#engine;
+    const { kernel, quantiles, allClasses } = this.#engine;
     const [noise, uniforms] = [slots.addressOf("noise", slot), slots.addressOf("uniforms", slot)];
-    kernel.fillNoise(this.#generator, quantiles, this.#temperatures, NOISE_BLOCK_TOKENS, noise, uniforms);
+    kernel.fillNoise(this.#generator, quantiles, this.#temperature, allClasses, NOISE_BLOCK_TOKENS, noise, uniforms);
   }
 }

@@ -5,16 +5,16 @@ import { LONGEST_SECONDS, Performance, join } from "./performance.js";
 import { NUM_KEYS, TICKS_PER_SECOND, decode, encode } from "./tokens.js";
 import { searchSorted } from "./tempo_map.js";
 
-const LOWEST_TEMPERATURE = 0.01, MOST_NOTES_PER_SECOND = 100, SHIFT_TEMPERATURE = 0.95, MOST_RETURNS = 5;
+const LOWEST_TEMPERATURE = 0.01, MOST_NOTES_PER_SECOND = 100, MOST_RETURNS = 5;
 const PEDAL_TAIL_SECONDS = 1, FINAL_PEDAL_SECONDS = 3;
-const NULL_PER_RETURN = 0.02, MATCH_NATS_PER_RETURN = 1, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
-const HABITUATION = [24, 0.15, 1 - 1 / 64]; // from which count on, nats, what a count keeps: engine/rules.py
+const NULL_PER_RETURN = 0.04, MATCH_NATS_PER_RETURN = 1, HALF_A_TICK = 0.5 / TICKS_PER_SECOND;
+const HABITUATION = [16, 0.15, 1 - 1 / 64]; // from which count on, nats, what a count keeps: engine/rules.py
 export const LONGEST_REST_SECONDS = 4, LONGEST_REPEAT = 8;
 
 /** The options of drawing tokens; their names are those of a request and, with dashes, of the command line. */
 export class SamplingOptions {
-  temperature = 0.97;
-  top_p = 0.95;
+  temperature = 1;
+  top_p = 0.92;
   seed = null;
   composer = null;
   density = null;
@@ -47,8 +47,6 @@ export class SamplingOptions {
       throw new InputError(`\`returns\` must be ${-MOST_RETURNS} to ${MOST_RETURNS}, not ${float(returns)}`);
     }
   }
-
-  get shiftTemperature() { return this.temperature * SHIFT_TEMPERATURE; }
 
   /** The options as the engine takes them; `edges` are those of model.json. */
   drawing(edges) {

@@ -60,7 +60,7 @@ class Writer {
   /** Begin to write in a slot; its noise. */
   attach(slots, slot) {
     const { engine, options } = this;
-    const noise = new NoiseSource(engine, options.seed, options.temperature, options.shiftTemperature);
+    const noise = new NoiseSource(engine, options.seed, options.temperature);
     slots.attach(slot, this.#read.past, this.state, options.drawing(engine.edges));
     noise.fill(slots, slot);
     this.#setFuture(slots, slot);

@@ -15,9 +15,9 @@ from some_slots import NOW, fill_slot, force, some_slots
 from conftest import nucleus
 from music_generator.engine.engine import Engine
 from music_generator.engine.noise import NOISE_BLOCK_TOKENS
-from music_generator.engine.rules import SpanState
+from music_generator.engine.rules import SHIFT_REACH, SpanState
 from music_generator.engine.slots import ALL_CLASSES, CLASS_SLICES, Slots
-from music_generator.model.config import CLASSES, FIELDS, NO_ONSET
+from music_generator.model.config import CLASSES, FIELDS, GROUP_TICKS, LEAST_CHANCE, NO_ONSET
 from music_generator.music.tokens import DURATION_BINS, END, KEYS, NUM_KEYS, RESUME, SHIFT_BINS, Array
 
 ANY_SPAN = SpanState(NOW, -1, NOW, NO_ONSET, NOW, NO_ONSET, NO_ONSET)
@@ -99,6 +99,17 @@ def softmax(logits: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
+def sharpened(logits: Array) -> Array:
+    """The logits of the shift as they are drawn from: the times after those within a group by p · p / neighbourhood."""
+    distance = np.abs(np.subtract.outer(np.arange(RESUME - GROUP_TICKS), np.arange(RESUME - GROUP_TICKS)))
+    weights = np.maximum(0, SHIFT_REACH + 1 - distance)
+    logits = logits.astype(np.float64)
+    chances = np.maximum(np.exp(logits[GROUP_TICKS:RESUME] - logits[GROUP_TICKS:RESUME].max()), LEAST_CHANCE)
+    sharp = chances**2 / (weights @ (chances**2 / (weights @ chances)))
+    logits[GROUP_TICKS:RESUME] = np.log(sharp) + logits[GROUP_TICKS:RESUME].max()
+    return logits
+
+
 def possible(slots: Slots, name: str) -> Array:
     """Which classes of a field may be drawn: no end, resuming with a future alone, no key that is held."""
     may = np.ones(CLASSES[name], bool)
@@ -126,7 +137,8 @@ def test_draws_follow_the_logits(
         step(engine, slots)
         logits = slots.logits[:, CLASS_SLICES[name]]
         assert (logits == logits[0]).all()
-        chances = softmax(np.where(possible(slots, name), logits[0], -np.inf) / temperature)
+        of_field = sharpened(logits[0]) if name == "shift" else logits[0]
+        chances = softmax(np.where(possible(slots, name), of_field, -np.inf) / temperature)
         if name == "key":
             chances = nucleus(chances, top_p)
         drawn = slots.drawn[:, FIELDS.index(name)]

@@ -415,7 +415,8 @@ def stub(path: Path, source: str) -> None:
 CONTRACT = (
     "version", "config", "token", "drawn", "span", "slots", "memory state", "memories", "event heads", "group heads",
     "fingerprint", "value", "event taps", "group taps", "group ticks", "interval reach", "roll centre", "low before",
-    "entry columns", "lags", "habituation lags", "match tokens", "least match lag", "tile",
+    "entry columns", "lags", "habituation lags", "match tokens", "least match lag", "shift reach",
+    "tile",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from music_generator.engine.rules import (
     LAGS,
     LEAST_MATCH_LAG,
     MATCH_TOKENS,
+    SHIFT_REACH,
     SPAN_DTYPE,
     WRITING,
     Constraints,
@@ -37,6 +38,7 @@ from music_generator.engine.rules import (
     keep_rests_short,
     repeats_at_end,
     returning_key,
+    sharpened_times,
     tiredness,
     too_high,
     wait_for_a_key,
@@ -345,6 +347,44 @@ def test_a_circle_tires(period: int) -> None:
     assert 0 == lost[0] < 2 < lost[1] < lost[2]
     recent_keys, lag_counts, _ = counted(np.random.default_rng(1).integers(0, KEYS, 700), options)
     assert not tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats)).any()
+
+
+# --- times
+
+
+def bump(centre: float, width: float) -> Array:
+    return np.asarray(-0.5 * ((np.arange(110) - centre) / width) ** 2, np.float32)
+
+
+def chances_of(logits: Array) -> Array:
+    chances = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(chances / chances.sum())
+
+
+def test_the_peaks_of_the_times_become_narrower_and_keep_their_shares() -> None:
+    """Two beats that may come next, seven times as far apart as a neighbourhood reaches: 80 % and 20 %."""
+    before = np.logaddexp(bump(30, 2) + np.log(0.8), bump(30 + 7 * SHIFT_REACH, 2) + np.log(0.2)).astype(np.float32)
+    found = sharpened_times(before)
+    assert found.dtype == np.float32
+    was, now = chances_of(before), chances_of(found)
+    share = now[: 30 + 3 * SHIFT_REACH].sum()
+    assert share == pytest.approx(0.8, abs=0.005)
+    spread_before, spread = (each[:45] @ (np.arange(45) - 30.0) ** 2 / each[:45].sum() for each in (was, now))
+    assert spread < 0.7 * spread_before
+    assert was[30] < now[30]
+    assert now @ np.arange(110) == pytest.approx(was @ np.arange(110), abs=0.2)
+
+
+def test_times_without_a_peak_stay() -> None:
+    """The more alike those nearby are, the less is changed; and what has no chance gets next to none."""
+    flat = sharpened_times(np.full(110, 3.5, np.float32))
+    inside = slice(2 * SHIFT_REACH, -2 * SHIFT_REACH)
+    assert np.ptp(flat[inside]) < 1e-5
+    wide = bump(55, 25)
+    assert np.abs(chances_of(sharpened_times(wide)) / chances_of(wide) - 1)[inside].max() < 0.05
+    alone = np.full(110, -1e4, np.float32)
+    alone[17] = 0
+    assert chances_of(sharpened_times(alone))[17] > 1 - 1e-6
 
 
 # --- matches

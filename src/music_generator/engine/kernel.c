@@ -34,7 +34,8 @@ EXPORT const int32_t *contract(void)
     static const int32_t facts[] = {
         CONTRACT_VERSION, sizeof(Config), sizeof(Token), sizeof(Drawn), sizeof(SpanState), sizeof(Slots), sizeof(MemoryState),
         sizeof(Memories), EVENT_HEADS, GROUP_HEADS, FINGERPRINT, VALUE, EVENT_TAPS, GROUP_TAPS, GROUP_TICKS, INTERVAL_REACH,
-        ROLL_CENTRE, LOW_BEFORE, ENTRY_COLUMNS, LAGS, HABITUATION_LAGS, MATCH_TOKENS, LEAST_MATCH_LAG, TILE_OUTPUTS,
+        ROLL_CENTRE, LOW_BEFORE, ENTRY_COLUMNS, LAGS, HABITUATION_LAGS, MATCH_TOKENS, LEAST_MATCH_LAG, SHIFT_REACH,
+        TILE_OUTPUTS,
     };
     return facts;
 }

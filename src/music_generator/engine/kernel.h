@@ -13,7 +13,7 @@
 #define MUSIC_GENERATOR_KERNEL_H
 #include <stdint.h>
 
-#define CONTRACT_VERSION 2 /* raised with every change below; kernel.py compares it and the sizes of the structs */
+#define CONTRACT_VERSION 3 /* raised with every change below; kernel.py compares it and the sizes of the structs */
 #define NO_ONSET 1000000000
 
 enum { SHIFT, KEY, VELOCITY, DURATION, FIELDS };
@@ -24,7 +24,7 @@ enum { INT8, FLOAT32 };
 enum {
     EVENT_HEADS = 4, GROUP_HEADS = 2, MEMORY_HEADS = 6, FINGERPRINT = 64, VALUE = 64, EVENT_TAPS = 8, GROUP_TAPS = 6,
     GROUP_TICKS = 3, INTERVAL_REACH = 48, ROLL_CENTRE = 45, LOW_BEFORE = 60, ENTRY_COLUMNS = 8, LAGS = 1024,
-    HABITUATION_LAGS = 256, MATCH_TOKENS = 4, LEAST_MATCH_LAG = 25
+    HABITUATION_LAGS = 256, MATCH_TOKENS = 4, LEAST_MATCH_LAG = 25, SHIFT_REACH = 4
 };
 
 /* What a model is. */
@@ -117,8 +117,8 @@ typedef struct {
  *               uint8_t *scratch)
  *     Write up to `most` tokens of each slot by the rules into `rows` (most, count, 4): shift, key, velocity, duration,
  *     key -1 where a slot is done. Return how many; it ends when all are done or one has used up its noise.
- * void fill_noise(Generator *, const float *quantiles, const float *temperatures, int32_t classes, int32_t tokens,
- *                 float *noise, float *uniforms)
+ * void fill_noise(Generator *, const float *quantiles, float temperature, int32_t classes, int32_t tokens, float *noise,
+ *                 float *uniforms)
  *     Draw the random numbers of tokens, see noise.c; as WebAssembly only.
  * const int32_t *contract(void), int32_t best_vectors(void): without an ending. */
 #endif

@@ -21,7 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.engine.memory import ENTRY_COLUMNS, MEMORY_DTYPE, Memories
-from music_generator.engine.rules import HABITUATION_LAGS, LAGS, LEAST_MATCH_LAG, MATCH_TOKENS, SPAN_DTYPE, WRITING
+from music_generator.engine.rules import (
+    HABITUATION_LAGS,
+    LAGS,
+    LEAST_MATCH_LAG,
+    MATCH_TOKENS,
+    SHIFT_REACH,
+    SPAN_DTYPE,
+    WRITING,
+)
 from music_generator.engine.slots import Slots
 from music_generator.errors import HOW_TO_REINSTALL, InstallationError
 from music_generator.model.config import (
@@ -50,7 +58,7 @@ from music_generator.music.tokens import KEYS, NUM_KEYS
 
 Array = NDArray[Any]
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 ALIGNMENT = 64  # bytes
 MIN_SLOTS_PER_THREAD = 8
 LIBRARY = Path(__file__).with_name(
@@ -95,7 +103,7 @@ _CONTRACT = (
     CONTRACT_VERSION, ctypes.sizeof(Config), 4 * TOKEN_COLUMNS, 4 * DRAWN_COLUMNS, SPAN_DTYPE.itemsize,
     ctypes.sizeof(_Slots), MEMORY_DTYPE.itemsize, ctypes.sizeof(_Memories),
     EVENT_HEADS, GROUP_HEADS, FINGERPRINT, VALUE, EVENT_TAPS, GROUP_TAPS, GROUP_TICKS, INTERVAL_REACH, ROLL_CENTRE,
-    LOW_BEFORE, ENTRY_COLUMNS, LAGS, HABITUATION_LAGS, MATCH_TOKENS, LEAST_MATCH_LAG, ENTRY_MULTIPLE,
+    LOW_BEFORE, ENTRY_COLUMNS, LAGS, HABITUATION_LAGS, MATCH_TOKENS, LEAST_MATCH_LAG, SHIFT_REACH, ENTRY_MULTIPLE,
 )  # fmt: skip
 
 

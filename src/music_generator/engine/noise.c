@@ -20,18 +20,18 @@ static uint64_t next_bits(Generator *generator)
     return mixed >> turn | mixed << (-turn & 63);
 }
 
-/* Fill the noise of `tokens` tokens: Gumbel noise times the temperature of each class, looked up among 2^16 `quantiles`,
- * (tokens, classes), then uniform numbers in [0, 1), (tokens, 3). */
-EXPORT void VARIANT(fill_noise)(Generator *generator, const float *quantiles, const float *temperatures, int32_t classes,
+/* Fill the noise of `tokens` tokens: Gumbel noise times the temperature, looked up among 2^16 `quantiles`, (tokens, classes),
+ * then uniform numbers in [0, 1), (tokens, 3). */
+EXPORT void VARIANT(fill_noise)(Generator *generator, const float *quantiles, float temperature, int32_t classes,
                                 int32_t tokens, float *noise, float *uniforms)
 {
     const int32_t of_noise = tokens * classes, wanted = of_noise + tokens * 3;
     uint64_t bits = 0;
-    for (int32_t i = 0, class = 0; i < wanted; i++, bits >>= 16, class = class + 1 < classes ? class + 1 : 0) {
+    for (int32_t i = 0; i < wanted; i++, bits >>= 16) {
         if (i % 4 == 0)
             bits = next_bits(generator);
         if (i < of_noise)
-            noise[i] = quantiles[bits & 0xffff] * temperatures[class];
+            noise[i] = quantiles[bits & 0xffff] * temperature;
         else
             uniforms[i - of_noise] = (float)(bits & 0xffff) / 65536.0f;
     }

@@ -39,24 +39,21 @@ GUMBEL_QUANTILES = (-_logarithm(-_logarithm((np.arange(1 << 16) + 0.5) / (1 << 1
 class NoiseSource:
     """A source of the random numbers of one piece; they depend on the seed and on the number of the token alone."""
 
-    def __init__(self, seed: int | None, temperature: float, shift_temperature: float | None = None) -> None:
+    def __init__(self, seed: int | None, temperature: float) -> None:
         """Begin with a seed.
 
         Args:
             seed: None takes another one each time.
             temperature: of all fields.
-            shift_temperature: of the shift, if it has another one.
         """
         self._bits = np.random.PCG64(seed)
-        self._temperature = np.full(_CLASSES, temperature, np.float32)
-        if shift_temperature is not None:
-            self._temperature[: CLASSES["shift"]] = shift_temperature
+        self._temperature = np.float32(temperature)
 
     def fill(self, noise: Array, uniforms: Array) -> None:
         """Draw the random numbers of the next `NOISE_BLOCK_TOKENS` tokens.
 
         Args:
-            noise: becomes Gumbel noise times the temperature of its field, float32 of shape (`NOISE_BLOCK_TOKENS`,
+            noise: becomes Gumbel noise times the temperature, float32 of shape (`NOISE_BLOCK_TOKENS`,
                 classes of all fields).
             uniforms: become numbers in [0, 1), (`NOISE_BLOCK_TOKENS`, `UNIFORMS`) float32.
         """

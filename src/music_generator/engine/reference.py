@@ -34,6 +34,7 @@ from music_generator.engine.rules import (
     accept,
     constrain,
     returning_key,
+    sharpened_times,
     tiredness,
     too_high,
 )
@@ -42,6 +43,7 @@ from music_generator.model.config import (
     CLASSES,
     FIELDS,
     GROUP_HEADS,
+    GROUP_TICKS,
     LEAST_CHANCE,
     MASKED,
     NO_FUTURE,
@@ -345,6 +347,8 @@ class Reference:
 
     def _draw_shift(self, slots: Slots, slot: int, logits: Array, constraints: Constraints) -> None:
         noise, uniforms = slots.noise_of(slot)
+        of_times = slice(GROUP_TICKS, RESUME)  # up to there, each class is a tick
+        logits[of_times] = sharpened_times(logits[of_times])
         fits = np.zeros(CLASSES["shift"], bool)
         fits[:RESUME] = SHIFT_BINS.edges[:-1] <= constraints.latest
         fits[: RESUME - 1] &= SHIFT_BINS.edges[1:-1] - 1 >= constraints.earliest

@@ -1,5 +1,6 @@
 /* What the next token may be: generation/rules.py rule by rule, where each is explained. */
 #define NEVER NO_ONSET
+#define LEAST_CHANCE 1e-9f /* model/config.py */
 
 typedef struct {
     int32_t earliest, latest; /* shift in ticks */
@@ -102,6 +103,34 @@ static void tire(const int32_t *recent_keys, const float *lag_counts, const floa
         }
     for (int key = 0; key < keys; key++)
         logits[key] = logits[key] - taken[key];
+}
+
+/* The sum of each value and its neighbours, the nearer with the greater weight. */
+static void sum_neighbourhoods(const float *values, int count, float *sums)
+{
+    for (int i = 0; i < count; i++) {
+        sums[i] = 0.0f;
+        for (int j = max_int(0, i - SHIFT_REACH); j <= min_int(count - 1, i + SHIFT_REACH); j++)
+            sums[i] = sums[i] + (float)(SHIFT_REACH + 1 - (j < i ? i - j : j - i)) * values[j];
+    }
+}
+
+/* Make each peak of the distribution of the times from one group to the next narrower; `line` has room for 3 times `count`. */
+static void sharpen_times(float *logits, int count, float *line)
+{
+    float *chances = line, *squares = line + count, *sums = line + 2 * count, most = logits[largest(logits, count)];
+    for (int i = 0; i < count; i++) {
+        float chance = exponential(logits[i] - most);
+        chances[i] = chance > LEAST_CHANCE ? chance : LEAST_CHANCE;
+    }
+    sum_neighbourhoods(chances, count, sums);
+    for (int i = 0; i < count; i++) {
+        squares[i] = chances[i] * chances[i];
+        chances[i] = squares[i] / sums[i];
+    }
+    sum_neighbourhoods(chances, count, sums);
+    for (int i = 0; i < count; i++)
+        logits[i] = logarithm(squares[i] / sums[i]) + most;
 }
 
 /* The key that came next where the longest match is, the latest of several; -1 if none is long enough. */

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from music_generator.checks import check_types
 from music_generator.errors import InputError
-from music_generator.model.config import NO_ONSET
+from music_generator.engine.mathf import exponential, logarithm
+from music_generator.model.config import LEAST_CHANCE, NO_ONSET
 from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME
 
 Array = NDArray[Any]
@@ -24,6 +25,7 @@ MOST_NATS = 100.0  # of `Habituation`
 LAGS = 1024  # tokens, the longest distance at which a match is seen
 HABITUATION_LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
 MATCH_TOKENS = 4  # from this length on, a match makes what came next there likelier
+SHIFT_REACH = 4  # classes to either side of a time, with which its probability is compared
 LEAST_MATCH_LAG = 25  # tokens from an event to what it matches, at least: figures go on by themselves
 f32 = np.float32
 
@@ -175,7 +177,7 @@ class Habituation:
         window: tokens in which a count fades by e.
     """
 
-    above: float = 24.0
+    above: float = 16.0
     nats: float = 0.15
     window: float = 64.0
 
@@ -219,6 +221,30 @@ def returning_key(recent_keys: Array, match_lengths: Array) -> int:
     far = match_lengths[LEAST_MATCH_LAG - 1 :]
     found = int(far.argmax())
     return int(recent_keys[LEAST_MATCH_LAG - 1 + found]) if far[found] >= MATCH_TOKENS else -1
+
+
+def sharpened_times(logits: Array) -> Array:
+    """Return the logits of the times from one group to the next, with each peak of their distribution made narrower.
+
+    Notes are a little early or late by every shift that is drawn, and the pulse wavers by all of them together. So each
+    probability p becomes p · p / q, where q is that of its neighbourhood, and then each neighbourhood is given back the
+    share that it had: how long or short the times are stays, since long ones are rare and weigh much.
+
+    Args:
+        logits: of the classes of times after those within a group, float32 of any length (T,).
+    """
+    most = logits.max()
+    chances = np.maximum(exponential(logits - most), f32(LEAST_CHANCE))
+    squares = chances * chances
+    return logarithm(squares / _of_neighbourhood(squares / _of_neighbourhood(chances))) + most
+
+
+def _of_neighbourhood(chances: Array) -> Array:
+    """Return the sum of each value and its neighbours, the nearer with the greater weight."""
+    padded, sums = np.pad(chances, SHIFT_REACH), np.zeros_like(chances)
+    for i in range(2 * SHIFT_REACH + 1):  # in this order, as the kernel adds
+        sums += f32(SHIFT_REACH + 1 - abs(i - SHIFT_REACH)) * padded[i : i + len(chances)]
+    return sums
 
 
 def tiredness(recent_keys: Array, lag_counts: Array, above: np.float32, nats: np.float32) -> Array:

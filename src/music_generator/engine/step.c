@@ -1,7 +1,6 @@
 /* A step: draw the next token of some slots, field by field, and take it into their states. */
 #define MASKED -1e4f /* a logit that never wins */
 #define DRAW_FLOOR 1e-30f
-#define LEAST_CHANCE 1e-9f /* of a key, where the memory may point at another one */
 
 typedef struct { /* rows of `count` slots; every row as wide as the widest map needs */
     int64_t wide, stride;
@@ -246,11 +245,13 @@ static int32_t draw_from_nucleus(const float *logits, const float *noise, int co
     }
 }
 
-static void draw_shift(const Model *model, const Slots *slots, int64_t slot, const Constraints *constraints, float *logits)
+static void draw_shift(const Model *model, const Slots *slots, int64_t slot, const Constraints *constraints, float *logits,
+                       float *line)
 {
     const int32_t *opens = model->bin_first[SHIFT], *width = model->bin_width[SHIFT];
     const int bins = bins_of(model, SHIFT), count = model->config.classes[SHIFT];
     const float *noise = noise_of(model, slots, slot, SHIFT);
+    sharpen_times(logits + GROUP_TICKS, bins - GROUP_TICKS, line); /* a class a tick up to there */
     for (int i = 0; i < count; i++) {
         int fits = i == bins && constraints->may_resume; /* the class after the bins; the last one, to end, is not drawn */
         if (i < bins) /* the last bin is open; none fits if the kept note comes first */
@@ -277,7 +278,7 @@ static void shift_stage(const Model *model, const Slots *slots, int32_t first, i
             continue;
         }
         Constraints constraints = constrain(model, slots, slot, scratch->free_from + (int64_t)row * model->config.num_keys);
-        draw_shift(model, slots, slot, &constraints, scratch->logits + row * scratch->wide);
+        draw_shift(model, slots, slot, &constraints, scratch->logits + row * scratch->wide, scratch->line);
     }
 }
 

@@ -32,11 +32,10 @@ Array = NDArray[Any]
 
 LOWEST_TEMPERATURE = 0.01
 MOST_NOTES_PER_SECOND = 100
-SHIFT_TEMPERATURE = 0.95  # of the others': a steadier rhythm, docs/experiments.md
 MOST_RETURNS = 5  # of `SamplingOptions.returns`
 PEDAL_TAIL_SECONDS = 1.0  # that a written pedal may outlast a span with a future
 FINAL_PEDAL_SECONDS = 3.0  # that it may outlast the last note of a piece
-NULL_PER_RETURN = 0.02  # share that one of them takes off the memory's score of nothing
+NULL_PER_RETURN = 0.04  # share that one of them takes off the memory's score of nothing
 MATCH_NATS_PER_RETURN = 1.0  # that one of them adds to the logit of the key with which a match goes on
 
 
@@ -45,9 +44,9 @@ class SamplingOptions:
     """The options of drawing tokens.
 
     Attributes:
-        temperature: of every field of a token; that of the shift is a little lower.
-        top_p: of the key. The others are drawn from their whole distribution: long shifts and durations are rare and
-            weigh much, and without them music grows denser and denser; velocities would become too even.
+        temperature: of every field of a token.
+        top_p: of the key. The others are drawn from all classes: long shifts and durations are rare and weigh much, and
+            without them music grows denser and denser; velocities would become too even.
         seed: None takes a new one each time.
         composer: a name or a part of one.
         longest_rest_seconds: between the onsets of two notes, unless past and future are farther apart.
@@ -59,8 +58,8 @@ class SamplingOptions:
         habituation: what ends figures that would never end.
     """
 
-    temperature: float = 0.97
-    top_p: float = 0.95
+    temperature: float = 1.0
+    top_p: float = 0.92
     seed: int | None = None
     composer: str | None = None
     longest_rest_seconds: float = 4.0
@@ -94,11 +93,6 @@ class SamplingOptions:
             raise InputError(f"`loudness` must be 1 to 127, a mean velocity, not {self.loudness}")
         if not -MOST_RETURNS <= self.returns <= MOST_RETURNS:
             raise InputError(f"`returns` must be {-MOST_RETURNS} to {MOST_RETURNS}, not {self.returns}")
-
-    @property
-    def shift_temperature(self) -> float:
-        """The temperature of the shift."""
-        return self.temperature * SHIFT_TEMPERATURE
 
     @property
     def drawing(self) -> Drawing:

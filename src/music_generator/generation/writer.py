@@ -109,7 +109,7 @@ class Writer:
 
     def attach(self, slots: Slots, slot: int) -> NoiseSource:
         """Begin to write in a slot; return its noise."""
-        noise = NoiseSource(self.options.seed, self.options.temperature, self.options.shift_temperature)
+        noise = NoiseSource(self.options.seed, self.options.temperature)
         slots.attach(slot, self._past)
         slots.begin(slot, self.state, noise, self.options.drawing)
         self._set_future(slots, slot)

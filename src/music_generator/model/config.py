@@ -36,7 +36,7 @@ NO_ONSET = 10**9  # as a tick: never
 _TIME_TO_GO_STARTS = np.concatenate([np.arange(200), np.rint(200 * 1.07 ** np.arange(67))])
 TIME_TO_GO_EDGES = np.append(_TIME_TO_GO_STARTS[1:], NO_ONSET / 2).astype(np.int64)
 NO_FUTURE = len(TIME_TO_GO_EDGES)
-LEAST_CHANCE = 1e-9  # of a key, where the memory may point at another one
+LEAST_CHANCE = 1e-9  # of a key, where the memory may point at another one; of a time, before it is compared
 MASKED = -1e4  # a logit that never wins
 
 # recency of each key: exp(-age), exp(-time left until its release) and whether it is held
