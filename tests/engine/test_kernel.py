@@ -455,7 +455,7 @@ def test_a_library_without_a_contract_is_refused(bundle: Bundle, library: Path) 
 def test_a_library_of_another_version_is_refused(
     bundle: Bundle, library: Path, contract: list[int], place: int, by: int
 ) -> None:
-    assert contract[0] == kernel.CONTRACT_VERSION == 2
+    assert contract[0] == kernel.CONTRACT_VERSION == 3
     contract[place] += by
     stub(library, contract_of(contract))
     assert_refused(bundle, library)

@@ -339,7 +339,7 @@ def test_the_key_that_a_lag_says_next_becomes_less_likely() -> None:
 def test_a_circle_tires(period: int) -> None:
     """Whatever the figure is, its next key loses more and more nats, and no other; what does not repeat loses none."""
     options, lost = Habituation(), []
-    for count in (20, 100, 700):
+    for count in (15, 100, 700):
         recent_keys, lag_counts, _ = counted(np.arange(count) % period, options)
         taken = tiredness(recent_keys, lag_counts, np.float32(options.above), np.float32(options.nats))
         lost.append(float(taken[count % period]))

@@ -106,12 +106,14 @@ static void tire(const int32_t *recent_keys, const float *lag_counts, const floa
 }
 
 /* The sum of each value and its neighbours, the nearer with the greater weight. */
-static void sum_neighbourhoods(const float *values, int count, float *sums)
+static void sum_neighbourhoods(const float *restrict values, int count, float *restrict sums)
 {
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++)
         sums[i] = 0.0f;
-        for (int j = max_int(0, i - SHIFT_REACH); j <= min_int(count - 1, i + SHIFT_REACH); j++)
-            sums[i] = sums[i] + (float)(SHIFT_REACH + 1 - (j < i ? i - j : j - i)) * values[j];
+    for (int away = -SHIFT_REACH; away <= SHIFT_REACH; away++) {
+        const float weight = (float)(SHIFT_REACH + 1 - (away < 0 ? -away : away));
+        for (int i = max_int(0, -away); i < count - max_int(0, away); i++)
+            sums[i] = sums[i] + weight * values[i + away];
     }
 }
 
