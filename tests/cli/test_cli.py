@@ -195,7 +195,7 @@ def test_what_may_be_told_changes_the_music(run, piece):
         (("generate", "--seconds", 40), (("--density", 3), ("--loudness", 90.5), ("--returns", -4), ("--open-end",))),
         (("generate", "--primer", piece, "--seconds", 6), (("--recall", "2-7.5"), ("--density", 20), ("--open-end",))),
         (("infill", piece, "--from", 1, "--to", 11), (("--density", 3), ("--loudness", 30), ("--returns", -5))),
-        (("accompany", piece, "--keep", "below:62"), (("--density", 3), ("--loudness", 30), ("--returns", 5))),
+        (("accompany", piece, "--keep", "below:62"), (("--density", 3), ("--loudness", 30), ("--returns", -5))),
     ):
         written = [made_by(run, *command, *option) for option in ((), *options)]
         assert len(set(written)) == len(written), command

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from music_generator.checks import check_types
-from music_generator.errors import InputError
 from music_generator.engine.mathf import exponential, logarithm
+from music_generator.errors import InputError
 from music_generator.model.config import LEAST_CHANCE, NO_ONSET
 from music_generator.music.tokens import KEYS, NUM_KEYS, RESUME
 
@@ -236,7 +236,8 @@ def sharpened_times(logits: Array) -> Array:
     most = logits.max()
     chances = np.maximum(exponential(logits - most), f32(LEAST_CHANCE))
     squares = chances * chances
-    return logarithm(squares / _of_neighbourhood(squares / _of_neighbourhood(chances))) + most
+    sharp = squares / _of_neighbourhood(squares / _of_neighbourhood(chances))
+    return np.asarray(logarithm(sharp) + most)
 
 
 def _of_neighbourhood(chances: Array) -> Array:
