@@ -27,6 +27,11 @@ Result = TypeVar("Result")
 AHEAD = 4  # items for each process that are computed ahead
 
 
+def launched_processes() -> int:
+    """Return how many processes `torchrun` or `accelerate launch` began, on all hosts; 1 if neither began this one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Shard:
     """One of `count` equal parts of some work: every `count`-th item, beginning with the `index`-th.

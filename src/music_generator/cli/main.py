@@ -156,7 +156,9 @@ def main() -> None:
     try:
         _run()
     except SystemExit as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(end.code, int):
+        from music_generator.parallel import launched_processes
+
+        if launched_processes() > 1 and isinstance(end.code, int):
             _end_at_once(end.code)
         raise
 

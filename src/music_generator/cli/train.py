@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from music_generator.data.windows import WindowOptions, composer_names
 from music_generator.errors import InputError
 from music_generator.model.bundle import open_bundle
 from music_generator.model.config import FIELDS, ModelConfig
+from music_generator.parallel import launched_processes
 from music_generator.training.history import HISTORY_FILE, read_history
 from music_generator.training.options import Base, TrainingOptions, base_of, read_run
 from music_generator.training.plan import fit_to_corpus, tokens_per_step, train_rows
@@ -125,7 +125,7 @@ def _begun(corpus: Corpus, folder: Path, model: str | None, given: dict[str, Any
 
     windows = WindowOptions(**_of(WindowOptions, given))
     options = TrainingOptions(windows=windows, **_of(TrainingOptions, given))
-    options, choices = fit_to_corpus(corpus, options, given, int(os.environ.get("WORLD_SIZE", "1")))
+    options, choices = fit_to_corpus(corpus, options, given, launched_processes())
     sizes = _of(ModelConfig, given)
     config, weights, base = _begin_from(model, sizes) if model else (_new_config(corpus, windows, sizes), None, None)
     trainer = Trainer(corpus, folder, config, options, weights=weights, base=base)

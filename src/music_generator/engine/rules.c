@@ -1,4 +1,4 @@
-/* What the next token may be: generation/rules.py rule by rule, where each is explained. */
+/* What the next token may be: engine/rules.py rule by rule, where each is explained. */
 #define NEVER NO_ONSET
 #define LEAST_CHANCE 1e-9f /* model/config.py */
 

@@ -25,8 +25,8 @@ MOST_NATS = 100.0  # of `Habituation`
 LAGS = 1024  # tokens, the longest distance at which a match is seen
 HABITUATION_LAGS = 256  # tokens, the longest distance at which habituation sees a repetition
 MATCH_TOKENS = 4  # from this length on, a match makes what came next there likelier
-SHIFT_REACH = 4  # classes to either side of a time, with which its probability is compared
 LEAST_MATCH_LAG = 25  # tokens from an event to what it matches, at least: figures go on by themselves
+SHIFT_REACH = 4  # classes to either side of a time, with which its probability is compared
 f32 = np.float32
 
 

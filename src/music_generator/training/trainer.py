@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from music_generator.errors import InputError, TrainingError
 from music_generator.files import sweep
 from music_generator.model.config import FIELDS, ModelConfig
 from music_generator.model.network import Batch, Head, Network
-from music_generator.parallel import Shard
+from music_generator.parallel import Shard, launched_processes
 from music_generator.training.batches import to_batch
 from music_generator.training.checkpoint import (
     State,
@@ -425,8 +424,7 @@ def _accelerator() -> Any:
     """
     from accelerate import Accelerator
 
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return Accelerator(cpu=several and not _has_gpu())
+    return Accelerator(cpu=launched_processes() > 1 and not _has_gpu())
 
 
 def _has_gpu() -> bool:
